@@ -1,0 +1,290 @@
+"""From a released checkpoint and a CLIP to a complete model folder (reference, "The cases")."""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+
+from .modeling import AdaptCLIPConfig, AdaptCLIPModel
+from .modeling.text_encoder import frame_token_ids
+from .processing import AdaptCLIPProcessor
+
+StateDict = dict[str, torch.Tensor]
+
+TEXTUAL_PROMPTS = {"normal_prompt": "ctx_pos", "anomalous_prompt": "ctx_neg"}
+BOTTLENECK = {"down.": "fc.0.", "norm.": "fc.1.", "up.": "fc.3."}
+# width -> width of one attention head, where it is not the 64 of OpenAI's models
+HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
+# recorded in OpenAI's archives beside the weights
+ARCHIVE_SETTINGS = {"input_resolution", "context_length", "vocab_size"}
+
+
+def convert(
+    checkpoint: str | Path,
+    clip: str | Path,
+    output: str | Path,
+    tokenizer: str | Path | None = None,
+    **config,
+) -> AdaptCLIPModel:
+    """Writes a complete model folder: config, safetensors, processor and tokenizer.
+
+    Args:
+        checkpoint: the released program's `adapters.pth`.
+        clip: an HF CLIP's folder or Hub id, or a `.pt`/`.safetensors` file with OpenAI's or open_clip's names.
+        output: folder to write.
+        tokenizer: folder or Hub id; by default the one beside the CLIP.
+        config: fields of [`AdaptCLIPConfig`] that the checkpoint does not show, such as `feature_layers`,
+            `num_dual_path_layers`, `image_size`, `prompt_query_context`.
+
+    Raises:
+        FileNotFoundError: a file that is not there.
+        ValueError: a missing, superfluous or wrongly shaped tensor, by its name; a checkpoint of another CLIP.
+    """
+    adapters = read_checkpoint(Path(checkpoint))
+    clip_model = read_clip(clip)
+    tokenizer = read_tokenizer(tokenizer, clip)
+    sizes = checkpoint_sizes(adapters, clip_model.config.projection_dim)
+    # every backbone runs with quick_gelu in the released program, whose adapters these are
+    clip_model.config.vision_config.hidden_act = clip_model.config.text_config.hidden_act = "quick_gelu"
+    config = AdaptCLIPConfig(
+        clip_config=clip_model.config, prompt_token_ids=frame_token_ids(tokenizer), **sizes, **config
+    )
+    check_frame(adapters["textual_learner"], clip_model, config)
+    model = AdaptCLIPModel(config)
+    model.clip.load_state_dict(clip_model.state_dict())
+    load_adapters(model, adapters)
+    model.set_object_name(config.object_name, tokenizer)
+    model.eval().save_pretrained(output)
+    AdaptCLIPProcessor.for_model(config, tokenizer).save_pretrained(output)
+    return model
+
+
+def read_checkpoint(path: Path) -> dict[str, StateDict]:
+    """The three learners' tensors of an `adapters.pth`."""
+    adapters = read_tensors(path)
+    learners = {"textual_learner", "visual_learner", "pq_learner"}
+    if set(adapters) != learners:
+        raise ValueError(f"{path} holds {sorted(adapters)}; expected the released checkpoint's {sorted(learners)}.")
+    return adapters
+
+
+def read_tensors(path: Path) -> dict:
+    """Opens a `.pt`, `.pth` or `.safetensors` file without running anything that is in it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No such file: {path}")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+        return torch.jit.load(path, map_location="cpu").state_dict()
+    except Exception as error:
+        raise ValueError(f"{path} cannot be opened safely (weights_only): {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def read_clip(clip: str | Path) -> CLIPModel:
+    """The CLIP in float32, from an HF folder or Hub id, or from a file with OpenAI's or open_clip's names."""
+    if Path(clip).suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        return clip_from_open_clip(read_tensors(Path(clip)), clip)
+    return CLIPModel.from_pretrained(clip, dtype=torch.float32)
+
+
+def read_tokenizer(tokenizer: str | Path | None, clip: str | Path):
+    """The tokenizer named, or the one that lies beside the CLIP."""
+    beside = Path(clip).parent if Path(clip).is_file() else Path(clip)
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer or beside)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"No tokenizer at {tokenizer or beside}: name the folder or Hub id of CLIP's tokenizer with --tokenizer."
+        ) from error
+
+
+def checkpoint_sizes(adapters: dict[str, StateDict], projection_dim: int) -> dict[str, int]:
+    """The sizes that a checkpoint shows, as fields of the config."""
+    prompt = require(adapters, "textual_learner", "ctx_pos")
+    bottleneck = require(adapters, "visual_learner", "local_adater.fc.0.weight")
+    head = require(adapters, "pq_learner", "local_adapter.0.0.weight")
+    if bottleneck.shape[1] != projection_dim:
+        raise ValueError(
+            f"visual_learner.local_adater.fc.0.weight reads {bottleneck.shape[1]} features, this CLIP gives "
+            f"{projection_dim}: the checkpoint belongs to another CLIP."
+        )
+    return {
+        "prompt_length": prompt.shape[-2],
+        "visual_adapter_reduction": projection_dim // bottleneck.shape[0],
+        "prompt_query_hidden_size": head.shape[0],
+    }
+
+
+def require(adapters: dict[str, StateDict], learner: str, name: str) -> torch.Tensor:
+    if name not in adapters[learner]:
+        raise ValueError(f"The checkpoint lacks {learner}.{name}.")
+    return adapters[learner][name]
+
+
+def check_frame(textual: StateDict, clip: CLIPModel, config: AdaptCLIPConfig):
+    """The checkpoint carries the embeddings around its learned prompts: they must be this CLIP's."""
+    table = clip.text_model.embeddings.token_embedding.weight
+    frame = table[torch.tensor(config.prompt_token_ids)]
+    for side in ("pos", "neg"):
+        for name, expected in ((f"token_prefix_{side}", frame[:1]), (f"token_suffix_{side}", frame[1:])):
+            if name not in textual:
+                continue
+            found = textual[name].flatten(0, -2)[: len(expected)]
+            if found.shape != expected.shape or not torch.allclose(found.float(), expected, atol=1e-3):
+                raise ValueError(f"textual_learner.{name} is not of this CLIP and tokenizer: name the ones it was trained on.")
+
+
+def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
+    """Copies every tensor of the checkpoint to its place; one too many, one missing or one misshapen is an error."""
+    names = adapter_names(model)
+    state = model.state_dict()
+    loaded: StateDict = {}
+    known = {f"textual_learner.{name}_{side}" for name in ("token_prefix", "token_suffix", "tokenized_prompts") for side in ("pos", "neg")}
+    for ours, copies in names.items():
+        for theirs in copies:
+            learner, name = theirs.split(".", 1)
+            tensor = require(adapters, learner, name)
+            if "textual" in learner:
+                tensor = tensor.flatten(0, -3)[0] if tensor.ndim > 2 else tensor
+            if tensor.shape != state[ours].shape:
+                raise ValueError(f"{theirs} has shape {tuple(tensor.shape)}; expected {tuple(state[ours].shape)}.")
+            if ours in loaded and not torch.equal(tensor, loaded[ours]):
+                raise ValueError(f"{theirs} differs from {copies[0]}, with which it should be shared.")
+            loaded[ours] = tensor
+            known.add(theirs)
+    present = {f"{learner}.{name}" for learner, tensors in adapters.items() for name in tensors}
+    if superfluous := sorted(present - known):
+        raise ValueError(
+            f"The checkpoint holds {len(superfluous)} tensors that this model has no place for: "
+            f"{', '.join(superfluous[:5])}. Do feature_layers {model.config.feature_layers} fit it?"
+        )
+    model.load_state_dict({**state, **loaded})
+
+
+def adapter_names(model: AdaptCLIPModel) -> dict[str, list[str]]:
+    """Our name of every adapter tensor -> its names in a released checkpoint, where a shared head stands once a layer."""
+    names = {f"textual_adapter.{ours}": [f"textual_learner.{theirs}"] for ours, theirs in TEXTUAL_PROMPTS.items()}
+    layers = range(len(model.config.feature_layers))
+    for key in model.state_dict():
+        if match := re.fullmatch(r"visual_adapter\.(global|local)_branch\.(down\.|norm\.|up\.)(.+)", key):
+            branch = {"global": "global_adapter", "local": "local_adater"}[match[1]]
+            names[key] = [f"visual_learner.{branch}.{BOTTLENECK[match[2]]}{match[3]}"]
+        elif match := re.fullmatch(r"prompt_query_adapter\.feature_norms\.(.+)", key):
+            names[key] = [f"pq_learner.sharebn.{match[1]}"]
+        elif match := re.fullmatch(r"prompt_query_adapter\.(segmentation|image)_head\.(.+)", key):
+            head = {"segmentation": "local_adapter", "image": "global_adapter"}[match[1]]
+            names[key] = [f"pq_learner.{head}.{layer}.{match[2]}" for layer in layers]
+    return names
+
+
+def clip_from_open_clip(state: StateDict, source: str | Path) -> CLIPModel:
+    """A CLIPModel of a state dict with OpenAI's or open_clip's names; sizes are read from the shapes."""
+    state = {name: tensor.float() for name, tensor in state.items() if name not in ARCHIVE_SETTINGS}
+    try:
+        config = open_clip_config(state)
+        renamed = dict(rename_open_clip(state))
+    except KeyError as error:
+        raise ValueError(f"{source} is no CLIP under OpenAI's or open_clip's names: it lacks {error}.") from error
+    model = CLIPModel(config)
+    expected = model.state_dict()
+    for name, tensor in renamed.items():
+        if name in expected and tensor.shape != expected[name].shape:
+            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}; expected {tuple(expected[name].shape)}.")
+    if missing := sorted(set(expected) - set(renamed)):
+        raise ValueError(f"{source} lacks {', '.join(missing[:5])}.")
+    if superfluous := sorted(set(renamed) - set(expected)):
+        raise ValueError(f"{source} holds tensors that a CLIP with a ViT has no place for: {', '.join(superfluous[:5])}.")
+    model.load_state_dict(renamed)
+    return model
+
+
+def open_clip_config(state: StateDict) -> CLIPConfig:
+    """The sizes of a CLIP, read from the shapes of its tensors."""
+
+    def depth(prefix):
+        return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in state if name.startswith(prefix))
+
+    def tower(prefix, width):
+        return {
+            "hidden_size": width,
+            "intermediate_size": state[f"{prefix}0.mlp.c_fc.weight"].shape[0],
+            "num_hidden_layers": depth(prefix),
+            "num_attention_heads": width // HEAD_WIDTHS.get(width, 64),
+            "hidden_act": "quick_gelu",
+            "projection_dim": projection_dim,
+        }
+
+    vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
+    projection_dim = state["visual.proj"].shape[1]
+    positions, text_width = state["positional_embedding"].shape
+    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+    return CLIPConfig(
+        projection_dim=projection_dim,
+        vision_config={
+            **tower("visual.transformer.resblocks.", vision_width),
+            "image_size": grid * patch_size,
+            "patch_size": patch_size,
+        },
+        text_config={
+            **tower("transformer.resblocks.", text_width),
+            "vocab_size": state["token_embedding.weight"].shape[0],
+            "max_position_embeddings": positions,
+        },
+    )
+
+
+def rename_open_clip(state: StateDict):
+    """Yields each tensor under HF's name; packed attention projections come apart, projections are transposed."""
+    plain = {
+        "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+        "visual.class_embedding": "vision_model.embeddings.class_embedding",
+        "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+        "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+        "positional_embedding": "text_model.embeddings.position_embedding.weight",
+        "logit_scale": "logit_scale",
+    }
+    prefixes = {
+        "visual.ln_pre.": "vision_model.pre_layrnorm.",
+        "visual.ln_post.": "vision_model.post_layernorm.",
+        "ln_final.": "text_model.final_layer_norm.",
+    }
+    parts = {
+        "attn.out_proj.": "self_attn.out_proj.",
+        "ln_1.": "layer_norm1.",
+        "ln_2.": "layer_norm2.",
+        "mlp.c_fc.": "mlp.fc1.",
+        "mlp.c_proj.": "mlp.fc2.",
+    }
+    for name, tensor in state.items():
+        prefix = next((each for each in prefixes if name.startswith(each)), None)
+        block = re.fullmatch(r"(visual\.)?transformer\.resblocks\.(\d+)\.((?:\w+\.)+)?(\w+)", name)
+        if name in plain:
+            yield plain[name], tensor
+        elif prefix:
+            yield prefixes[prefix] + name[len(prefix) :], tensor
+        elif name in ("visual.proj", "text_projection"):
+            yield ("visual_projection.weight" if name == "visual.proj" else "text_projection.weight"), tensor.T.contiguous()
+        elif block:
+            layer = f"{'vision' if block[1] else 'text'}_model.encoder.layers.{block[2]}."
+            if block[4].startswith("in_proj_"):
+                for projection, part in zip("qkv", tensor.chunk(3), strict=True):
+                    yield f"{layer}self_attn.{projection}_proj.{block[4][8:]}", part.contiguous()
+            else:
+                yield layer + parts.get(block[3], block[3]) + block[4], tensor
+        elif name == "attn_mask":
+            continue
+        else:
+            yield name, tensor
+
+
+__all__ = ["convert"]

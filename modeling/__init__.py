@@ -1,0 +1,7 @@
+"""The AdaptCLIP model: configuration, frozen CLIP encoders, adapters, alignment, fusion and loss."""
+
+from .configuration_adaptclip import AdaptCLIPConfig
+from .modeling_adaptclip import AdaptCLIPModel, AdaptCLIPOutput
+from .prompt_bank import PromptBank
+
+__all__ = ["AdaptCLIPConfig", "AdaptCLIPModel", "AdaptCLIPOutput", "PromptBank"]

@@ -1,0 +1,34 @@
+"""Spatial alignment: the nearest normal token of each query token (paper, equation 5)."""
+
+import torch
+
+SIMILARITIES_AT_ONCE = 2**24
+
+
+def nearest_tokens(query: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
+    """The pool token nearest to each query token by cosine distance, in bounded memory.
+
+    Args:
+        query: (B, L, d), L2-normalised.
+        pool: (N, d) shared by the batch, or (B, N, d) one pool a query; L2-normalised.
+
+    Returns:
+        (B, L, d) tokens of the pool; the first of equally near ones. At most `SIMILARITIES_AT_ONCE` similarities are
+        held at a time, whatever N is.
+    """
+    if pool.ndim == 3:
+        return torch.cat([nearest_tokens(one[None], its_pool) for one, its_pool in zip(query, pool, strict=True)])
+    tokens = query.flatten(0, 1)
+    step = max(1, SIMILARITIES_AT_ONCE // len(tokens))
+    best, nearest = (tokens @ pool[:step].T).max(dim=1)
+    for start in range(step, len(pool), step):
+        similarity, index = (tokens @ pool[start : start + step].T).max(dim=1)
+        closer = similarity > best
+        best = torch.where(closer, similarity, best)
+        nearest = torch.where(closer, index + start, nearest)
+    return pool[nearest].view_as(query)
+
+
+def cosine_distance(query: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
+    """1 - <q, p> of unit vectors (B, L, d) -> (B, L), in float32, never below zero."""
+    return (1 - (query.float() * aligned.float()).sum(-1)).clamp_min(0)

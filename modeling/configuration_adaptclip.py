@@ -1,0 +1,216 @@
+"""AdaptCLIP model configuration."""
+
+from dataclasses import field
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPConfig, PreTrainedConfig
+
+VIT_L_14_336 = {
+    "projection_dim": 768,
+    "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "projection_dim": 768},
+    "vision_config": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 336,
+        "patch_size": 14,
+        "projection_dim": 768,
+    },
+}
+
+NORMAL_STATES = (
+    "{}",
+    "flawless {}",
+    "perfect {}",
+    "unblemished {}",
+    "{} without flaw",
+    "{} without defect",
+    "{} without damage",
+)
+ANOMALOUS_STATES = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
+
+# "jpeg corrupted" stands twice: the embeddings are averaged, so it counts double (reference, "Text").
+PROMPT_TEMPLATES = (
+    "a cropped photo of the {}.",
+    "a close-up photo of a {}.",
+    "a close-up photo of the {}.",
+    "a bright photo of a {}.",
+    "a bright photo of the {}.",
+    "a dark photo of the {}.",
+    "a dark photo of a {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a blurry photo of the {}.",
+    "a blurry photo of a {}.",
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a photo of a small {}.",
+    "a photo of the small {}.",
+    "a photo of a large {}.",
+    "a photo of the large {}.",
+    "a photo of the {} for visual inspection.",
+    "a photo of a {} for visual inspection.",
+    "a photo of the {} for anomaly detection.",
+    "a photo of a {} for anomaly detection.",
+)
+
+SCORE_FUSIONS = ("harmonic", "mean")
+
+
+@strict
+class AdaptCLIPConfig(PreTrainedConfig):
+    r"""
+    Configuration of an [`AdaptCLIPModel`]. The defaults are those of the released ViT-L/14@336 model; the fields whose
+    default is `None` follow the depth and patch size of `clip_config`.
+
+    Args:
+        clip_config (`dict` or `CLIPConfig`, *optional*): the frozen CLIP; defaults to ViT-L/14@336.
+        image_size (`int`, *optional*): side of the square input in pixels, a multiple of the patch size. Defaults to
+            the multiple nearest to 518 (518 for patch 14, 512 for patches 16 and 32).
+        feature_layers (`list[int]`, *optional*): 1-based encoder layers whose patch tokens are compared with the
+            normal images. Defaults to the four quarters of the depth ([6, 12, 18, 24] of 24).
+        num_dual_path_layers (`int`, *optional*): how many of the last layers run the value-value patch path beside the
+            ordinary one. Defaults to 19 of 24, 9 of 12, and in that proportion elsewhere.
+        prompt_length (`int`): learned tokens for each class (r in the paper).
+        visual_adapter_reduction (`int`): the visual adapter's bottleneck is projection_dim / this.
+        prompt_query_hidden_size (`int`): width h of the prompt-query adapter's heads.
+        prompt_query_context (`bool`): whether the joint feature keeps the query token (paper, equation 6).
+        temperature (`float`): tau, divides the cosine similarities.
+        pooling_top_k (`int`): the image head averages this many largest values of a channel (10 in the released
+            program; 1 is the maximum of the paper, equation 8).
+        smoothing_sigma (`float`): sigma in pixels of the Gaussian filter over a fused map.
+        score_fusion (`str`): `"harmonic"` (released) or `"mean"` (paper).
+        object_name (`str`): the word that the static prompts put in place of the object.
+        visual_adapter, textual_adapter, prompt_query_adapter (`bool`): which adapters there are (paper, table 5).
+            With none of the first two and no normal images, plain CLIP is scored (table 5, line 0).
+        joint_learning (`bool`): score adapted tokens against learned prompts (table 5, line 3).
+        normal_states, anomalous_states, prompt_templates (`list[str]`): the static prompts, `{}` for the object.
+        prompt_token_ids (`list[int]`): ids of start of text, full stop and end of text, the frame of the learned prompts.
+
+    Raises:
+        ValueError: for a combination that cannot work; the message says what would fit.
+    """
+
+    model_type = "adaptclip"
+    sub_configs_defaults = {"clip_config": CLIPConfig}
+    keys_to_ignore_at_inference = ["losses", "details"]
+
+    clip_config: dict | CLIPConfig | None = None
+    image_size: int | None = None
+    feature_layers: list[int] | None = None
+    num_dual_path_layers: int | None = None
+    prompt_length: int = 12
+    visual_adapter_reduction: int = 4
+    prompt_query_hidden_size: int = 128
+    prompt_query_context: bool = True
+    temperature: float = 0.07
+    pooling_top_k: int = 10
+    smoothing_sigma: float = 4.0
+    score_fusion: str = "harmonic"
+    object_name: str = "object"
+    visual_adapter: bool = True
+    textual_adapter: bool = True
+    prompt_query_adapter: bool = True
+    joint_learning: bool = False
+    normal_states: list[str] = field(default_factory=lambda: list(NORMAL_STATES))
+    anomalous_states: list[str] = field(default_factory=lambda: list(ANOMALOUS_STATES))
+    prompt_templates: list[str] = field(default_factory=lambda: list(PROMPT_TEMPLATES))
+    prompt_token_ids: list[int] = field(default_factory=lambda: [49406, 269, 49407])
+
+    def __post_init__(self, **kwargs):
+        if self.clip_config is None:
+            self.clip_config = CLIPConfig(**VIT_L_14_336)
+        elif isinstance(self.clip_config, dict):
+            self.clip_config = CLIPConfig(**self.clip_config)
+        depth = self.clip_config.vision_config.num_hidden_layers
+        patch_size = self.clip_config.vision_config.patch_size
+        if self.image_size is None:
+            self.image_size = round(518 / patch_size) * patch_size
+        if self.feature_layers is None:
+            self.feature_layers = sorted({max(1, round(depth * quarter / 4)) for quarter in (1, 2, 3, 4)})
+        if self.num_dual_path_layers is None:
+            self.num_dual_path_layers = depth - (5 * depth + 23) // 24
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"This is the configuration of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
+                "on a CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, "
+                "`adaptclip convert`."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    @property
+    def grid_size(self) -> int:
+        """Patches along one side of the input (g in the reference)."""
+        return self.image_size // self.clip_config.vision_config.patch_size
+
+    def text_prompts(self, object_name: str | None = None) -> tuple[list[str], list[str]]:
+        """The static prompts of the normal and of the anomalous class (147 and 84 sentences by default)."""
+        object_name = self.object_name if object_name is None else object_name
+
+        def sentences(states):
+            return [
+                template.format(state.format(object_name)) for state in states for template in self.prompt_templates
+            ]
+
+        return sentences(self.normal_states), sentences(self.anomalous_states)
+
+    def validate_backbone(self):
+        """Part of `@strict`-powered validation: the sizes against the CLIP they are used with."""
+        vision = self.clip_config.vision_config
+        depth, patch_size = vision.num_hidden_layers, vision.patch_size
+        if not isinstance(patch_size, int) or not isinstance(vision.image_size, int):
+            raise ValueError("The CLIP vision tower must have square patches and a square input.")
+        if self.image_size < patch_size or self.image_size % patch_size:
+            below = self.image_size // patch_size * patch_size
+            fitting = " or ".join(str(size) for size in (below, below + patch_size) if size)
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch size {patch_size}: use {fitting}.")
+        if not self.feature_layers or any(not 1 <= layer <= depth for layer in self.feature_layers):
+            raise ValueError(f"feature_layers {self.feature_layers} must lie in 1..{depth}, the layers of this CLIP.")
+        if self.feature_layers != sorted(set(self.feature_layers)):
+            raise ValueError(f"feature_layers {self.feature_layers} must be increasing, each layer once.")
+        if not 0 <= self.num_dual_path_layers <= depth:
+            raise ValueError(
+                f"num_dual_path_layers {self.num_dual_path_layers} must lie in 0..{depth}, the layers of this CLIP."
+            )
+        if self.prompt_length < 1 or self.prompt_length + 3 > self.clip_config.text_config.max_position_embeddings:
+            raise ValueError(
+                f"prompt_length {self.prompt_length} must lie in "
+                f"1..{self.clip_config.text_config.max_position_embeddings - 3}, what the text tower can read."
+            )
+
+    def validate_adapters(self):
+        """Part of `@strict`-powered validation: the sizes and choices of the adapters."""
+        projection_dim = self.clip_config.projection_dim
+        if self.visual_adapter_reduction < 1 or projection_dim % self.visual_adapter_reduction:
+            raise ValueError(
+                f"visual_adapter_reduction {self.visual_adapter_reduction} must divide projection_dim {projection_dim}."
+            )
+        if self.prompt_query_hidden_size < 2 or self.prompt_query_hidden_size % 2:
+            raise ValueError(f"prompt_query_hidden_size must be even, got {self.prompt_query_hidden_size}.")
+        if not 1 <= self.pooling_top_k <= self.grid_size**2:
+            raise ValueError(
+                f"pooling_top_k {self.pooling_top_k} must lie in 1..{self.grid_size**2}, the patches of an image."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}.")
+        if self.smoothing_sigma < 0:
+            raise ValueError(f"smoothing_sigma must not be negative, got {self.smoothing_sigma}.")
+        if self.score_fusion not in SCORE_FUSIONS:
+            raise ValueError(f"score_fusion must be one of {SCORE_FUSIONS}, got {self.score_fusion!r}.")
+        if self.joint_learning and not (self.visual_adapter and self.textual_adapter):
+            raise ValueError("joint_learning scores adapted tokens against learned prompts: it needs both adapters.")
+        for name in ("normal_states", "anomalous_states", "prompt_templates"):
+            sentences = getattr(self, name)
+            if not sentences or any("{}" not in sentence for sentence in sentences):
+                raise ValueError(f"{name} must be sentences with '{{}}' where the object goes, got {sentences}.")
+        if len(self.prompt_token_ids) != 3:
+            raise ValueError("prompt_token_ids are three ids: start of text, full stop, end of text.")
+
+
+__all__ = ["AdaptCLIPConfig"]

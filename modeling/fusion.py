@@ -1,0 +1,66 @@
+"""How the adapters' maps and scores become one map and one score (reference, "Fusion")."""
+
+import torch
+from torch.nn import functional as F
+
+
+def harmonic_mean(values: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """Harmonic mean along `dim`; a zero among the values makes it zero."""
+    return values.shape[dim] / (1 / values).sum(dim)
+
+
+def gaussian_filter(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian filter of maps (B, H, W), cut at 4 sigma, edges reflected with the edge pixel repeated."""
+    if sigma == 0:
+        return maps
+    radius = int(4 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    for _ in range(2):
+        # filters the rows and transposes, twice: both axes are filtered along contiguous memory
+        padded = maps[..., reflected_indices(maps.shape[-1], radius, maps.device)]
+        rows = padded.flatten(0, 1).unsqueeze(1)
+        maps = F.conv1d(rows, kernel[None, None]).view_as(maps).transpose(1, 2)
+    return maps.contiguous()
+
+
+def reflected_indices(size: int, radius: int, device: torch.device) -> torch.Tensor:
+    """Indices that pad an axis by reflection, the edge repeated: 2 1 0 0 1 2 ... (any radius, any size)."""
+    indices = torch.arange(-radius, size + radius, device=device) % (2 * size)
+    return torch.where(indices < size, indices, 2 * size - 1 - indices)
+
+
+def finite(values: torch.Tensor) -> torch.Tensor:
+    """A value that is not finite becomes 0."""
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def fuse(
+    maps: list[torch.Tensor],
+    scores: list[torch.Tensor],
+    alignment: torch.Tensor | None,
+    score_fusion: str,
+    smoothing_sigma: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One anomaly map (B, S, S) and one score (B,), both in [0, 1], of the adapters' probabilities.
+
+    Args:
+        maps: each adapter's class-1 map (B, S, S).
+        scores: each adapter's class-1 image probability (B,).
+        alignment: alignment maps of the layers (n, B, S, S), or `None` without normal images.
+        score_fusion: `"harmonic"` as released, or `"mean"` as in the paper (no filter, no alignment, no maximum).
+        smoothing_sigma: sigma in pixels of the filter.
+    """
+    anomaly_map, score = torch.stack(maps).mean(0), torch.stack(scores).mean(0)
+    if score_fusion == "mean":
+        return finite(anomaly_map), finite(score)
+    if alignment is not None:
+        anomaly_map = finite(harmonic_mean(torch.stack([anomaly_map, finite(harmonic_mean(alignment))])))
+    anomaly_map = finite(gaussian_filter(anomaly_map, smoothing_sigma))
+    peak = anomaly_map.amax((1, 2))
+    if alignment is None:
+        score = torch.stack([*scores, peak]).mean(0)
+    else:
+        score = harmonic_mean(torch.stack([score, peak]))
+    return anomaly_map, finite(score)

@@ -1,0 +1,416 @@
+"""AdaptCLIP: three small adapters on a frozen CLIP that find anomalies in objects never seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_adaptclip import AdaptCLIPConfig
+from .fingerprint import weights_digest, weights_version
+from .fusion import fuse
+from .loss import adapter_loss
+from .prompt_bank import PromptBank
+from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
+from .text_encoder import encode_sentences, frame_token_ids
+from .textual_adapter import TextualAdapter
+from .vision_encoder import ImageFeatures, encode_image
+from .visual_adapter import VisualAdapter
+
+PROMPTS_AT_ONCE = 8
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+@dataclass
+class AdaptCLIPOutput(ModelOutput):
+    """
+    Output of [`AdaptCLIPModel`]; all in float32.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*, with `labels` or `mask_labels`): sum of the adapters' losses.
+        anomaly_scores (`torch.FloatTensor` of shape `(B,)`): in [0, 1].
+        anomaly_maps (`torch.FloatTensor` of shape `(B, S, S)`): in [0, 1].
+        losses (`dict[str, torch.FloatTensor]`, *optional*): the loss of each adapter by its name.
+        details (`dict`, *optional*, with `output_details=True`): every intermediate result by its name: `image_embeds`
+            (B, d), `patch_embeds` (for each layer (B, 1 + L, d)), `text_embeds` and `learned_text_embeds` (2, d, unit
+            length), `alignment_maps` (n, B, S, S), and for each adapter its `*_logits` (B, 2) and `*_maps` (B, S, S),
+            those of the prompt-query adapter a list over the layers.
+    """
+
+    loss: torch.FloatTensor | None = None
+    anomaly_scores: torch.FloatTensor | None = None
+    anomaly_maps: torch.FloatTensor | None = None
+    losses: dict[str, torch.FloatTensor] | None = None
+    details: dict | None = None
+
+
+@dataclass
+class AdapterPrediction:
+    """What one adapter says: image logits (B, 2) and a two-class probability map (B, 2, S, S)."""
+
+    logits: torch.Tensor
+    maps: torch.Tensor
+
+
+class AdaptCLIPPreTrainedModel(PreTrainedModel):
+    config: AdaptCLIPConfig
+    config_class = AdaptCLIPConfig
+    base_model_prefix = "clip"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _no_split_modules = ["CLIPModel"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """torch's own initialisation for the heads, N(0, 0.02) for the learned prompts."""
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                fan_in = module.weight[0].numel()
+                init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5)
+        elif isinstance(module, TextualAdapter):
+            init.normal_(module.normal_prompt, std=0.02)
+            init.normal_(module.anomalous_prompt, std=0.02)
+        elif isinstance(module, AdaptCLIPModel):
+            init.constant_(module.static_text_embeds, float("nan"))
+        else:
+            super()._init_weights(module)
+
+
+class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
+    """
+    AdaptCLIP (Gao et al., AAAI 2026): scores how anomalous an image and each of its pixels are, from no example or
+    from some normal images, without training on the object at hand.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel
+
+    >>> model = AdaptCLIPModel.from_pretrained(DEFAULT_MODEL)
+    >>> size = model.config.image_size
+    >>> normal = model.encode_prompts(torch.randn(4, 3, size, size))
+    >>> output = model(torch.randn(2, 3, size, size), prompt_bank=normal)
+    >>> output.anomaly_scores.shape, output.anomaly_maps.shape == (2, size, size)
+    (torch.Size([2]), True)
+    ```
+    """
+
+    def __init__(self, config: AdaptCLIPConfig):
+        super().__init__(config)
+        self.clip = CLIPModel._from_config(config.clip_config)
+        self.visual_adapter = VisualAdapter(config) if config.visual_adapter else None
+        self.textual_adapter = TextualAdapter(config) if config.textual_adapter else None
+        self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None
+        self.register_buffer("static_text_embeds", torch.full((2, config.clip_config.projection_dim), float("nan")))
+        self._text_cache: tuple | None = None
+        self._fingerprint_cache: tuple | None = None
+        self.post_init()
+        self.freeze_clip()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """Loads a complete model, as [`~PreTrainedModel.from_pretrained`] does.
+
+        Raises:
+            ValueError: when weights are missing, so that nothing ever runs on a part initialised at random.
+        """
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} is not a complete AdaptCLIP model: {len(missing)} tensors are "
+                f"missing, such as {', '.join(missing[:3])}. Expected a folder written by save_pretrained or "
+                "`adaptclip convert`."
+            )
+        model.freeze_clip()
+        return (model, info) if output_loading_info else model
+
+    @classmethod
+    def from_clip_pretrained(cls, clip, tokenizer=None, dtype: torch.dtype | None = None, **config) -> "AdaptCLIPModel":
+        """Fresh adapters on a pretrained CLIP.
+
+        Args:
+            clip: an HF CLIP's folder or Hub id, or a `CLIPModel`.
+            tokenizer: its tokenizer; needed with a `CLIPModel`, otherwise loaded from beside the CLIP.
+            dtype: of the weights; the CLIP's own by default.
+            config: fields of [`AdaptCLIPConfig`], and the usual arguments of a download (`revision`, `token`, ...).
+
+        Raises:
+            ValueError: for a configuration that does not fit the CLIP.
+        """
+        hub = {name: config.pop(name) for name in HUB_ARGUMENTS if name in config}
+        if isinstance(clip, str | Path):
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, **hub)
+            clip = CLIPModel.from_pretrained(clip, dtype=dtype or "auto", **hub)
+        if tokenizer is None:
+            raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")
+        config = cls.config_class(clip_config=clip.config, prompt_token_ids=frame_token_ids(tokenizer), **config)
+        model = cls(config).to(dtype or clip.dtype)
+        model.clip = clip.to(model.dtype)
+        model.freeze_clip()
+        model.set_object_name(config.object_name, tokenizer)
+        return model.eval()
+
+    def freeze_clip(self):
+        """CLIP is a service: never trained, always in eval mode."""
+        self.clip.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True):
+        """Sets the adapters' mode; CLIP stays in eval mode."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
+    def set_object_name(self, object_name: str, tokenizer):
+        """Encodes the static prompts anew with another word for the object ("object" by default).
+
+        Args:
+            object_name: one or several words, such as "bottle" or "metal nut".
+            tokenizer: the one that belongs to the CLIP (`processor.tokenizer`).
+        """
+        prompts = self.config.text_prompts(object_name)
+        self.static_text_embeds = torch.stack([encode_sentences(self.clip, tokenizer, each) for each in prompts])
+        self.config.object_name = object_name
+
+    def text_embeds(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Unit text embeddings (2, d) of the static and of the learned prompts, float32, normal first.
+
+        The learned ones are computed once and kept until the prompts change; only training runs the text tower.
+
+        Raises:
+            ValueError: when the static prompts have not been encoded.
+        """
+        if self.training and self.textual_adapter is not None:
+            return F.normalize(self.static_text_embeds.float(), dim=-1), F.normalize(
+                self.textual_adapter(self.clip).float(), dim=-1
+            )
+        modules = [module for module in (self.clip.text_model, self.textual_adapter) if module is not None]
+        version = (self.static_text_embeds._version, self.static_text_embeds.data_ptr())
+        version += tuple(weights_version(module) for module in modules)
+        if self._text_cache is None or self._text_cache[0] != version:
+            with torch.inference_mode(False), torch.no_grad():
+                static = F.normalize(self.static_text_embeds.clone().float(), dim=-1)
+                if not static.isfinite().all():
+                    raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
+                learned = None
+                if self.textual_adapter is not None:
+                    learned = F.normalize(self.textual_adapter(self.clip).float(), dim=-1)
+            self._text_cache = (version, static, learned)
+        return self._text_cache[1:]
+
+    def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        """Image and patch embeddings of pixel values (B, 3, S, S).
+
+        Raises:
+            ValueError: for another shape, or values that are not finite.
+        """
+        size = self.config.image_size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
+            raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
+        with torch.no_grad():
+            features = encode_image(
+                self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers
+            )
+        if not (features.image_embeds.isfinite().all() and features.patch_embeds[-1].isfinite().all()):
+            if pixel_values.isfinite().all():
+                raise ValueError(f"The image encoder overflows in {self.dtype}: load the model in bfloat16 or float32.")
+            raise ValueError("pixel_values hold values that are not finite (NaN or infinity).")
+        return features
+
+    def fingerprint(self) -> dict[str, str]:
+        """What a prompt bank depends on: the settings and a digest of the frozen image encoder."""
+        modules = (self.clip.vision_model, self.clip.visual_projection)
+        version = tuple(weights_version(module) for module in modules)
+        if self._fingerprint_cache is None or self._fingerprint_cache[0] != version:
+            self._fingerprint_cache = (version, weights_digest(*modules))
+        config = self.config
+        return {
+            "weights": self._fingerprint_cache[1],
+            "hidden_act": config.clip_config.vision_config.hidden_act,
+            "image_size": str(config.image_size),
+            "feature_layers": str(config.feature_layers),
+            "num_dual_path_layers": str(config.num_dual_path_layers),
+        }
+
+    def encode_prompts(
+        self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None
+    ) -> PromptBank:
+        """Remembers normal images, to compare any number of queries with them.
+
+        Args:
+            pixel_values: (k, 3, S, S), k >= 1.
+            preprocessing: how the pixel values were made (`processor.image_processor.fingerprint()`), kept in the bank.
+
+        Returns:
+            [`PromptBank`]: on the model's device, in its dtype.
+        """
+        return PromptBank(self._prompt_tokens(pixel_values), self.fingerprint(), preprocessing or {})
+
+    def _prompt_tokens(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, 3, S, S) -> for each layer unit patch tokens (N, L, d), a few images at a time."""
+        if not len(pixel_values):
+            raise ValueError("At least one normal image is needed, got none.")
+        parts = [
+            [unit_patch_tokens(layer) for layer in self.image_features(part).patch_embeds]
+            for part in pixel_values.split(PROMPTS_AT_ONCE)
+        ]
+        return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
+
+    def _prompt_pools(
+        self, batch_size: int, prompt_pixel_values: torch.Tensor | None, prompt_bank: PromptBank | None
+    ) -> tuple[torch.Tensor, ...] | None:
+        """The normal tokens to compare with, for each layer (k*L, d) or (B, k*L, d); `None` for zero-shot."""
+        if prompt_pixel_values is None and prompt_bank is None:
+            return None
+        if self.prompt_query_adapter is None:
+            raise ValueError("This model has no prompt-query adapter: it cannot compare with normal images.")
+        if prompt_pixel_values is not None and prompt_bank is not None:
+            raise ValueError("Give prompt_pixel_values or a prompt_bank, not both.")
+        if prompt_bank is not None:
+            prompt_bank.require_match(self.fingerprint())
+            return prompt_bank.to(self.device, self.dtype).pools()
+        size = self.config.image_size
+        if prompt_pixel_values.ndim != 5 or len(prompt_pixel_values) != batch_size:
+            raise ValueError(
+                f"Expected prompt_pixel_values of shape ({batch_size}, k, 3, {size}, {size}), got "
+                f"{tuple(prompt_pixel_values.shape)}. Normal images for the whole batch go through encode_prompts."
+            )
+        tokens = self._prompt_tokens(prompt_pixel_values.flatten(0, 1))
+        return tuple(layer.unflatten(0, (batch_size, -1)).flatten(1, 2) for layer in tokens)
+
+    def _similarity_prediction(
+        self, image_embeds: torch.Tensor, patch_embeds: torch.Tensor, text_embeds: torch.Tensor
+    ) -> AdapterPrediction:
+        """Image and patch embeddings against two text embeddings (paper, equations 1 and 2)."""
+
+        def logits(embeds):
+            return F.normalize(embeds.float(), dim=-1) @ text_embeds.T / self.config.temperature
+
+        grid = self.config.grid_size
+        patches = logits(patch_embeds)[:, 1:].softmax(-1)
+        return AdapterPrediction(logits(image_embeds), self._resize(patches.transpose(1, 2).unflatten(2, (grid, grid))))
+
+    def _resize(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) -> (B, C, S, S)."""
+        size = (self.config.image_size, self.config.image_size)
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+    def _zero_shot_predictions(self, features: ImageFeatures) -> dict[str, AdapterPrediction]:
+        """The adapters that need no normal image; plain CLIP where there is none."""
+        static, learned = self.text_embeds()
+        image_embeds, patch_embeds = features.image_embeds, features.patch_embeds[-1]
+        if self.config.joint_learning:
+            adapted = self.visual_adapter(image_embeds, patch_embeds)
+            return {"joint": self._similarity_prediction(*adapted, learned)}
+        predictions = {}
+        if self.visual_adapter is not None:
+            adapted = self.visual_adapter(image_embeds, patch_embeds)
+            predictions["visual"] = self._similarity_prediction(*adapted, static)
+        if self.textual_adapter is not None:
+            predictions["textual"] = self._similarity_prediction(image_embeds, patch_embeds, learned)
+        return predictions
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        prompt_pixel_values: torch.Tensor | None = None,
+        prompt_bank: PromptBank | None = None,
+        labels: torch.Tensor | None = None,
+        mask_labels: torch.Tensor | None = None,
+        output_details: bool = False,
+    ) -> AdaptCLIPOutput:
+        """Scores a batch: zero-shot without normal images, few-shot with them.
+
+        Args:
+            pixel_values: (B, 3, S, S), from [`AdaptCLIPProcessor`].
+            prompt_pixel_values: (B, k, 3, S, S), the k normal images of each query, or
+            prompt_bank: one [`PromptBank`] for the whole batch.
+            labels: (B,), 0 normal or 1 anomalous, for the loss.
+            mask_labels: (B, S, S), 0 or 1, for the loss.
+            output_details: also return every intermediate result.
+
+        Raises:
+            ValueError: for wrong shapes, values that are not finite, or the bank of another model.
+        """
+        features = self.image_features(pixel_values)
+        pools = self._prompt_pools(len(pixel_values), prompt_pixel_values, prompt_bank)
+        predictions = self._zero_shot_predictions(features)
+        comparisons, alignment = [], None
+        if pools is not None:
+            compared = self.prompt_query_adapter([unit_patch_tokens(layer) for layer in features.patch_embeds], pools)
+            comparisons = [AdapterPrediction(each.logits, self._resize(each.probabilities)) for each in compared]
+            alignment = self._resize(torch.stack([each.alignment for each in compared], dim=1)).transpose(0, 1)
+        elif not predictions:
+            embeds = (features.image_embeds, features.patch_embeds[-1])
+            predictions["clip"] = self._similarity_prediction(*embeds, self.text_embeds()[0])
+
+        losses = None
+        if labels is not None or mask_labels is not None:
+            check_labels(labels, mask_labels, len(pixel_values), self.config.image_size)
+            losses = {name: adapter_loss(each.logits, each.maps, labels, mask_labels) for name, each in predictions.items()}
+            if comparisons:
+                losses["prompt_query"] = torch.stack(
+                    [adapter_loss(each.logits, each.maps, labels, mask_labels) for each in comparisons]
+                ).sum()
+        with torch.no_grad():
+            maps = [each.maps[:, 1] for each in predictions.values()]
+            scores = [each.logits.softmax(-1)[:, 1] for each in predictions.values()]
+            if comparisons:
+                maps.append(torch.stack([each.maps[:, 1] for each in comparisons]).mean(0))
+                scores.append(torch.stack([each.logits.softmax(-1)[:, 1] for each in comparisons]).mean(0))
+            anomaly_maps, anomaly_scores = fuse(
+                maps, scores, alignment, self.config.score_fusion, self.config.smoothing_sigma
+            )
+        return AdaptCLIPOutput(
+            loss=None if losses is None else torch.stack(list(losses.values())).sum(),
+            anomaly_scores=anomaly_scores,
+            anomaly_maps=anomaly_maps,
+            losses=losses,
+            details=self._details(features, predictions, comparisons, alignment) if output_details else None,
+        )
+
+    def _details(
+        self,
+        features: ImageFeatures,
+        predictions: dict[str, AdapterPrediction],
+        comparisons: Sequence[AdapterPrediction],
+        alignment: torch.Tensor | None,
+    ) -> dict:
+        static, learned = self.text_embeds()
+        details = {
+            "image_embeds": features.image_embeds,
+            "patch_embeds": features.patch_embeds,
+            "text_embeds": static,
+            "learned_text_embeds": learned,
+            "alignment_maps": alignment,
+            "prompt_query_logits": [each.logits for each in comparisons],
+            "prompt_query_maps": [each.maps[:, 1] for each in comparisons],
+        }
+        for name, each in predictions.items():
+            details |= {f"{name}_logits": each.logits, f"{name}_maps": each.maps[:, 1]}
+        return details
+
+
+def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):
+    """Raises a ValueError that says which shape was expected."""
+    if labels is not None and tuple(labels.shape) != (batch_size,):
+        raise ValueError(f"Expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
+    if mask_labels is not None and tuple(mask_labels.shape) != (batch_size, size, size):
+        raise ValueError(
+            f"Expected mask_labels of shape ({batch_size}, {size}, {size}), got {tuple(mask_labels.shape)}."
+        )
+
+
+__all__ = ["AdaptCLIPModel", "AdaptCLIPOutput", "AdaptCLIPPreTrainedModel"]

@@ -1,0 +1,99 @@
+"""A prompt bank: the remembered features of some normal images."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+BANK_FILE = "prompt_bank.safetensors"
+
+
+@dataclass(frozen=True)
+class PromptBank:
+    """Features of k normal images, compared with any number of queries.
+
+    Attributes:
+        features: for each chosen layer (k, L, d), L2-normalised patch tokens without class token.
+        fingerprint: what made them: the model's settings and a digest of its image encoder. Adapters are no part of
+            it, so a bank outlives a retraining of the adapters.
+        preprocessing: how the images became pixel values; empty when it is not known.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    fingerprint: dict[str, str]
+    preprocessing: dict[str, str]
+
+    def __len__(self) -> int:
+        """k, the number of normal images."""
+        return len(self.features[0])
+
+    def pools(self) -> tuple[torch.Tensor, ...]:
+        """For each layer one pool (k*L, d) of all images' tokens, without a copy."""
+        return tuple(layer.flatten(0, 1) for layer in self.features)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptBank":
+        """The bank on another device or in another dtype; itself where nothing changes."""
+        return replace(self, features=tuple(layer.to(device, dtype) for layer in self.features))
+
+    def require_match(self, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
+        """Refuses the bank of another model or preprocessing.
+
+        Raises:
+            ValueError: names each setting that differs, the bank's value and the one expected.
+        """
+        differing = differences(self.fingerprint, fingerprint)
+        if preprocessing is not None and self.preprocessing:
+            differing += differences(self.preprocessing, preprocessing)
+        if differing:
+            raise ValueError(
+                "This prompt bank was made by another model or preprocessing: "
+                + "; ".join(differing)
+                + ". Make it anew from the normal images with this model."
+            )
+
+    def save_pretrained(self, save_path: str | Path) -> Path:
+        """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file."""
+        path = bank_file(Path(save_path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {f"layer.{index}": layer.contiguous() for index, layer in enumerate(self.features)}
+        metadata = {"fingerprint": json.dumps(self.fingerprint), "preprocessing": json.dumps(self.preprocessing)}
+        save_file(tensors, path, metadata={"format": "pt", **metadata})
+        return path
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "PromptBank":
+        """Reads a bank from a `.safetensors` file or from the folder that holds `prompt_bank.safetensors`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is not a prompt bank.
+        """
+        file = bank_file(Path(path))
+        if not file.is_file():
+            raise FileNotFoundError(f"No prompt bank at {file}: expected a file that PromptBank.save_pretrained wrote.")
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                metadata = tensors.metadata() or {}
+                features = tuple(tensors.get_tensor(f"layer.{index}") for index in range(len(tensors.keys())))
+            return cls(features, json.loads(metadata["fingerprint"]), json.loads(metadata["preprocessing"]))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
+
+
+def bank_file(path: Path) -> Path:
+    return path if path.suffix == ".safetensors" else path / BANK_FILE
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """One phrase for each setting in which a bank differs from what is expected."""
+    return [
+        f"{name} is {found.get(name, 'not recorded')[:16]}, this one's is {value[:16]}"
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
+
+
+__all__ = ["PromptBank"]

@@ -1,0 +1,54 @@
+"""The frozen CLIP text tower, read with token ids (static prompts) or with embeddings (learned prompts)."""
+
+import torch
+from transformers import CLIPModel
+from transformers.masking_utils import create_causal_mask
+
+
+def encode_text(clip: CLIPModel, inputs_embeds: torch.Tensor, end_positions: torch.Tensor) -> torch.Tensor:
+    """Text embeddings (N, d), not normalised, of token embeddings (N, T, width).
+
+    Args:
+        clip: the frozen CLIP.
+        inputs_embeds: (N, T, width), position table not yet added.
+        end_positions: (N,), where each sentence's end token stands; what follows it is not seen.
+    """
+    text_model = clip.text_model
+    hidden_states = text_model.embeddings(inputs_embeds=inputs_embeds)
+    attention_mask = create_causal_mask(
+        config=text_model.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
+    )
+    hidden_states = text_model.encoder(
+        inputs_embeds=hidden_states, attention_mask=attention_mask, is_causal=True
+    ).last_hidden_state
+    sentences = torch.arange(len(hidden_states), device=hidden_states.device)
+    return clip.text_projection(text_model.final_layer_norm(hidden_states[sentences, end_positions]))
+
+
+@torch.no_grad()
+def encode_sentences(clip: CLIPModel, tokenizer, sentences: list[str]) -> torch.Tensor:
+    """Mean text embedding (d,) of some sentences, none normalised before (reference, "Text"), in the model's dtype.
+
+    Raises:
+        ValueError: when a sentence is longer than the text tower can read.
+    """
+    device = clip.text_projection.weight.device
+    encoded = tokenizer(sentences, padding=True, return_tensors="pt")
+    length, longest = encoded["input_ids"].shape[1], clip.config.text_config.max_position_embeddings
+    if length > longest:
+        raise ValueError(f"A prompt has {length} tokens, the text tower reads {longest}: shorten the object name.")
+    inputs_embeds = clip.text_model.embeddings.token_embedding(encoded["input_ids"].to(device))
+    end_positions = encoded["attention_mask"].sum(-1).to(device) - 1
+    return encode_text(clip, inputs_embeds, end_positions).float().mean(0).to(inputs_embeds.dtype)
+
+
+def frame_token_ids(tokenizer) -> list[int]:
+    """Ids of start of text, full stop and end of text, which frame the learned prompts.
+
+    Raises:
+        ValueError: when the tokenizer does not read "." as one token between the two.
+    """
+    token_ids = tokenizer(".")["input_ids"]
+    if len(token_ids) != 3:
+        raise ValueError(f"The tokenizer reads '.' as {token_ids}; expected [start of text, full stop, end of text].")
+    return token_ids

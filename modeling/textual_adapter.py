@@ -1,0 +1,31 @@
+"""The textual adapter: two learned prompts in place of sentences (paper, equation 4)."""
+
+import torch
+from torch import nn
+from transformers import CLIPModel
+
+from .configuration_adaptclip import AdaptCLIPConfig
+from .text_encoder import encode_text
+
+
+class TextualAdapter(nn.Module):
+    """Learned token embeddings of the two classes, read by the frozen text tower."""
+
+    def __init__(self, config: AdaptCLIPConfig):
+        super().__init__()
+        shape = (config.prompt_length, config.clip_config.text_config.hidden_size)
+        self.normal_prompt = nn.Parameter(torch.empty(shape))
+        self.anomalous_prompt = nn.Parameter(torch.empty(shape))
+        self.frame_token_ids = config.prompt_token_ids
+        self.gradient_checkpointing = False
+
+    def forward(self, clip: CLIPModel) -> torch.Tensor:
+        """Text embeddings (2, d), normal first, of [start] theta_1..theta_r "." [end]."""
+        prompts = torch.stack([self.normal_prompt, self.anomalous_prompt])
+        frame = clip.text_model.embeddings.token_embedding(torch.tensor(self.frame_token_ids, device=prompts.device))
+        start, end = frame[:1].expand(2, -1, -1), frame[1:].expand(2, -1, -1)
+        inputs_embeds = torch.cat([start, prompts, end], dim=1)
+        end_positions = torch.full((2,), inputs_embeds.shape[1] - 1, device=prompts.device)
+        if self.gradient_checkpointing and self.training:
+            return self._gradient_checkpointing_func(encode_text, clip, inputs_embeds, end_positions)
+        return encode_text(clip, inputs_embeds, end_positions)

@@ -1,0 +1,113 @@
+"""The frozen CLIP image encoder with two paths (reference, "Image encoder")."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import eager_attention_forward
+
+
+@dataclass
+class ImageFeatures:
+    """What the adapters read of an image.
+
+    Attributes:
+        image_embeds: (B, d), the image embedding, not normalised.
+        patch_embeds: for each chosen layer (B, 1 + L, d), class token first, not normalised.
+    """
+
+    image_embeds: torch.Tensor
+    patch_embeds: tuple[torch.Tensor, ...]
+
+
+def embed_patches(vision_model: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Patch and class embeddings (B, 1 + L, D) with the position table resized bilinearly from its pretrained grid."""
+    embeddings = vision_model.embeddings
+    patches = embeddings.patch_embedding(pixel_values.to(embeddings.patch_embedding.weight.dtype))
+    grid = patches.shape[-2:]
+    patches = patches.flatten(2).transpose(1, 2)
+    class_token = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
+    positions = resize_position_table(embeddings.position_embedding.weight, grid)
+    return vision_model.pre_layrnorm(torch.cat([class_token, patches], dim=1) + positions)
+
+
+def resize_position_table(table: torch.Tensor, grid: torch.Size) -> torch.Tensor:
+    """(1 + n*n, D) -> (1 + g*g, D): the class position is kept, the others are interpolated in float32."""
+    side = round((table.shape[0] - 1) ** 0.5)
+    if tuple(grid) == (side, side):
+        return table
+    patch_table = table[1:].float().T.reshape(1, -1, side, side)
+    patch_table = F.interpolate(patch_table, size=tuple(grid), mode="bilinear", align_corners=False)
+    return torch.cat([table[:1], patch_table.flatten(2)[0].T.to(table.dtype)])
+
+
+def attend(attention: nn.Module, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """One CLIP attention on ready projections (B, T, D), without the output projection, through transformers' interface."""
+    attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention.config._attn_implementation, eager_attention_forward
+    )
+
+    def heads(tokens):
+        return tokens.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+    output, _ = attention_interface(
+        attention, heads(queries), heads(keys), heads(values), None, scaling=attention.scale, dropout=0.0
+    )
+    return output.flatten(2)
+
+
+def dual_path_layer(
+    layer: nn.Module, hidden_states: torch.Tensor, patch_states: torch.Tensor, class_token_only: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One encoder layer on both paths.
+
+    The value-value attention is added to the patch path alone; `class_token_only` computes the ordinary path for its
+    class token alone, which is all that the last layer's is read for.
+    """
+    attention = layer.self_attn
+    normed = layer.layer_norm1(hidden_states)
+    values = attention.v_proj(normed)
+    patch_states = patch_states + attention.out_proj(attend(attention, values, values, values))
+
+    keys = attention.k_proj(normed)
+    if class_token_only:
+        normed, hidden_states = normed[:, :1], hidden_states[:, :1]
+    queries = attention.q_proj(normed)
+    hidden_states = hidden_states + attention.out_proj(attend(attention, queries, keys, values))
+    return hidden_states + layer.mlp(layer.layer_norm2(hidden_states)), patch_states
+
+
+def encode_image(
+    clip: CLIPModel, pixel_values: torch.Tensor, feature_layers: list[int], num_dual_path_layers: int
+) -> ImageFeatures:
+    """Runs both paths of the frozen image encoder.
+
+    Args:
+        clip: the frozen CLIP.
+        pixel_values: (B, 3, S, S), S any multiple of the patch size.
+        feature_layers: 1-based layers to keep.
+        num_dual_path_layers: how many of the last layers run the value-value patch path too.
+
+    Returns:
+        [`ImageFeatures`]: the image embedding comes without the last layer norm, the patch tokens with it.
+    """
+    layers = clip.vision_model.encoder.layers
+    hidden_states = embed_patches(clip.vision_model, pixel_values)
+    patch_states = None
+    kept = []
+    for number, layer in enumerate(layers, start=1):
+        if number > len(layers) - num_dual_path_layers:
+            if patch_states is None:
+                patch_states = hidden_states
+            hidden_states, patch_states = dual_path_layer(
+                layer, hidden_states, patch_states, class_token_only=number == len(layers)
+            )
+        else:
+            hidden_states = layer(hidden_states, None)
+        if number in feature_layers:
+            tokens = hidden_states if patch_states is None else patch_states
+            kept.append(clip.visual_projection(clip.vision_model.post_layernorm(tokens)))
+    return ImageFeatures(image_embeds=clip.visual_projection(hidden_states[:, 0]), patch_embeds=tuple(kept))

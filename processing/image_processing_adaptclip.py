@@ -1,0 +1,119 @@
+"""Image processor class for AdaptCLIP."""
+
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from transformers import BatchFeature
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+
+from .image_loading import load_image, load_mask
+
+
+class AdaptCLIPImageProcessor(PilBackend):
+    """
+    Images of any mode and size to `pixel_values` (reference, "Preprocessing"): RGB, a bicubic resize to a square
+    without keeping the ratio, CLIP's mean and standard deviation.
+
+    Args:
+        size (`dict[str, int]`): height and width of the model's input, 518 each by default.
+    """
+
+    resample = PILImageResampling.BICUBIC
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+    size = {"height": 518, "width": 518}
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    model_input_names = ["pixel_values"]
+
+    def preprocess(self, images, masks=None, return_tensors: str = "pt", **kwargs) -> BatchFeature:
+        """
+        Args:
+            images: one image or a list of them: paths, URLs, PIL images, arrays or tensors (see `load_image`).
+            masks: as many masks, of which what is above 0 is anomalous.
+
+        Returns:
+            `BatchFeature`: `pixel_values` (B, 3, S, S) float32 and, with masks, `mask_labels` (B, S, S) float32 of 0 and 1.
+
+        Raises:
+            FileNotFoundError, ValueError: name the file and what was expected.
+        """
+        images = [load_image(image) for image in as_list(images)]
+        features = super().preprocess(images, return_tensors=return_tensors, **kwargs)
+        if masks is not None:
+            masks = as_list(masks)
+            if len(masks) != len(images):
+                raise ValueError(f"Expected one mask an image, got {len(masks)} for {len(images)} images.")
+            resized = np.stack([self.resize_mask(load_mask(mask)) for mask in masks])
+            features["mask_labels"] = torch.from_numpy(resized) if return_tensors == "pt" else resized
+        return features
+
+    def resize_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Booleans (H, W) -> float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""
+        resized = Image.fromarray(mask.astype(np.uint8) * 255).resize(
+            (self.size["width"], self.size["height"]), Image.Resampling.BILINEAR
+        )
+        return (np.asarray(resized) / 255 > 0.5).astype(np.float32)
+
+    def fingerprint(self) -> dict[str, str]:
+        """How images become pixel values; a prompt bank records it."""
+        settings = {name: getattr(self, name) for name in ("resample", "image_mean", "image_std", "rescale_factor")}
+        settings["size"] = dict(self.size)
+        return {name: json.dumps(value, default=int) for name, value in settings.items()}
+
+    def post_process_anomaly_detection(
+        self, outputs, target_sizes: list[tuple[int, int]] | None = None, threshold: float | None = None
+    ) -> list[dict]:
+        """Scores and maps of a model's output, each map at its image's own size.
+
+        Args:
+            outputs: with `anomaly_scores` (B,) and `anomaly_maps` (B, S, S).
+            target_sizes: (height, width) of each image; the maps keep their size without.
+            threshold: in [0, 1]; a score at or above it is labelled "anomalous".
+
+        Returns:
+            `list[dict]`: `score` (float in [0, 1]), `label` ("normal", "anomalous" or `None` without a threshold) and
+            `anomaly_map` (float32 array (H, W) in [0, 1]).
+
+        Raises:
+            ValueError: for a threshold out of range, or not one size an image.
+        """
+        check_threshold(threshold)
+        scores, maps = outputs.anomaly_scores.float().cpu(), outputs.anomaly_maps.float().cpu()
+        target_sizes = [maps.shape[-2:]] * len(maps) if target_sizes is None else list(target_sizes)
+        if len(target_sizes) != len(maps):
+            raise ValueError(f"Expected {len(maps)} target sizes, one an image, got {len(target_sizes)}.")
+        return [
+            {
+                "score": score,
+                "label": None if threshold is None else ("anomalous" if score >= threshold else "normal"),
+                "anomaly_map": F.interpolate(each[None, None], size=tuple(size), mode="bilinear")[0, 0].numpy(),
+            }
+            for score, each, size in zip(scores.tolist(), maps, target_sizes, strict=True)
+        ]
+
+
+def check_threshold(threshold: float | None):
+    """Raises a ValueError for what is not a probability."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"The threshold must lie in [0, 1], as scores do; got {threshold}.")
+
+
+def as_list(images) -> list:
+    """One image or several, as a list; arrays and tensors of four dimensions are batches."""
+    if isinstance(images, list | tuple):
+        if not len(images):
+            raise ValueError("Expected at least one image, got an empty list.")
+        return list(images)
+    if isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 4:
+        return list(images)
+    return [images]
+
+
+__all__ = ["AdaptCLIPImageProcessor"]

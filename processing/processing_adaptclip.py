@@ -1,0 +1,80 @@
+"""Processor class for AdaptCLIP: images, prompt images, masks and text."""
+
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .image_processing_adaptclip import AdaptCLIPImageProcessor, as_list
+
+
+class AdaptCLIPProcessor(ProcessorMixin):
+    """
+    Everything the model reads, in one call: images and their masks, normal prompt images, and sentences.
+
+    Args:
+        image_processor (`AdaptCLIPImageProcessor`)
+        tokenizer (`CLIPTokenizer`): the one that belongs to the CLIP.
+    """
+
+    def __init__(self, image_processor=None, tokenizer=None, **kwargs):
+        super().__init__(image_processor, tokenizer, **kwargs)
+
+    @classmethod
+    def for_model(cls, config, tokenizer) -> "AdaptCLIPProcessor":
+        """The processor that belongs to a model of this [`AdaptCLIPConfig`]."""
+        size = {"height": config.image_size, "width": config.image_size}
+        return cls(AdaptCLIPImageProcessor(size=size), tokenizer)
+
+    def __call__(
+        self, images=None, text=None, prompt_images=None, masks=None, return_tensors: str = "pt", **kwargs
+    ) -> BatchFeature:
+        """
+        Args:
+            images: one image or a list: paths, URLs, PIL images of any mode, arrays or tensors.
+            text: sentences, such as those of `config.text_prompts("bottle")`, to `input_ids` and `attention_mask`.
+            prompt_images: for each image the list of its k normal images; for a single image one such list. Normal
+                images that serve a whole batch go through `model.encode_prompts` once instead.
+            masks: one mask an image.
+
+        Returns:
+            `BatchFeature`: `pixel_values` (B, 3, S, S), `prompt_pixel_values` (B, k, 3, S, S), `mask_labels` (B, S, S),
+            `input_ids` and `attention_mask` (N, T), each where its argument was given.
+
+        Raises:
+            FileNotFoundError, ValueError: name the file and what was expected.
+        """
+        if images is None and text is None:
+            raise ValueError("Expected images, text or both.")
+        if images is None and (masks is not None or prompt_images is not None):
+            raise ValueError("masks and prompt_images belong to images: give those too.")
+        features = BatchFeature()
+        if images is not None:
+            images = as_list(images)
+            features.update(self.image_processor(images, masks=masks, return_tensors=return_tensors, **kwargs))
+        if prompt_images is not None:
+            groups = self.prompt_groups(prompt_images, len(images))
+            flat = [image for group in groups for image in group]
+            pixel_values = self.image_processor(flat, return_tensors=return_tensors, **kwargs)["pixel_values"]
+            features["prompt_pixel_values"] = pixel_values.reshape(len(groups), -1, *pixel_values.shape[1:])
+        if text is not None:
+            features.update(self.tokenizer(text, padding=True, return_tensors=return_tensors))
+        return features
+
+    @staticmethod
+    def prompt_groups(prompt_images, batch_size: int) -> list[list]:
+        """The normal images of each query, as many for one as for another."""
+        groups = [as_list(group) for group in as_list(prompt_images)]
+        if batch_size == 1 and all(len(group) == 1 for group in groups):
+            groups = [[group[0] for group in groups]]
+        if len(groups) != batch_size or len({len(group) for group in groups}) != 1:
+            raise ValueError(
+                f"Expected for each of {batch_size} images a list of as many prompt images, got lists of "
+                f"{[len(group) for group in groups]}. Normal images for a whole batch go through model.encode_prompts."
+            )
+        return groups
+
+    def post_process_anomaly_detection(self, outputs, target_sizes=None, threshold: float | None = None) -> list[dict]:
+        """See [`AdaptCLIPImageProcessor.post_process_anomaly_detection`]."""
+        return self.image_processor.post_process_anomaly_detection(outputs, target_sizes, threshold)
+
+
+__all__ = ["AdaptCLIPProcessor"]
