@@ -141,7 +141,9 @@ def check_frame(textual: StateDict, clip: CLIPModel, config: AdaptCLIPConfig):
                 continue
             found = textual[name].flatten(0, -2)[: len(expected)]
             if found.shape != expected.shape or not torch.allclose(found.float(), expected, atol=1e-3):
-                raise ValueError(f"textual_learner.{name} is not of this CLIP and tokenizer: name the ones it was trained on.")
+                raise ValueError(
+                    f"textual_learner.{name} is not of this CLIP and tokenizer: name the ones it was trained on."
+                )
 
 
 def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
@@ -149,7 +151,11 @@ def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
     names = adapter_names(model)
     state = model.state_dict()
     loaded: StateDict = {}
-    known = {f"textual_learner.{name}_{side}" for name in ("token_prefix", "token_suffix", "tokenized_prompts") for side in ("pos", "neg")}
+    known = {
+        f"textual_learner.{name}_{side}"
+        for name in ("token_prefix", "token_suffix", "tokenized_prompts")
+        for side in ("pos", "neg")
+    }
     for ours, copies in names.items():
         for theirs in copies:
             learner, name = theirs.split(".", 1)
@@ -172,7 +178,7 @@ def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
 
 
 def adapter_names(model: AdaptCLIPModel) -> dict[str, list[str]]:
-    """Our name of every adapter tensor -> its names in a released checkpoint, where a shared head stands once a layer."""
+    """Our name of every adapter tensor -> its names in a released checkpoint, shared heads once a layer."""
     names = {f"textual_adapter.{ours}": [f"textual_learner.{theirs}"] for ours, theirs in TEXTUAL_PROMPTS.items()}
     layers = range(len(model.config.feature_layers))
     for key in model.state_dict():
@@ -199,11 +205,15 @@ def clip_from_open_clip(state: StateDict, source: str | Path) -> CLIPModel:
     expected = model.state_dict()
     for name, tensor in renamed.items():
         if name in expected and tensor.shape != expected[name].shape:
-            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}; expected {tuple(expected[name].shape)}.")
+            raise ValueError(
+                f"{source}: {name} has shape {tuple(tensor.shape)}; expected {tuple(expected[name].shape)}."
+            )
     if missing := sorted(set(expected) - set(renamed)):
         raise ValueError(f"{source} lacks {', '.join(missing[:5])}.")
     if superfluous := sorted(set(renamed) - set(expected)):
-        raise ValueError(f"{source} holds tensors that a CLIP with a ViT has no place for: {', '.join(superfluous[:5])}.")
+        raise ValueError(
+            f"{source} holds tensors that a CLIP with a ViT has no place for: {', '.join(superfluous[:5])}."
+        )
     model.load_state_dict(renamed)
     return model
 
@@ -273,7 +283,10 @@ def rename_open_clip(state: StateDict):
         elif prefix:
             yield prefixes[prefix] + name[len(prefix) :], tensor
         elif name in ("visual.proj", "text_projection"):
-            yield ("visual_projection.weight" if name == "visual.proj" else "text_projection.weight"), tensor.T.contiguous()
+            yield (
+                ("visual_projection.weight" if name == "visual.proj" else "text_projection.weight"),
+                tensor.T.contiguous(),
+            )
         elif block:
             layer = f"{'vision' if block[1] else 'text'}_model.encoder.layers.{block[2]}."
             if block[4].startswith("in_proj_"):

@@ -2,6 +2,8 @@
 
 import torch
 
+from .precision import full_precision
+
 SIMILARITIES_AT_ONCE = 2**24
 
 
@@ -31,4 +33,4 @@ def nearest_tokens(query: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
 
 def cosine_distance(query: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
     """1 - <q, p> of unit vectors (B, L, d) -> (B, L), in float32, never below zero."""
-    return (1 - (query.float() * aligned.float()).sum(-1)).clamp_min(0)
+    return (1 - (full_precision(query) * full_precision(aligned)).sum(-1)).clamp_min(0)

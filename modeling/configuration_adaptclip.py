@@ -86,7 +86,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
             With none of the first two and no normal images, plain CLIP is scored (table 5, line 0).
         joint_learning (`bool`): score adapted tokens against learned prompts (table 5, line 3).
         normal_states, anomalous_states, prompt_templates (`list[str]`): the static prompts, `{}` for the object.
-        prompt_token_ids (`list[int]`): ids of start of text, full stop and end of text, the frame of the learned prompts.
+        prompt_token_ids (`list[int]`): ids of start, full stop and end, the frame of the learned prompts.
 
     Raises:
         ValueError: for a combination that cannot work; the message says what would fit.
@@ -123,8 +123,10 @@ class AdaptCLIPConfig(PreTrainedConfig):
             self.clip_config = CLIPConfig(**VIT_L_14_336)
         elif isinstance(self.clip_config, dict):
             self.clip_config = CLIPConfig(**self.clip_config)
-        depth = self.clip_config.vision_config.num_hidden_layers
-        patch_size = self.clip_config.vision_config.patch_size
+        vision = self.clip_config.vision_config
+        depth, patch_size = vision.num_hidden_layers, vision.patch_size
+        if not isinstance(patch_size, int) or not isinstance(vision.image_size, int):
+            raise ValueError("The CLIP vision tower must have square patches and a square input.")
         if self.image_size is None:
             self.image_size = round(518 / patch_size) * patch_size
         if self.feature_layers is None:
@@ -138,7 +140,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"This is the configuration of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
+                f"This configures a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
                 "on a CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, "
                 "`adaptclip convert`."
             )
@@ -164,12 +166,12 @@ class AdaptCLIPConfig(PreTrainedConfig):
         """Part of `@strict`-powered validation: the sizes against the CLIP they are used with."""
         vision = self.clip_config.vision_config
         depth, patch_size = vision.num_hidden_layers, vision.patch_size
-        if not isinstance(patch_size, int) or not isinstance(vision.image_size, int):
-            raise ValueError("The CLIP vision tower must have square patches and a square input.")
         if self.image_size < patch_size or self.image_size % patch_size:
             below = self.image_size // patch_size * patch_size
             fitting = " or ".join(str(size) for size in (below, below + patch_size) if size)
-            raise ValueError(f"image_size {self.image_size} is not a multiple of patch size {patch_size}: use {fitting}.")
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch size {patch_size}: use {fitting}."
+            )
         if not self.feature_layers or any(not 1 <= layer <= depth for layer in self.feature_layers):
             raise ValueError(f"feature_layers {self.feature_layers} must lie in 1..{depth}, the layers of this CLIP.")
         if self.feature_layers != sorted(set(self.feature_layers)):

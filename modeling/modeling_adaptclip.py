@@ -15,6 +15,7 @@ from .configuration_adaptclip import AdaptCLIPConfig
 from .fingerprint import weights_digest, weights_version
 from .fusion import fuse
 from .loss import adapter_loss
+from .precision import full_precision
 from .prompt_bank import PromptBank
 from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
 from .text_encoder import encode_sentences, frame_token_ids
@@ -32,7 +33,7 @@ class AdaptCLIPOutput(ModelOutput):
     Output of [`AdaptCLIPModel`]; all in float32.
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*, with `labels` or `mask_labels`): sum of the adapters' losses.
+        loss (`torch.FloatTensor` of shape `()`, *optional*, with `labels` or `mask_labels`): the sum over the adapters.
         anomaly_scores (`torch.FloatTensor` of shape `(B,)`): in [0, 1].
         anomaly_maps (`torch.FloatTensor` of shape `(B, S, S)`): in [0, 1].
         losses (`dict[str, torch.FloatTensor]`, *optional*): the loss of each adapter by its name.
@@ -111,6 +112,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     def __init__(self, config: AdaptCLIPConfig):
         super().__init__(config)
         self.clip = CLIPModel._from_config(config.clip_config)
+        for part in (config.clip_config, config.clip_config.text_config, config.clip_config.vision_config):
+            # loading fills these in: a model saved fresh and one saved after loading have the same config
+            part.dtype = part.dtype or self.clip.dtype
         self.visual_adapter = VisualAdapter(config) if config.visual_adapter else None
         self.textual_adapter = TextualAdapter(config) if config.textual_adapter else None
         self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None
@@ -193,20 +197,20 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             ValueError: when the static prompts have not been encoded.
         """
         if self.training and self.textual_adapter is not None:
-            return F.normalize(self.static_text_embeds.float(), dim=-1), F.normalize(
-                self.textual_adapter(self.clip).float(), dim=-1
+            return F.normalize(full_precision(self.static_text_embeds), dim=-1), F.normalize(
+                full_precision(self.textual_adapter(self.clip)), dim=-1
             )
         modules = [module for module in (self.clip.text_model, self.textual_adapter) if module is not None]
         version = (self.static_text_embeds._version, self.static_text_embeds.data_ptr())
         version += tuple(weights_version(module) for module in modules)
         if self._text_cache is None or self._text_cache[0] != version:
             with torch.inference_mode(False), torch.no_grad():
-                static = F.normalize(self.static_text_embeds.clone().float(), dim=-1)
+                static = F.normalize(full_precision(self.static_text_embeds.clone()), dim=-1)
                 if not static.isfinite().all():
                     raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
                 learned = None
                 if self.textual_adapter is not None:
-                    learned = F.normalize(self.textual_adapter(self.clip).float(), dim=-1)
+                    learned = F.normalize(full_precision(self.textual_adapter(self.clip)), dim=-1)
             self._text_cache = (version, static, learned)
         return self._text_cache[1:]
 
@@ -244,9 +248,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             "num_dual_path_layers": str(config.num_dual_path_layers),
         }
 
-    def encode_prompts(
-        self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None
-    ) -> PromptBank:
+    def encode_prompts(self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None) -> PromptBank:
         """Remembers normal images, to compare any number of queries with them.
 
         Args:
@@ -296,7 +298,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """Image and patch embeddings against two text embeddings (paper, equations 1 and 2)."""
 
         def logits(embeds):
-            return F.normalize(embeds.float(), dim=-1) @ text_embeds.T / self.config.temperature
+            return F.normalize(full_precision(embeds), dim=-1) @ text_embeds.T / self.config.temperature
 
         grid = self.config.grid_size
         patches = logits(patch_embeds)[:, 1:].softmax(-1)
@@ -359,7 +361,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         losses = None
         if labels is not None or mask_labels is not None:
             check_labels(labels, mask_labels, len(pixel_values), self.config.image_size)
-            losses = {name: adapter_loss(each.logits, each.maps, labels, mask_labels) for name, each in predictions.items()}
+            losses = {
+                name: adapter_loss(each.logits, each.maps, labels, mask_labels) for name, each in predictions.items()
+            }
             if comparisons:
                 losses["prompt_query"] = torch.stack(
                     [adapter_loss(each.logits, each.maps, labels, mask_labels) for each in comparisons]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from .alignment import cosine_distance, nearest_tokens
 from .configuration_adaptclip import AdaptCLIPConfig
+from .precision import full_precision
 
 
 @dataclass
@@ -81,8 +82,8 @@ class PromptQueryAdapter(nn.Module):
         joint = norm(joint.transpose(1, 2).unflatten(2, (grid, grid)))
         return PromptQueryPrediction(
             alignment=cosine_distance(query, aligned).unflatten(1, (grid, grid)),
-            probabilities=self.segmentation_head(joint).float().softmax(1),
-            logits=self.image_head(self.pool(joint)).float(),
+            probabilities=full_precision(self.segmentation_head(joint)).softmax(1),
+            logits=full_precision(self.image_head(self.pool(joint))),
         )
 
     def pool(self, joint: torch.Tensor) -> torch.Tensor:
@@ -93,4 +94,4 @@ class PromptQueryAdapter(nn.Module):
 
 def unit_patch_tokens(patch_embeds: torch.Tensor) -> torch.Tensor:
     """(B, 1 + L, d) -> L2-normalised (B, L, d), class token dropped."""
-    return F.normalize(patch_embeds[:, 1:].float(), dim=-1).to(patch_embeds.dtype)
+    return F.normalize(full_precision(patch_embeds[:, 1:]), dim=-1).to(patch_embeds.dtype)

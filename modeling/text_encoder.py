@@ -4,6 +4,8 @@ import torch
 from transformers import CLIPModel
 from transformers.masking_utils import create_causal_mask
 
+from .precision import full_precision
+
 
 def encode_text(clip: CLIPModel, inputs_embeds: torch.Tensor, end_positions: torch.Tensor) -> torch.Tensor:
     """Text embeddings (N, d), not normalised, of token embeddings (N, T, width).
@@ -39,7 +41,7 @@ def encode_sentences(clip: CLIPModel, tokenizer, sentences: list[str]) -> torch.
         raise ValueError(f"A prompt has {length} tokens, the text tower reads {longest}: shorten the object name.")
     inputs_embeds = clip.text_model.embeddings.token_embedding(encoded["input_ids"].to(device))
     end_positions = encoded["attention_mask"].sum(-1).to(device) - 1
-    return encode_text(clip, inputs_embeds, end_positions).float().mean(0).to(inputs_embeds.dtype)
+    return full_precision(encode_text(clip, inputs_embeds, end_positions)).mean(0).to(inputs_embeds.dtype)
 
 
 def frame_token_ids(tokenizer) -> list[int]:

@@ -9,6 +9,8 @@ from transformers import CLIPModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
 
+from .precision import full_precision
+
 
 @dataclass
 class ImageFeatures:
@@ -39,13 +41,13 @@ def resize_position_table(table: torch.Tensor, grid: torch.Size) -> torch.Tensor
     side = round((table.shape[0] - 1) ** 0.5)
     if tuple(grid) == (side, side):
         return table
-    patch_table = table[1:].float().T.reshape(1, -1, side, side)
+    patch_table = full_precision(table[1:]).T.reshape(1, -1, side, side)
     patch_table = F.interpolate(patch_table, size=tuple(grid), mode="bilinear", align_corners=False)
     return torch.cat([table[:1], patch_table.flatten(2)[0].T.to(table.dtype)])
 
 
 def attend(attention: nn.Module, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """One CLIP attention on ready projections (B, T, D), without the output projection, through transformers' interface."""
+    """One CLIP attention on ready projections (B, T, D), without the output projection, by the chosen backend."""
     attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
         attention.config._attn_implementation, eager_attention_forward
     )

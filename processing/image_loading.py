@@ -74,7 +74,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(sixteen_to_eight_bits(values))
     elif image.mode == "F":
         image = image_from_array(np.asarray(image))
-    elif image.mode in ("P", "LA", "PA"):
+    elif image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    elif image.mode in ("P", "PA"):
         # straight from a palette with transparency Pillow warns; by way of RGBA the colours are the same
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -113,7 +115,7 @@ def to_eight_bits(array: np.ndarray) -> np.ndarray:
             raise ValueError("The image holds values that are not finite (NaN or infinity); expected floats in [0, 1].")
         if array.min() < 0 or array.max() > 1:
             raise ValueError(
-                f"Floats range from {array.min():.4g} to {array.max():.4g}; expected an image in [0, 1], not normalised."
+                f"Floats range from {array.min():.4g} to {array.max():.4g}; expected [0, 1], not normalised."
             )
         return np.round(array * 255).astype(np.uint8)
     if np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 255:

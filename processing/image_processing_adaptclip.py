@@ -39,7 +39,7 @@ class AdaptCLIPImageProcessor(PilBackend):
             masks: as many masks, of which what is above 0 is anomalous.
 
         Returns:
-            `BatchFeature`: `pixel_values` (B, 3, S, S) float32 and, with masks, `mask_labels` (B, S, S) float32 of 0 and 1.
+            `BatchFeature`: `pixel_values` (B, 3, S, S) float32 and, with masks, `mask_labels` (B, S, S), 0 or 1.
 
         Raises:
             FileNotFoundError, ValueError: name the file and what was expected.

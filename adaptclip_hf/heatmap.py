@@ -1,0 +1,34 @@
+"""Anomaly maps as pictures, on one fixed scale: the same colour means the same value in every image."""
+
+import numpy as np
+from PIL import Image
+
+# value -> red, green, blue (0..255) and opacity (0..1) over the photo
+STOPS = np.array(
+    [
+        (0.0, 0, 0, 128, 0.0),
+        (0.2, 0, 96, 255, 0.25),
+        (0.4, 0, 220, 140, 0.45),
+        (0.6, 255, 230, 0, 0.6),
+        (0.8, 255, 60, 0, 0.7),
+        (1.0, 200, 0, 0, 0.8),
+    ]
+)
+LEVELS = np.linspace(0, 1, 256)
+COLOURS = np.stack([np.interp(LEVELS, STOPS[:, 0], STOPS[:, channel]) for channel in (1, 2, 3)], 1).astype(np.float32)
+OPACITY = np.interp(LEVELS, STOPS[:, 0], STOPS[:, 4]).astype(np.float32)
+
+
+def render_heatmap(image: Image.Image, anomaly_map: np.ndarray) -> Image.Image:
+    """The map over its image, at the image's size.
+
+    Blue from about 0.2, green 0.4, yellow 0.6, red from 0.8; nothing is rescaled, so a good part stays as it is.
+
+    Args:
+        image: RGB, of the map's size.
+        anomaly_map: (H, W) in [0, 1].
+    """
+    levels = (np.clip(anomaly_map, 0, 1) * 255 + 0.5).astype(np.uint8)
+    opacity = OPACITY[levels][..., None]
+    blended = np.asarray(image, np.float32) * (1 - opacity) + COLOURS[levels] * opacity
+    return Image.fromarray((blended + 0.5).astype(np.uint8))

@@ -1,0 +1,376 @@
+"""Trains adaptclip-tiny from nothing: procedural images, a small CLIP, the adapters, the finished folder.
+
+    python examples/train_adaptclip_tiny.py --work recipe-output --output adaptclip_hf/models/adaptclip-tiny
+
+Four stages (render, clip, adapters, package), each seeded and each skipped when its result lies in the work folder; the
+CLIP stage goes on from its last checkpoint. No real image is seen.
+
+The CLIP is trained for what AdaptCLIP reads of it, through the same two-path encoder: image against caption (which
+material, good or defective), image and patch against the static prompts (zero-shot), the distance of a patch to its
+nearest patch in normal images of the same product (few-shot), and a linear read-out of local colour and gradients from
+every chosen layer, so that the features do not forget what a plain detector would see.
+"""
+
+import argparse
+import math
+import os
+import re
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import pre_tokenizers
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from adaptclip_hf import AdaptCLIPConfig
+from adaptclip_hf.modeling.text_encoder import encode_text
+from adaptclip_hf.modeling.vision_encoder import encode_image
+from adaptclip_hf.synthetic import CATEGORIES, DEFECTS, make_category, render_sample
+
+SIZE = 224
+PER_CATEGORY = 6  # the first half normal, the second half with defects
+FEATURE_LAYERS, DUAL_PATH_LAYERS = [2, 4, 6, 8], 6
+MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
+
+
+def render_category(seed: int) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
+    category = make_category(seed)
+    samples = [
+        render_sample(category, seed * PER_CATEGORY + index, SIZE, defect=index >= PER_CATEGORY // 2)
+        for index in range(PER_CATEGORY)
+    ]
+    images, masks, kinds = zip(*samples, strict=True)
+    return np.stack(images), np.stack(masks), category.name, list(kinds)
+
+
+def render(work: Path, count: int) -> dict:
+    """Images (N, 6, S, S, 3) uint8 and masks (N, 6, S, S) bool, memory-mapped, with names and kinds of defect."""
+    paths = {name: work / f"{name}.npy" for name in ("images", "masks", "names", "kinds")}
+    if not paths["kinds"].exists():
+        images = np.lib.format.open_memmap(paths["images"], "w+", np.uint8, (count, PER_CATEGORY, SIZE, SIZE, 3))
+        masks = np.lib.format.open_memmap(paths["masks"], "w+", bool, (count, PER_CATEGORY, SIZE, SIZE))
+        names, kinds, start = [], [], time.time()
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            for index, (image, mask, name, kind) in enumerate(pool.map(render_category, range(count), chunksize=8)):
+                images[index], masks[index] = image, mask
+                names.append(name)
+                kinds.append(kind)
+                if index % 200 == 199:
+                    print(f"render {index + 1}/{count} categories, {time.time() - start:.0f} s", flush=True)
+        np.save(paths["names"], np.array(names))
+        np.save(paths["kinds"], np.array(kinds))
+    return {name: np.load(path, mmap_mode="r" if name in ("images", "masks") else None) for name, path in paths.items()}
+
+
+def make_tokenizer(config: AdaptCLIPConfig) -> CLIPTokenizer:
+    """CLIP's tokenizer with a small vocabulary of its own, learned from the captions.
+
+    The byte pairs are counted here, not by the tokenizers library, whose trainer breaks ties differently every time.
+    """
+    sentences = [
+        sentence for name in (*CATEGORIES, "object") for prompts in config.text_prompts(name) for sentence in prompts
+    ] + [f"{name} with {kind}" for name in CATEGORIES for kind in DEFECTS] * 4
+    counts = Counter(word for sentence in sentences for word in re.findall(r"[a-z]+|[^a-z\s]+", sentence))
+    words = {(*word[:-1], word[-1] + "</w>"): count for word, count in counts.items()}
+    merges: list[tuple[str, str]] = []
+    while True:
+        pairs = Counter()
+        for parts, count in words.items():
+            for pair in pairwise(parts):
+                pairs[pair] += count
+        if not pairs:
+            break
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        words = {merge_pair(parts, best): count for parts, count in words.items()}
+    # every byte is readable, inside a word and at its end, whatever the captions held
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(byte + "</w>" for byte in alphabet)]
+    tokens += [left + right for left, right in merges]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def merge_pair(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    merged: list[str] = []
+    for part in parts:
+        if merged and (merged[-1], part) == pair:
+            merged[-1] += part
+        else:
+            merged.append(part)
+    return tuple(merged)
+
+
+def clip_config(vocab_size: int) -> CLIPConfig:
+    return CLIPConfig(
+        projection_dim=192,
+        vision_config={
+            "hidden_size": 192,
+            "intermediate_size": 768,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 6,
+            "image_size": SIZE,
+            "patch_size": 14,
+            "projection_dim": 192,
+        },
+        text_config={
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "vocab_size": vocab_size,
+            "projection_dim": 192,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+        },
+    )
+
+
+@torch.no_grad()
+def start_from_cosines(patch_embedding: nn.Conv2d):
+    """Sets the patch embedding to the low frequencies of a patch's brightness and colours: nothing has to be learned
+    before an edge or a tint can be seen. Finer frequencies are amplified, as images have less of them."""
+    width, _, side, _ = patch_embedding.weight.shape
+    positions = torch.arange(side) + 0.5
+    basis = torch.stack([torch.cos(math.pi * frequency * positions / side) for frequency in range(side)])
+    basis = basis / basis.norm(dim=1, keepdim=True)
+    order = sorted((u * u + v * v, u, v) for u in range(side) for v in range(side))
+    opponents = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    opponents = opponents / opponents.norm(dim=1, keepdim=True)
+    counts = (width - 2 * (width // 5), width // 5, width // 5)
+    filters = [
+        colour[:, None, None] * torch.outer(basis[u], basis[v]) * (1 + radius**0.5) / side * gain
+        for colour, count, gain in zip(opponents, counts, (1.0, 2.0, 2.0), strict=True)
+        for radius, u, v in order[:count]
+    ]
+    patch_embedding.weight.copy_(torch.stack(filters))
+
+
+def describe_patches(pixels: torch.Tensor, patch: int) -> torch.Tensor:
+    """Plain local statistics (B, L, 13) of images (B, 3, H, W) in [0, 1]: colour, contrast, gradients, quarters."""
+    grey = pixels.mean(1, keepdim=True)
+    right = F.pad((grey[..., :, 1:] - grey[..., :, :-1]).abs(), (0, 1))
+    down = F.pad((grey[..., 1:, :] - grey[..., :-1, :]).abs(), (0, 0, 0, 1))
+    falling = F.pad((grey[..., 1:, 1:] - grey[..., :-1, :-1]).abs(), (0, 1, 0, 1))
+    rising = F.pad((grey[..., 1:, :-1] - grey[..., :-1, 1:]).abs(), (0, 1, 0, 1))
+    mean = F.avg_pool2d(pixels, patch)
+    contrast = (F.avg_pool2d(grey**2, patch) - F.avg_pool2d(grey, patch) ** 2).clamp_min(0).sqrt()
+    edges = F.avg_pool2d(torch.cat([right, down, falling, rising], 1), patch)
+    quarters = F.avg_pool2d(grey, patch // 2) - F.interpolate(F.avg_pool2d(grey, patch), scale_factor=2)
+    extremes = torch.cat([F.max_pool2d(grey, patch), F.max_pool2d(-grey, patch)], 1) - F.avg_pool2d(grey, patch)
+    features = torch.cat([mean, 3 * contrast, 8 * edges, 3 * extremes[:, :1], F.pixel_unshuffle(3 * quarters, 2)], 1)
+    return features.flatten(2).transpose(1, 2)
+
+
+def draw_batch(data: dict, rng: np.random.Generator, categories: int, side: int) -> dict:
+    """For some categories two normal prompts, a normal and a defective query, cropped at one place with some jitter."""
+    chosen = rng.integers(0, len(data["names"]), categories)
+    pixels, masks, kinds = [], [], []
+    for index in chosen:
+        half = PER_CATEGORY // 2
+        picks = [*rng.permutation(half), half + rng.integers(half)]
+        source = int(rng.integers(side, min(SIZE, 2 * side) + 1)) if rng.random() < 0.4 else side
+        left, top = rng.integers(0, SIZE - source + 1, 2)
+        if source < SIZE:
+            hit = np.argwhere(data["masks"][index, picks[3]])
+            row, column = hit[rng.integers(len(hit))]
+            top = int(np.clip(row - rng.integers(source), 0, SIZE - source))
+            left = int(np.clip(column - rng.integers(source), 0, SIZE - source))
+        turns, flip = rng.integers(4), rng.random() < 0.5
+        for pick in picks:
+            dy, dx = rng.integers(-8, 9, 2) if source < SIZE else (0, 0)
+            y, x = int(np.clip(top + dy, 0, SIZE - source)), int(np.clip(left + dx, 0, SIZE - source))
+            image = data["images"][index, pick, y : y + source, x : x + source]
+            mask = data["masks"][index, pick, y : y + source, x : x + source]
+            image, mask = np.rot90(image, turns), np.rot90(mask, turns)
+            if flip:
+                image, mask = image[:, ::-1], mask[:, ::-1]
+            pixel = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+            mask = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+            if source != side:
+                pixel = F.interpolate(pixel, size=(side, side), mode="area")
+                mask = F.interpolate(mask, size=(side, side), mode="area")
+            gain, offset = np.exp(rng.normal(0, 0.06)), rng.normal(0, 0.02)
+            pixels.append((pixel * gain + offset).clamp(0, 1))
+            masks.append(mask[:, 0])
+        kinds.append([data["kinds"][index, pick] for pick in picks])
+    return {
+        "pixels": torch.cat(pixels),
+        "masks": torch.cat(masks),
+        "names": [str(data["names"][index]) for index in chosen],
+        "kinds": kinds,
+    }
+
+
+class Objective(nn.Module):
+    """What the CLIP is trained for; holds what only training needs."""
+
+    def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, config: AdaptCLIPConfig):
+        super().__init__()
+        self.clip, self.tokenizer, self.config = clip, tokenizer, config
+        layers = len(FEATURE_LAYERS)
+        self.read_outs = nn.ModuleList(nn.Linear(192, 13) for _ in range(layers))
+        self.distance_scale = nn.Parameter(torch.full((layers,), 3.0))
+        self.distance_offset = nn.Parameter(torch.full((layers,), 0.25))
+        self.patch_scale = nn.Parameter(torch.tensor(2.0))
+
+    def encode(self, sentences: list[str]) -> torch.Tensor:
+        encoded = self.tokenizer(sentences, padding=True, return_tensors="pt")
+        embeds = self.clip.text_model.embeddings.token_embedding(encoded["input_ids"])
+        return encode_text(self.clip, embeds, encoded["attention_mask"].sum(-1) - 1)
+
+    def captions(self, batch: dict, rng: np.random.Generator, defective: torch.Tensor) -> tuple[list[str], list[str]]:
+        """One caption an image, and the key of what it says: the material and its state."""
+        templates, sentences, keys = self.config.prompt_templates, [], []
+        for image in range(len(defective)):
+            name, kind = batch["names"][image // 4], batch["kinds"][image // 4][image % 4]
+            if defective[image]:
+                states = [*self.config.anomalous_states, "{} with " + kind]
+            else:
+                states = self.config.normal_states
+            sentences.append(str(rng.choice(templates)).format(str(rng.choice(states)).format(name)))
+            keys.append(f"{name}{bool(defective[image])}")
+        return sentences, keys
+
+    def state_embeds(self, rng: np.random.Generator, name: str, count: int = 6) -> torch.Tensor:
+        """Unit embeddings (2, d) of some of the static prompts of a class word."""
+        prompts = self.config.text_prompts(name)
+        sentences = [str(each) for side in prompts for each in rng.choice(side, count)]
+        return F.normalize(self.encode(sentences).view(2, count, -1).mean(1).float(), dim=-1)
+
+    def forward(self, batch: dict, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        pixels, masks = batch["pixels"], batch["masks"]
+        noisy = pixels + 0.01 * torch.randn_like(pixels)
+        pixel_values = (noisy - MEAN[:, None, None]) / STD[:, None, None]
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode_image(self.clip, pixel_values, FEATURE_LAYERS, DUAL_PATH_LAYERS)
+        patch_embeds = [layer.float() for layer in features.patch_embeds]
+        image_embeds = F.normalize(features.image_embeds.float(), dim=-1)
+        covered = F.avg_pool2d(masks[:, None], 14).flatten(1)  # (B, L), share of the patch that is defective
+        defective = covered.amax(1) > 0.02
+        sure = (covered == 0) | (covered > 0.06)
+        losses = {}
+
+        sentences, keys = self.captions(batch, rng, defective)
+        text_embeds = F.normalize(self.encode(sentences).float(), dim=-1)
+        logits = image_embeds @ text_embeds.T * self.clip.logit_scale.exp().clamp(max=50)
+        same = torch.tensor([[one == other for other in keys] for one in keys]).float()
+        target = same / same.sum(1, keepdim=True)
+        losses["caption"] = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+        names = ["object", *set(batch["names"][:2])]
+        states = torch.stack([self.state_embeds(rng, name) for name in names])  # (n, 2, d)
+        image_logits = torch.einsum("bd,ncd->nbc", image_embeds, states) / 0.07
+        losses["image_state"] = F.cross_entropy(image_logits[0], defective.long())
+        patches = F.normalize(patch_embeds[-1][:, 1:], dim=-1)
+        patch_logits = torch.einsum("bld,cd->blc", patches, states[0]) / 0.07
+        losses["patch_state"] = balanced(patch_logits[..., 1] - patch_logits[..., 0], covered > 0.06, sure)
+
+        distance_losses = []
+        queries = torch.arange(len(pixels)) % 4 >= 2
+        for index, layer in enumerate(patch_embeds):
+            tokens = F.normalize(layer[:, 1:], dim=-1).unflatten(0, (-1, 4))  # (C, 4, L, d)
+            pool, query = tokens[:, :2].flatten(1, 2), tokens[:, 2:].flatten(1, 2)
+            distance = 1 - (query @ pool.transpose(1, 2)).amax(-1)
+            logit = self.distance_scale[index].exp() * (distance - self.distance_offset[index])
+            wanted = covered[queries].view_as(distance)
+            distance_losses.append(balanced(logit, wanted > 0.06, sure[queries].view_as(distance)))
+        losses["distance"] = torch.stack(distance_losses).mean()
+
+        with torch.no_grad():
+            wanted = describe_patches(pixels, 14)
+            wanted = (wanted - wanted.mean((0, 1))) / (wanted.std((0, 1)) + 1e-4)
+        losses["read_out"] = torch.stack(
+            [
+                F.mse_loss(read_out(F.normalize(layer[:, 1:], dim=-1) * 14), wanted)
+                for read_out, layer in zip(self.read_outs, patch_embeds, strict=True)
+            ]
+        ).mean()
+        return losses
+
+
+def balanced(logits: torch.Tensor, positive: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy in which defective and good patches weigh the same; unsure patches are left out."""
+    loss = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
+    sides = [loss[positive & sure], loss[~positive & sure]]
+    return torch.stack([side.mean() for side in sides if len(side)]).mean()
+
+
+def train_clip(work: Path, data: dict, minutes: float) -> None:
+    """Trains for so many minutes in all; a checkpoint every 200 steps."""
+    torch.manual_seed(0)
+    final = work / "clip" / "model.safetensors"
+    if final.exists():
+        return
+    prompts = AdaptCLIPConfig()
+    tokenizer = make_tokenizer(prompts)
+    # backward through sdpa is slow on a CPU for sequences this short
+    clip = CLIPModel._from_config(clip_config(len(tokenizer)), attn_implementation="eager")
+    start_from_cosines(clip.vision_model.embeddings.patch_embedding)
+    objective = Objective(clip, tokenizer, prompts).train()
+    decayed = [p for p in objective.parameters() if p.ndim > 1]
+    plain = [p for p in objective.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}], betas=(0.9, 0.98)
+    )
+    checkpoint, step, spent = work / "clip_checkpoint.pt", 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        objective.load_state_dict(saved["objective"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, spent = saved["step"], saved["spent"]
+    start = time.time() - spent
+    running: dict[str, float] = {}
+    while (spent := time.time() - start) < minutes * 60:
+        rng = np.random.default_rng([step, 7])
+        progress = spent / (minutes * 60)
+        for group in optimizer.param_groups:
+            group["lr"] = 1.5e-3 * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        large = rng.random() < (0.15 if progress < 0.7 else 0.5)
+        batch = draw_batch(data, rng, 4 if large else 16, SIZE if large else SIZE // 2)
+        losses = objective(batch, rng)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
+        optimizer.step()
+        for name, loss in losses.items():
+            running[name] = 0.98 * running.get(name, loss.item()) + 0.02 * loss.item()
+        step += 1
+        if step % 50 == 0:
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in running.items())
+            print(f"clip step {step}, {spent / 60:.1f} of {minutes} min: {shown}", flush=True)
+        if step % 200 == 0:
+            state = {
+                "objective": objective.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "spent": spent,
+            }
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+    clip.save_pretrained(work / "clip")
+    tokenizer.save_pretrained(work / "clip")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--work", type=Path, default=Path("recipe-output"), help="where rendered images and checkpoints go"
+    )
+    parser.add_argument("--categories", type=int, default=4000, help="how many procedural categories to render")
+    parser.add_argument("--clip-minutes", type=float, default=45, help="how long to train the CLIP")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    data = render(args.work, args.categories)
+    train_clip(args.work, data, args.clip_minutes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+
+from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf.synthetic import make_category, render_sample
+
+SHARED = Path(os.environ.get("ADAPTCLIP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def quiet_and_offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the reference numbers, which stands beside the project and not in it."""
+    if not (SHARED / "reference").is_dir():
+        pytest.skip(f"no reference numbers at {SHARED} (ADAPTCLIP_SHARED names another place)")
+    return SHARED
+
+
+@pytest.fixture(scope="session", params=["case_a", "case_b"])
+def case(request, shared) -> dict:
+    """One reference case: its settings, inputs and what is expected."""
+    folder = shared / "reference" / request.param
+    return {
+        "folder": folder,
+        "settings": json.loads((folder / "case.json").read_text()),
+        "inputs": load_file(folder / "inputs.safetensors"),
+        "expected": load_file(folder / "expected.safetensors"),
+        "training": load_file(folder / "training.safetensors"),
+    }
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(DEFAULT_MODEL)
+
+
+def small_clip_config(vocab_size: int, patch_size: int = 14, layers: int = 4, width: int = 64, grid: int = 4):
+    return CLIPConfig(
+        projection_dim=32,
+        vision_config={
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "image_size": grid * patch_size,
+            "patch_size": patch_size,
+            "projection_dim": 32,
+        },
+        text_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "vocab_size": vocab_size,
+            "projection_dim": 32,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer):
+    """Builds a small model with seeded random weights; arguments go to the config."""
+
+    def make(seed: int = 0, clip: dict | None = None, **config) -> AdaptCLIPModel:
+        torch.manual_seed(seed)
+        clip_model = CLIPModel(small_clip_config(len(tokenizer), **(clip or {})))
+        settings = {"image_size": 84, "prompt_length": 4, "prompt_query_hidden_size": 16, **config}
+        model = AdaptCLIPModel.from_clip_pretrained(clip_model, tokenizer, **settings)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.normal_(0, 0.1)
+                elif name.endswith("running_var"):
+                    buffer.uniform_(0.5, 1.5)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model(make_model) -> AdaptCLIPModel:
+    """A model for reading; tests that change one make their own."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def small_folder(make_model, tokenizer, tmp_path_factory) -> Path:
+    """The same small model saved with its processor."""
+    folder = tmp_path_factory.mktemp("model")
+    model = make_model()
+    model.save_pretrained(folder)
+    AdaptCLIPProcessor.for_model(model.config, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> dict:
+    """Procedural photos on disk: `normal` (4), `good` (2) and `bad` (3) of one product."""
+    from PIL import Image
+
+    folder, category = tmp_path_factory.mktemp("photos"), make_category(5, "metal ring")
+    paths = {"normal": [], "good": [], "bad": []}
+    for kind, count, first in (("normal", 4, 0), ("good", 2, 10), ("bad", 3, 20)):
+        for index in range(count):
+            image, _, _ = render_sample(category, first + index, 150, defect="stain" if kind == "bad" else False)
+            path = folder / f"{kind}_{index}.png"
+            Image.fromarray(image).resize((170, 150)).save(path)
+            paths[kind].append(str(path))
+    return paths

@@ -1,0 +1,370 @@
+"""The model on its own: saving and loading, attention, batches, precision, ablations, backbones."""
+
+import warnings
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch.testing import assert_close
+from transformers import AutoConfig, AutoModel, CLIPConfig
+
+from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel
+from adaptclip_hf.modeling import alignment
+from adaptclip_hf.modeling.fusion import gaussian_filter, harmonic_mean
+
+
+def images(model, count, seed=0, prompts=None):
+    size, generator = model.config.image_size, torch.Generator().manual_seed(seed)
+    shape = (count, 3, size, size) if prompts is None else (count, prompts, 3, size, size)
+    return torch.randn(shape, generator=generator)
+
+
+def test_save_load_save_is_bitwise_the_same(small_model, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small_model.save_pretrained(tmp_path / "one")
+        loaded = AdaptCLIPModel.from_pretrained(tmp_path / "one")
+        loaded.save_pretrained(tmp_path / "two")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["config.json", "model.safetensors"]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert isinstance(AutoModel.from_pretrained(tmp_path / "one"), AdaptCLIPModel)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path / "one"), AdaptCLIPConfig)
+    pixel_values = images(small_model, 1)
+    assert torch.equal(loaded(pixel_values).anomaly_maps, small_model(pixel_values).anomaly_maps)
+
+
+def test_shared_heads_are_stored_once(small_folder):
+    with safe_open(small_folder / "model.safetensors", "pt") as file:
+        heads = [name for name in file.keys() if "segmentation_head" in name and name.endswith("0.weight")]
+    assert heads == ["prompt_query_adapter.segmentation_head.0.weight"]
+
+
+@torch.no_grad()
+def test_eager_equals_sdpa(small_folder):
+    outputs = []
+    for implementation in ("eager", "sdpa"):
+        model = AdaptCLIPModel.from_pretrained(small_folder, attn_implementation=implementation)
+        assert model.clip.vision_model.config._attn_implementation == implementation
+        outputs.append(model(images(model, 2), images(model, 2, 1, prompts=2)))
+    assert_close(outputs[0].anomaly_maps, outputs[1].anomaly_maps, atol=1e-5, rtol=0)
+    assert_close(outputs[0].anomaly_scores, outputs[1].anomaly_scores, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_batch_equals_one_by_one(small_model):
+    pixel_values, bank = images(small_model, 3), small_model.encode_prompts(images(small_model, 2, 1))
+    batch = small_model(pixel_values, prompt_bank=bank)
+    single = [small_model(one[None], prompt_bank=bank) for one in pixel_values]
+    assert_close(batch.anomaly_maps, torch.cat([each.anomaly_maps for each in single]), atol=1e-5, rtol=0)
+    assert_close(batch.anomaly_scores, torch.cat([each.anomaly_scores for each in single]), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_bank_equals_prompts_of_each_query(small_model):
+    pixel_values, normal = images(small_model, 2), images(small_model, 3, 1)
+    shared = small_model(pixel_values, prompt_bank=small_model.encode_prompts(normal))
+    each = small_model(pixel_values, normal.expand(2, -1, -1, -1, -1))
+    assert_close(shared.anomaly_maps, each.anomaly_maps, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_the_query_among_its_prompts_scores_zero(small_model):
+    pixel_values = images(small_model, 1)
+    output = small_model(pixel_values, prompt_bank=small_model.encode_prompts(pixel_values), output_details=True)
+    assert output.details["alignment_maps"].max() < 1e-6
+    assert output.anomaly_scores.item() < 1e-4 and output.anomaly_maps.max() < 1e-4
+
+
+@torch.no_grad()
+def test_search_over_many_prompts_is_chunked_and_exact(small_model, monkeypatch):
+    query = torch.nn.functional.normalize(torch.randn(2, 9, 8), dim=-1)
+    pool = torch.nn.functional.normalize(torch.randn(500, 8), dim=-1)
+    whole = pool[(query.flatten(0, 1) @ pool.T).argmax(1)].view_as(query)
+    seen = []
+    monkeypatch.setattr(alignment, "SIMILARITIES_AT_ONCE", 18 * 7)
+    original = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: seen.append(a.shape[0] * b.shape[1]) or original(a, b))
+    assert torch.equal(alignment.nearest_tokens(query, pool), whole)
+    assert max(seen) <= 18 * 7 and len(seen) == 72
+
+
+def count_text_runs(model, monkeypatch):
+    runs = []
+    forward = model.clip.text_model.encoder.forward
+    monkeypatch.setattr(model.clip.text_model.encoder, "forward", lambda *a, **k: runs.append(1) or forward(*a, **k))
+    return runs
+
+
+@torch.no_grad()
+def test_scoring_runs_the_text_tower_once_and_after_a_change(make_model, tokenizer, monkeypatch):
+    model = make_model()
+    runs = count_text_runs(model, monkeypatch)
+    first = model(images(model, 1)).anomaly_scores
+    for _ in range(3):
+        model(images(model, 1))
+    assert len(runs) == 1
+    model.textual_adapter.anomalous_prompt.add_(1.0)
+    changed = model(images(model, 1)).anomaly_scores
+    assert len(runs) == 2 and not torch.equal(first, changed)
+    model.set_object_name("bottle", tokenizer)
+    assert len(runs) == 4 and model.config.object_name == "bottle"
+    assert not torch.equal(model(images(model, 1)).anomaly_scores, changed)
+    with torch.inference_mode():
+        model(images(model, 1))
+
+
+def test_static_prompts():
+    config = AdaptCLIPConfig()
+    normal, anomalous = config.text_prompts()
+    assert (len(normal), len(anomalous)) == (147, 84)
+    assert "a photo of the object without flaw for visual inspection." in normal
+    assert "a dark photo of a damaged object." in anomalous
+    assert "a photo of a metal nut with damage." in config.text_prompts("metal nut")[1]
+
+
+def test_training_mode_leaves_clip_frozen(make_model):
+    model = make_model().train()
+    assert model.training and model.visual_adapter.training and not any(m.training for m in model.clip.modules())
+    assert not any(p.requires_grad for p in model.clip.parameters())
+    frozen = {name: tensor.clone() for name, tensor in model.clip.state_dict().items()}
+    size = model.config.image_size
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    before = [p.clone() for p in model.parameters() if p.requires_grad]
+    labels, masks = torch.tensor([0, 1, 1]), torch.zeros(3, size, size)
+    masks[1:, :20, :30] = 1
+    losses = []
+    for _ in range(6):
+        output = model(images(model, 3), images(model, 3, 1, prompts=1), labels=labels, mask_labels=masks)
+        losses.append(output.loss.item())
+        assert_close(output.loss, sum(output.losses.values()))
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    assert all(
+        not torch.equal(one, p)
+        for one, p in zip(before, (p for p in model.parameters() if p.requires_grad), strict=True)
+    )
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in model.clip.state_dict().items())
+
+
+def test_loading_leaves_clip_frozen(small_folder):
+    model = AdaptCLIPModel.from_pretrained(small_folder)
+    assert not model.training and not any(p.requires_grad for p in model.clip.parameters())
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(make_model):
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model().train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(images(model, 2), labels=torch.tensor([0, 1])).loss.backward()
+        gradients.append(model.textual_adapter.anomalous_prompt.grad)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
+
+
+ABLATIONS = {
+    "none": dict(visual_adapter=False, textual_adapter=False, prompt_query_adapter=False),
+    "textual": dict(visual_adapter=False, prompt_query_adapter=False),
+    "visual": dict(textual_adapter=False, prompt_query_adapter=False),
+    "joint": dict(joint_learning=True, prompt_query_adapter=False),
+    "alternating": dict(prompt_query_adapter=False),
+    "prompt-query without context": dict(visual_adapter=False, textual_adapter=False, prompt_query_context=False),
+    "prompt-query": dict(visual_adapter=False, textual_adapter=False),
+    "all": {},
+}
+
+
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_ablations_score_train_and_round_trip(make_model, tmp_path, row):
+    model = make_model(**ABLATIONS[row])
+    with_prompts = model.config.prompt_query_adapter
+    bank = model.encode_prompts(images(model, 2, 1)) if with_prompts else None
+    with torch.no_grad():
+        output = model(images(model, 2), prompt_bank=bank)
+    assert 0 <= output.anomaly_scores.min() and output.anomaly_scores.max() <= 1
+    assert 0 <= output.anomaly_maps.min() and output.anomaly_maps.max() <= 1
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        again = AdaptCLIPModel.from_pretrained(tmp_path)(images(model, 2), prompt_bank=bank)
+    assert torch.equal(again.anomaly_maps, output.anomaly_maps)
+    prompts = images(model, 2, 1, prompts=1) if with_prompts else None
+    masks = torch.zeros(2, model.config.image_size, model.config.image_size)
+    masks[1, :30, :40] = 1
+    loss = model.train()(images(model, 2), prompts, labels=torch.tensor([0, 1]), mask_labels=masks).loss
+    assert loss.isfinite()
+    if row != "none":
+        loss.backward()
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_ablations_differ(make_model):
+    with torch.no_grad():
+        scores = {
+            row: make_model(**settings)(images(make_model(), 1)).anomaly_scores.item()
+            for row, settings in ABLATIONS.items()
+            if row not in ("prompt-query", "prompt-query without context", "all")
+        }
+    assert len(set(scores.values())) == len(scores)
+
+
+@pytest.mark.parametrize(
+    ("clip", "size", "layers", "dual"),
+    [
+        (dict(patch_size=14, layers=4, grid=4), 518, [1, 2, 3, 4], 3),
+        (dict(patch_size=16, layers=12, grid=4, width=48), 512, [3, 6, 9, 12], 9),
+        (dict(patch_size=32, layers=2, grid=2), 512, [1, 2], 1),
+    ],
+)
+def test_any_vit_with_sensible_defaults(make_model, clip, size, layers, dual):
+    config = make_model(clip=clip, image_size=None).config
+    assert (config.image_size, config.feature_layers, config.num_dual_path_layers) == (size, layers, dual)
+    model = make_model(clip=clip, image_size=3 * clip["patch_size"], pooling_top_k=9)
+    with torch.no_grad():
+        output = model(images(model, 1), prompt_bank=model.encode_prompts(images(model, 1, 1)))
+    assert output.anomaly_maps.shape == (1, *2 * (3 * clip["patch_size"],))
+
+
+def test_defaults_are_the_released_ones():
+    config = AdaptCLIPConfig()
+    assert (config.image_size, config.feature_layers, config.num_dual_path_layers) == (518, [6, 12, 18, 24], 19)
+    assert config.clip_config.vision_config.hidden_size == 1024 and config.clip_config.projection_dim == 768
+    assert config.score_fusion == "harmonic" and config.pooling_top_k == 10
+
+
+@pytest.mark.parametrize("layers", [[1, 2], [2, 4], [3]])
+@pytest.mark.parametrize("dual", [0, 2, 4])
+def test_any_choice_of_layers(make_model, layers, dual):
+    model = make_model(feature_layers=layers, num_dual_path_layers=dual)
+    with torch.no_grad():
+        hidden = model.clip.vision_model(images(model, 1)[:, :, :56, :56], output_hidden_states=True).hidden_states
+        model.config.image_size = 56
+        features = model.image_features(images(AdaptCLIPModel(model.config), 1)[:, :, :56, :56])
+    assert len(features.patch_embeds) == len(layers)
+    for layer, tokens in zip(layers, features.patch_embeds, strict=True):
+        if layer <= 4 - dual:
+            one_path = model.clip.visual_projection(model.clip.vision_model.post_layernorm(hidden[layer]))
+            assert_close(features.patch_embeds[layers.index(layer)].shape, one_path.shape)
+        assert tokens.isfinite().all()
+
+
+@torch.no_grad()
+def test_one_path_equals_hf(make_model):
+    model = make_model(num_dual_path_layers=0, feature_layers=[2, 4], image_size=56)
+    pixel_values = images(model, 2)
+    expected = model.clip.vision_model(pixel_values, output_hidden_states=True)
+    features = model.image_features(pixel_values)
+    for layer, tokens in zip((2, 4), features.patch_embeds, strict=True):
+        hidden = expected.hidden_states[layer]
+        assert_close(
+            tokens, model.clip.visual_projection(model.clip.vision_model.post_layernorm(hidden)), atol=1e-5, rtol=0
+        )
+    dual = make_model(num_dual_path_layers=3, feature_layers=[2, 4], image_size=56).image_features(pixel_values)
+    assert_close(dual.image_embeds, features.image_embeds, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_half_precision_stays_near_float32(small_folder, dtype):
+    full, half = (AdaptCLIPModel.from_pretrained(small_folder, dtype=each) for each in (torch.float32, dtype))
+    pixel_values, normal = images(full, 2), images(full, 2, 1)
+    outputs = [model(pixel_values.to(model.dtype), prompt_bank=model.encode_prompts(normal)) for model in (full, half)]
+    assert outputs[1].anomaly_maps.dtype == outputs[1].anomaly_scores.dtype == torch.float32
+    tolerance = 0.05 if dtype == torch.bfloat16 else 0.01
+    assert_close(outputs[0].anomaly_maps, outputs[1].anomaly_maps, atol=tolerance, rtol=0)
+    assert_close(outputs[0].anomaly_scores, outputs[1].anomaly_scores, atol=tolerance, rtol=0)
+
+
+def test_bank_save_and_load(small_model, tmp_path):
+    from adaptclip_hf import PromptBank
+
+    bank = small_model.encode_prompts(images(small_model, 3), {"resample": "3"})
+    assert len(bank) == 3
+    for target in (tmp_path / "bottle.safetensors", tmp_path / "folder"):
+        loaded = PromptBank.from_pretrained(bank.save_pretrained(target))
+        assert (loaded.fingerprint, loaded.preprocessing) == (bank.fingerprint, bank.preprocessing)
+        assert all(torch.equal(a, b) for a, b in zip(loaded.features, bank.features, strict=True))
+    with torch.no_grad():
+        assert torch.equal(
+            small_model(images(small_model, 1, 5), prompt_bank=loaded).anomaly_maps,
+            small_model(images(small_model, 1, 5), prompt_bank=bank).anomaly_maps,
+        )
+
+
+def test_fingerprint_follows_the_image_encoder_alone(make_model):
+    model = make_model()
+    original = model.fingerprint()
+    assert original == make_model().fingerprint() != make_model(seed=1).fingerprint()
+    assert make_model().to(torch.bfloat16).fingerprint() == original
+    with torch.no_grad():
+        model.visual_adapter.global_branch.up.weight.add_(1)
+        assert model.fingerprint() == original
+        model.clip.visual_projection.weight.add_(1)
+    assert model.fingerprint() != original
+
+
+def test_pools_share_the_memory_of_the_bank(small_model):
+    bank = small_model.encode_prompts(images(small_model, 2))
+    assert all(pool.data_ptr() == layer.data_ptr() for pool, layer in zip(bank.pools(), bank.features, strict=True))
+    assert bank.to("cpu", torch.float32).features[0].data_ptr() == bank.features[0].data_ptr()
+
+
+def test_gaussian_filter_by_its_definition():
+    maps, sigma = torch.rand(2, 9, 9, dtype=torch.float64), 1.5
+    radius = int(4 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+    weights = weights / weights.sum()
+
+    def reflect(index):
+        while not 0 <= index < 9:
+            index = -index - 1 if index < 0 else 17 - index
+        return index
+
+    expected = torch.zeros_like(maps)
+    for row in range(9):
+        for column in range(9):
+            for dy, wy in zip(range(-radius, radius + 1), weights, strict=True):
+                for dx, wx in zip(range(-radius, radius + 1), weights, strict=True):
+                    expected[:, row, column] += wy * wx * maps[:, reflect(row + dy), reflect(column + dx)]
+    assert_close(gaussian_filter(maps, sigma), expected)
+    assert gaussian_filter(maps, 0.0) is maps
+
+
+def test_harmonic_mean():
+    assert_close(harmonic_mean(torch.tensor([[0.5], [0.25]])), torch.tensor([1 / 3]))
+    assert harmonic_mean(torch.tensor([[0.5], [0.0]])).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(image_size=100), "use 98 or 112"),
+        (dict(feature_layers=[2, 5]), "must lie in 1..4"),
+        (dict(feature_layers=[3, 2]), "increasing"),
+        (dict(feature_layers=[]), "must lie in"),
+        (dict(num_dual_path_layers=5), "must lie in 0..4"),
+        (dict(visual_adapter_reduction=5), "must divide projection_dim 32"),
+        (dict(prompt_length=80), "1..74"),
+        (dict(pooling_top_k=100), "1..36"),
+        (dict(score_fusion="max"), "harmonic"),
+        (dict(temperature=0.0), "positive"),
+        (dict(smoothing_sigma=-1.0), "negative"),
+        (dict(joint_learning=True, textual_adapter=False), "both adapters"),
+        (dict(normal_states=["good"]), "normal_states"),
+        (dict(prompt_query_hidden_size=3), "even"),
+        (dict(image_size="big"), "image_size"),
+    ],
+)
+def test_wrong_configurations_say_what_would_fit(make_model, settings, message):
+    with pytest.raises(Exception, match=message):
+        make_model(**settings)
+
+
+def test_odd_vision_tower_is_refused():
+    with pytest.raises(ValueError, match="square patches"):
+        AdaptCLIPConfig(clip_config=CLIPConfig(vision_config={"patch_size": [14, 16]}), image_size=112)

@@ -1,0 +1,87 @@
+"""The front door: `pipeline("anomaly-detection")`."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from adaptclip_hf import AnomalyDetectionPipeline, PromptBank
+from adaptclip_hf.heatmap import render_heatmap
+
+
+@pytest.fixture(scope="module")
+def detect(small_folder):
+    return pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+
+
+def test_one_image_zero_shot(detect, photos):
+    result = detect(photos["bad"][0])
+    assert isinstance(detect, AnomalyDetectionPipeline)
+    assert 0 <= result["score"] <= 1 and result["label"] is None and result["path"] == photos["bad"][0]
+    assert result["anomaly_map"].shape == (150, 170) and result["anomaly_map"].dtype == np.float32
+    assert result["heatmap"].size == (170, 150)
+
+
+def scores(results):
+    return [result["score"] for result in results]
+
+
+def test_list_batch_generator_and_one_by_one_agree(detect, photos):
+    paths = photos["good"] + photos["bad"]
+    expected = [detect(path, normal_images=photos["normal"])["score"] for path in paths]
+    for batch_size in (1, 2, 4):
+        found = scores(detect(paths, normal_images=photos["normal"], batch_size=batch_size))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    generated = detect((path for path in paths), normal_images=photos["normal"], batch_size=2)
+    np.testing.assert_allclose(scores(generated), expected, atol=1e-6)
+
+
+def test_images_arrays_and_paths_agree(detect, photos):
+    path = photos["bad"][0]
+    image = Image.open(path)
+    assert detect(path)["score"] == detect(image)["score"] == detect(np.asarray(image))["score"]
+
+
+def test_bank_equals_normal_images(detect, photos, tmp_path):
+    bank = detect.encode_prompts(photos["normal"])
+    file = bank.save_pretrained(tmp_path / "ring.safetensors")
+    expected = detect(photos["bad"][0], normal_images=photos["normal"])["score"]
+    assert expected == detect(photos["bad"][0], prompt_bank=bank)["score"]
+    assert expected == detect(photos["bad"][0], prompt_bank=str(file))["score"]
+    assert bank.preprocessing == PromptBank.from_pretrained(file).preprocessing != {}
+    assert detect(photos["bad"][0])["score"] != expected
+
+
+def test_normal_images_may_be_given_once(small_folder, photos, detect):
+    ready = pipeline("anomaly-detection", model=str(small_folder), normal_images=photos["normal"], device="cpu")
+    assert ready(photos["bad"][1])["score"] == detect(photos["bad"][1], normal_images=photos["normal"])["score"]
+
+
+def test_threshold_sets_labels(detect, photos):
+    score = detect(photos["bad"][0])["score"]
+    assert detect(photos["bad"][0], threshold=score)["label"] == "anomalous"
+    assert detect(photos["bad"][0], threshold=min(1.0, score + 1e-3))["label"] == "normal"
+
+
+def test_object_name(small_folder, photos):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    before = detect(photos["bad"][0])["score"]
+    assert detect(photos["bad"][0], object_name="metal ring")["score"] != before
+    assert detect(photos["bad"][0], object_name="object")["score"] == pytest.approx(before, abs=1e-6)
+
+
+def test_bfloat16_pipeline(small_folder, photos, detect):
+    half = pipeline("anomaly-detection", model=str(small_folder), dtype=torch.bfloat16, device="cpu")
+    found = half(photos["bad"][0], normal_images=photos["normal"])["score"]
+    assert found == pytest.approx(detect(photos["bad"][0], normal_images=photos["normal"])["score"], abs=0.05)
+
+
+def test_heatmap_scale_is_fixed():
+    grey = Image.new("RGB", (4, 2), (100, 100, 100))
+    flat, peak = np.full((2, 4), 0.1, np.float32), np.full((2, 4), 0.1, np.float32)
+    peak[0, 0] = 1.0
+    one, other = (np.asarray(render_heatmap(grey, each)) for each in (flat, peak))
+    np.testing.assert_array_equal(one[1], other[1])
+    np.testing.assert_array_equal(render_heatmap(grey, np.zeros((2, 4), np.float32)), grey)
+    assert other[0, 0, 0] > 150 and other[0, 0, 1] < 60
