@@ -1,110 +1,29 @@
-"""Trains adaptclip-tiny from nothing: procedural images, a small CLIP, the adapters, the finished folder.
+"""Stage 2: a small CLIP, trained for what AdaptCLIP reads of it.
 
-    python examples/train_adaptclip_tiny.py --work recipe-output --output adaptclip_hf/models/adaptclip-tiny
-
-Four stages (render, clip, adapters, package), each seeded and each skipped when its result lies in the work folder; the
-CLIP stage goes on from its last checkpoint. No real image is seen.
-
-The CLIP is trained for what AdaptCLIP reads of it, through the same two-path encoder: image against caption (which
-material, good or defective), image and patch against the static prompts (zero-shot), the distance of a patch to its
-nearest patch in normal images of the same product (few-shot), and a linear read-out of local colour and gradients from
-every chosen layer, so that the features do not forget what a plain detector would see.
+Through the same two-path encoder that will be used: image against caption (which material, good or defective), image
+and patch against the static prompts (zero-shot), the distance of a patch to its nearest patch in normal images of the
+same product (few-shot), and a linear read-out of local colour and gradients from every chosen layer, so that the
+features do not forget what a plain detector would see.
 """
 
-import argparse
 import math
-import os
-import re
 import time
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import pre_tokenizers
+from rendering import SIZE, draw_batch
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from vocabulary import make_tokenizer
 
 from adaptclip_hf import AdaptCLIPConfig
 from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
-from adaptclip_hf.synthetic import CATEGORIES, DEFECTS, make_category, render_sample
 
-SIZE = 224
-PER_CATEGORY = 6  # the first half normal, the second half with defects
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [2, 4, 6, 8], 6
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-
-
-def render_category(seed: int) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
-    category = make_category(seed)
-    samples = [
-        render_sample(category, seed * PER_CATEGORY + index, SIZE, defect=index >= PER_CATEGORY // 2)
-        for index in range(PER_CATEGORY)
-    ]
-    images, masks, kinds = zip(*samples, strict=True)
-    return np.stack(images), np.stack(masks), category.name, list(kinds)
-
-
-def render(work: Path, count: int) -> dict:
-    """Images (N, 6, S, S, 3) uint8 and masks (N, 6, S, S) bool, memory-mapped, with names and kinds of defect."""
-    paths = {name: work / f"{name}.npy" for name in ("images", "masks", "names", "kinds")}
-    if not paths["kinds"].exists():
-        images = np.lib.format.open_memmap(paths["images"], "w+", np.uint8, (count, PER_CATEGORY, SIZE, SIZE, 3))
-        masks = np.lib.format.open_memmap(paths["masks"], "w+", bool, (count, PER_CATEGORY, SIZE, SIZE))
-        names, kinds, start = [], [], time.time()
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            for index, (image, mask, name, kind) in enumerate(pool.map(render_category, range(count), chunksize=8)):
-                images[index], masks[index] = image, mask
-                names.append(name)
-                kinds.append(kind)
-                if index % 200 == 199:
-                    print(f"render {index + 1}/{count} categories, {time.time() - start:.0f} s", flush=True)
-        np.save(paths["names"], np.array(names))
-        np.save(paths["kinds"], np.array(kinds))
-    return {name: np.load(path, mmap_mode="r" if name in ("images", "masks") else None) for name, path in paths.items()}
-
-
-def make_tokenizer(config: AdaptCLIPConfig) -> CLIPTokenizer:
-    """CLIP's tokenizer with a small vocabulary of its own, learned from the captions.
-
-    The byte pairs are counted here, not by the tokenizers library, whose trainer breaks ties differently every time.
-    """
-    sentences = [
-        sentence for name in (*CATEGORIES, "object") for prompts in config.text_prompts(name) for sentence in prompts
-    ] + [f"{name} with {kind}" for name in CATEGORIES for kind in DEFECTS] * 4
-    counts = Counter(word for sentence in sentences for word in re.findall(r"[a-z]+|[^a-z\s]+", sentence))
-    words = {(*word[:-1], word[-1] + "</w>"): count for word, count in counts.items()}
-    merges: list[tuple[str, str]] = []
-    while True:
-        pairs = Counter()
-        for parts, count in words.items():
-            for pair in pairwise(parts):
-                pairs[pair] += count
-        if not pairs:
-            break
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
-        merges.append(best)
-        words = {merge_pair(parts, best): count for parts, count in words.items()}
-    # every byte is readable, inside a word and at its end, whatever the captions held
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(byte + "</w>" for byte in alphabet)]
-    tokens += [left + right for left, right in merges]
-    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
-
-
-def merge_pair(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    merged: list[str] = []
-    for part in parts:
-        if merged and (merged[-1], part) == pair:
-            merged[-1] += part
-        else:
-            merged.append(part)
-    return tuple(merged)
 
 
 def clip_config(vocab_size: int) -> CLIPConfig:
@@ -167,46 +86,6 @@ def describe_patches(pixels: torch.Tensor, patch: int) -> torch.Tensor:
     extremes = torch.cat([F.max_pool2d(grey, patch), F.max_pool2d(-grey, patch)], 1) - F.avg_pool2d(grey, patch)
     features = torch.cat([mean, 3 * contrast, 8 * edges, 3 * extremes[:, :1], F.pixel_unshuffle(3 * quarters, 2)], 1)
     return features.flatten(2).transpose(1, 2)
-
-
-def draw_batch(data: dict, rng: np.random.Generator, categories: int, side: int) -> dict:
-    """For some categories two normal prompts, a normal and a defective query, cropped at one place with some jitter."""
-    chosen = rng.integers(0, len(data["names"]), categories)
-    pixels, masks, kinds = [], [], []
-    for index in chosen:
-        half = PER_CATEGORY // 2
-        picks = [*rng.permutation(half), half + rng.integers(half)]
-        source = int(rng.integers(side, min(SIZE, 2 * side) + 1)) if rng.random() < 0.4 else side
-        left, top = rng.integers(0, SIZE - source + 1, 2)
-        if source < SIZE:
-            hit = np.argwhere(data["masks"][index, picks[3]])
-            row, column = hit[rng.integers(len(hit))]
-            top = int(np.clip(row - rng.integers(source), 0, SIZE - source))
-            left = int(np.clip(column - rng.integers(source), 0, SIZE - source))
-        turns, flip = rng.integers(4), rng.random() < 0.5
-        for pick in picks:
-            dy, dx = rng.integers(-8, 9, 2) if source < SIZE else (0, 0)
-            y, x = int(np.clip(top + dy, 0, SIZE - source)), int(np.clip(left + dx, 0, SIZE - source))
-            image = data["images"][index, pick, y : y + source, x : x + source]
-            mask = data["masks"][index, pick, y : y + source, x : x + source]
-            image, mask = np.rot90(image, turns), np.rot90(mask, turns)
-            if flip:
-                image, mask = image[:, ::-1], mask[:, ::-1]
-            pixel = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-            mask = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
-            if source != side:
-                pixel = F.interpolate(pixel, size=(side, side), mode="area")
-                mask = F.interpolate(mask, size=(side, side), mode="area")
-            gain, offset = np.exp(rng.normal(0, 0.06)), rng.normal(0, 0.02)
-            pixels.append((pixel * gain + offset).clamp(0, 1))
-            masks.append(mask[:, 0])
-        kinds.append([data["kinds"][index, pick] for pick in picks])
-    return {
-        "pixels": torch.cat(pixels),
-        "masks": torch.cat(masks),
-        "names": [str(data["names"][index]) for index in chosen],
-        "kinds": kinds,
-    }
 
 
 class Objective(nn.Module):
@@ -357,20 +236,3 @@ def train_clip(work: Path, data: dict, minutes: float) -> None:
             checkpoint.with_suffix(".tmp").replace(checkpoint)
     clip.save_pretrained(work / "clip")
     tokenizer.save_pretrained(work / "clip")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--work", type=Path, default=Path("recipe-output"), help="where rendered images and checkpoints go"
-    )
-    parser.add_argument("--categories", type=int, default=4000, help="how many procedural categories to render")
-    parser.add_argument("--clip-minutes", type=float, default=45, help="how long to train the CLIP")
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    data = render(args.work, args.categories)
-    train_clip(args.work, data, args.clip_minutes)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,107 @@
+"""The package itself: importable from anywhere, light, registered, documented by lines that run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_python(code, folder, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+LIGHT = """
+import socket, sys, time
+def refuse(*arguments, **more): raise OSError("no network at import")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import torch
+from transformers import AutoModel, AutoProcessor, CLIPModel, Pipeline
+start = time.perf_counter()
+import adaptclip_hf
+from adaptclip_hf.modeling import AdaptCLIPModel
+from adaptclip_hf.processing import AdaptCLIPProcessor
+assert time.perf_counter() - start < 5
+assert not {"datasets", "evaluate", "accelerate", "pandas"} & {name for name in sys.modules if "." not in name} - before
+from transformers.pipelines import PIPELINE_REGISTRY
+assert "anomaly-detection" in PIPELINE_REGISTRY.get_supported_tasks()
+print(adaptclip_hf.__file__)
+""".replace("start = time", "before = {name for name in sys.modules}\nstart = time")
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "tests", Path("/")])
+def test_import_from_any_folder(folder):
+    assert run_python(LIGHT, folder).endswith("__init__.py")
+
+
+@pytest.mark.slow
+def test_plain_install_works_from_the_root_too(tmp_path):
+    target = tmp_path / "site"
+    call = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(ROOT)]
+    subprocess.run(call, check=True)
+    installed = target / "adaptclip_hf"
+    assert (installed / "modeling" / "modeling_adaptclip.py").is_file()
+    assert (installed / "models" / "adaptclip-tiny" / "model.safetensors").is_file()
+    code = "import adaptclip_hf, adaptclip_hf.modeling as m; print(adaptclip_hf.__file__, m.__file__)"
+    elsewhere = run_python(code, tmp_path, PYTHONPATH=str(target))
+    assert elsewhere.count(str(installed)) == 2
+    assert str(ROOT) in run_python(code, ROOT, PYTHONPATH=str(target))
+
+
+def test_the_embedded_model_is_small_and_in_half_precision():
+    file = Path(DEFAULT_MODEL) / "model.safetensors"
+    assert file.stat().st_size <= 16 * 2**20
+    tensors = load_file(file)
+    assert {tensor.element_size() for name, tensor in tensors.items() if name.startswith("clip.")} == {2}
+    model = AdaptCLIPModel.from_pretrained(DEFAULT_MODEL)
+    assert str(model.dtype) == "torch.float32" and not model.training
+
+
+def test_the_embedded_model_finds_the_defects_of_the_sample_images():
+    """The main job: every defective sample scores above every good one, and its map peaks in the defect."""
+    import numpy as np
+    from PIL import Image
+
+    detect = pipeline("anomaly-detection", model=DEFAULT_MODEL, device="cpu")
+    for product in sorted((ROOT / "examples" / "images").iterdir()):
+        normal = [str(path) for path in sorted((product / "normal").iterdir())]
+        scores = {"good": [], "bad": []}
+        for path in sorted((product / "test").iterdir()):
+            result = detect(str(path), normal_images=normal)
+            scores["good" if "good" in path.name else "bad"].append(result["score"])
+            mask = product / "masks" / f"{path.stem}.png"
+            if mask.exists():
+                inside = np.asarray(Image.open(mask)) > 0
+                anomaly_map = result["anomaly_map"]
+                assert anomaly_map[inside].mean() > 1.5 * anomaly_map[~inside].mean(), path
+        assert min(scores["bad"]) > max(scores["good"]), product.name
+
+
+def test_the_lines_of_the_readme_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_project_names_no_registry_host():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    hosts = ["pypi" + ".org", "python" + "hosted", "download.pytorch" + ".org"]
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".txt", "") and path.is_file():
+            text = path.read_text(errors="ignore")
+            assert not any(host in text for host in hosts), name
