@@ -1,6 +1,7 @@
 """From a released checkpoint and a CLIP to a complete model folder (reference, "The cases")."""
 
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -77,7 +78,9 @@ def read_tensors(path: Path) -> dict:
     if path.suffix == ".safetensors":
         return load_file(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a TorchScript archive, as OpenAI publishes them, comes as an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:
         if "TorchScript" not in str(error):
             raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error

@@ -183,7 +183,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         Args:
             object_name: one or several words, such as "bottle" or "metal nut".
             tokenizer: the one that belongs to the CLIP (`processor.tokenizer`).
+
+        Raises:
+            ValueError: for another CLIP's tokenizer, or a name too long for the text tower.
         """
+        if (frame := frame_token_ids(tokenizer)) != self.config.prompt_token_ids:
+            raise ValueError(f"This tokenizer frames '.' as {frame}, the model's as {self.config.prompt_token_ids}.")
         prompts = self.config.text_prompts(object_name)
         self.static_text_embeds = torch.stack([encode_sentences(self.clip, tokenizer, each) for each in prompts])
         self.config.object_name = object_name
@@ -326,11 +331,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         prompt_pixel_values: torch.Tensor | None = None,
         prompt_bank: PromptBank | None = None,
         labels: torch.Tensor | None = None,
         mask_labels: torch.Tensor | None = None,
+        image_features: ImageFeatures | None = None,
         output_details: bool = False,
     ) -> AdaptCLIPOutput:
         """Scores a batch: zero-shot without normal images, few-shot with them.
@@ -341,13 +347,17 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             prompt_bank: one [`PromptBank`] for the whole batch.
             labels: (B,), 0 normal or 1 anomalous, for the loss.
             mask_labels: (B, S, S), 0 or 1, for the loss.
+            image_features: from [`image_features`] in place of `pixel_values`: encode once, score with many banks.
             output_details: also return every intermediate result.
 
         Raises:
             ValueError: for wrong shapes, values that are not finite, or the bank of another model.
         """
-        features = self.image_features(pixel_values)
-        pools = self._prompt_pools(len(pixel_values), prompt_pixel_values, prompt_bank)
+        if (pixel_values is None) == (image_features is None):
+            raise ValueError("Give pixel_values or image_features, one of the two.")
+        features = self.image_features(pixel_values) if image_features is None else image_features
+        batch_size = len(features.image_embeds)
+        pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_bank)
         predictions = self._zero_shot_predictions(features)
         comparisons, alignment = [], None
         if pools is not None:
@@ -360,7 +370,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
         losses = None
         if labels is not None or mask_labels is not None:
-            check_labels(labels, mask_labels, len(pixel_values), self.config.image_size)
+            check_labels(labels, mask_labels, batch_size, self.config.image_size)
             losses = {
                 name: adapter_loss(each.logits, each.maps, labels, mask_labels) for name, each in predictions.items()
             }

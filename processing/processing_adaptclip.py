@@ -1,9 +1,13 @@
 """Processor class for AdaptCLIP: images, prompt images, masks and text."""
 
+from pathlib import Path
+
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .image_processing_adaptclip import AdaptCLIPImageProcessor, as_list
+
+FILES = ("processor_config.json", "tokenizer.json")
 
 
 class AdaptCLIPProcessor(ProcessorMixin):
@@ -23,6 +27,18 @@ class AdaptCLIPProcessor(ProcessorMixin):
         """The processor that belongs to a model of this [`AdaptCLIPConfig`]."""
         size = {"height": config.image_size, "width": config.image_size}
         return cls(AdaptCLIPImageProcessor(size=size), tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> "AdaptCLIPProcessor":
+        """Loads the processor from a folder or the Hub.
+
+        Raises:
+            OSError: for a folder that lacks one of its files, by its name.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir() and (missing := [name for name in FILES if not (folder / name).is_file()]):
+            raise OSError(f"No processor at {folder}: it lacks {', '.join(missing)}, which save_pretrained writes.")
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def __call__(
         self, images=None, text=None, prompt_images=None, masks=None, return_tensors: str = "pt", **kwargs

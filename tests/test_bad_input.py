@@ -1,6 +1,7 @@
 """Bad input, kind by kind: each is a clear error that names its cause."""
 
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -200,6 +201,8 @@ def test_missing_model_file(small_folder, photos, tmp_path, name, capsys):
     (folder / name).unlink()
     assert main(["detect", photos["good"][0], "--model", str(folder), "--output", str(tmp_path / "out")]) == 1
     assert f"it lacks {name}" in capsys.readouterr().err
+    with pytest.raises((OSError, ValueError), match=re.escape(str(folder)) if "config.json" == name else name):
+        pipeline("anomaly-detection", model=str(folder), device="cpu")
 
 
 WRONG_CALLS = {

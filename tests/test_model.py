@@ -70,6 +70,17 @@ def test_bank_equals_prompts_of_each_query(small_model):
 
 
 @torch.no_grad()
+def test_features_encoded_once_score_the_same(small_model):
+    pixel_values, bank = images(small_model, 2), small_model.encode_prompts(images(small_model, 2, 1))
+    features = small_model.image_features(pixel_values)
+    for arguments in ({}, {"prompt_bank": bank}):
+        expected = small_model(pixel_values, **arguments)
+        assert torch.equal(small_model(image_features=features, **arguments).anomaly_maps, expected.anomaly_maps)
+    with pytest.raises(ValueError, match="one of the two"):
+        small_model()
+
+
+@torch.no_grad()
 def test_the_query_among_its_prompts_scores_zero(small_model):
     pixel_values = images(small_model, 1)
     output = small_model(pixel_values, prompt_bank=small_model.encode_prompts(pixel_values), output_details=True)

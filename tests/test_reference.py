@@ -90,9 +90,7 @@ def test_every_intermediate(model, case):
 
 
 def test_plain_clip_baseline(converted, case):
-    model = AdaptCLIPModel.from_pretrained(converted)
-    model.visual_adapter = model.textual_adapter = None
-    model.config.score_fusion = "mean"
+    model = AdaptCLIPModel.from_pretrained(converted, visual_adapter=False, textual_adapter=False)
     details = score(model, case, output_details=True).details
     assert_near(details["clip_logits"], case["expected"]["baseline_logits"], "logits")
     assert_near(details["clip_maps"], case["expected"]["baseline_map"], "map")
@@ -164,3 +162,23 @@ def test_gradients_and_one_adam_step(converted, case, checkpointing):
         if not name.endswith("num_batches_tracked"):
             expected = case["training"][f"after_step.{theirs}"].view_as(state[name])
             assert_within_rounding(state[name], expected, exact_state[name], name)
+
+
+def test_openai_archives_are_read(case, tmp_path):
+    """OpenAI publishes its CLIPs as TorchScript archives in half precision with three settings beside the weights."""
+    from adaptclip_hf.conversion import read_clip
+
+    state = torch.load(case["folder"] / "openclip_state_dict.pt", weights_only=True)
+    archive = torch.nn.Module()
+    for name, tensor in {**state, "input_resolution": torch.tensor(1), "vocab_size": torch.tensor(2)}.items():
+        *parents, leaf = name.split(".")
+        module = archive
+        for parent in parents:
+            if not hasattr(module, parent):
+                module.add_module(parent, torch.nn.Module())
+            module = getattr(module, parent)
+        module.register_buffer(leaf, tensor.half() if tensor.is_floating_point() else tensor)
+    torch.jit.script(archive).save(tmp_path / "ViT.pt")
+    found = read_clip(tmp_path / "ViT.pt").state_dict()
+    expected = read_clip(case["folder"] / "openclip_state_dict.pt").state_dict()
+    assert all(torch.equal(found[name], expected[name].half().float()) for name in expected)
