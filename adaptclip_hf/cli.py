@@ -50,7 +50,7 @@ def add_detect(commands):
   adaptclip detect line/ --prompt-bank bottle.safetensors       the same without encoding the normal images again
 
 Results: OUTPUT/results.jsonl, a line an image (path, score, label, heatmap), and OUTPUT/heatmaps/*.png, all on one
-fixed colour scale (blue from 0.2, green 0.4, yellow 0.6, red from 0.8). A file that cannot be read is reported and
+fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6). A file that cannot be read is reported and
 passed over; the exit status is then 1.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

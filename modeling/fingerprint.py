@@ -8,8 +8,12 @@ from torch import nn
 
 def weights_version(module: nn.Module) -> tuple:
     """Changes when any parameter or buffer of the module is replaced, moved or written to; costs microseconds."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    return tuple(tensor_version(tensor) for tensor in (*module.parameters(), *module.buffers()))
+
+
+def tensor_version(tensor: torch.Tensor) -> tuple[int, int]:
+    """Where a tensor lies and how often it was written to, which inference tensors do not count."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()

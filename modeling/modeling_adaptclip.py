@@ -12,7 +12,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_adaptclip import AdaptCLIPConfig
-from .fingerprint import weights_digest, weights_version
+from .fingerprint import tensor_version, weights_digest, weights_version
 from .fusion import fuse
 from .loss import adapter_loss
 from .precision import full_precision
@@ -201,23 +201,22 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         Raises:
             ValueError: when the static prompts have not been encoded.
         """
-        if self.training and self.textual_adapter is not None:
-            return F.normalize(full_precision(self.static_text_embeds), dim=-1), F.normalize(
-                full_precision(self.textual_adapter(self.clip)), dim=-1
-            )
-        modules = [module for module in (self.clip.text_model, self.textual_adapter) if module is not None]
-        version = (self.static_text_embeds._version, self.static_text_embeds.data_ptr())
-        version += tuple(weights_version(module) for module in modules)
+        if self.training:
+            return self._encode_text_embeds()
+        version = tuple(weights_version(part) for part in (self.clip.text_model, self.textual_adapter) if part)
+        version = (tensor_version(self.static_text_embeds), *version)
         if self._text_cache is None or self._text_cache[0] != version:
             with torch.inference_mode(False), torch.no_grad():
-                static = F.normalize(full_precision(self.static_text_embeds.clone()), dim=-1)
-                if not static.isfinite().all():
-                    raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
-                learned = None
-                if self.textual_adapter is not None:
-                    learned = F.normalize(full_precision(self.textual_adapter(self.clip)), dim=-1)
-            self._text_cache = (version, static, learned)
-        return self._text_cache[1:]
+                self._text_cache = (version, self._encode_text_embeds())
+        return self._text_cache[1]
+
+    def _encode_text_embeds(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        static = F.normalize(full_precision(self.static_text_embeds), dim=-1)
+        if not static.isfinite().all():
+            raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
+        if self.textual_adapter is None:
+            return static, None
+        return static, F.normalize(full_precision(self.textual_adapter(self.clip)), dim=-1)
 
     def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
         """Image and patch embeddings of pixel values (B, 3, S, S).
@@ -263,38 +262,42 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         Returns:
             [`PromptBank`]: on the model's device, in its dtype.
         """
-        return PromptBank(self._prompt_tokens(pixel_values), self.fingerprint(), preprocessing or {})
-
-    def _prompt_tokens(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(N, 3, S, S) -> for each layer unit patch tokens (N, L, d), a few images at a time."""
         if not len(pixel_values):
             raise ValueError("At least one normal image is needed, got none.")
         parts = [
             [unit_patch_tokens(layer) for layer in self.image_features(part).patch_embeds]
             for part in pixel_values.split(PROMPTS_AT_ONCE)
         ]
-        return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
+        features = tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
+        return PromptBank(features, self.fingerprint(), preprocessing or {})
 
     def _prompt_pools(
-        self, batch_size: int, prompt_pixel_values: torch.Tensor | None, prompt_bank: PromptBank | None
+        self,
+        batch_size: int,
+        prompt_pixel_values: torch.Tensor | None,
+        prompt_features: ImageFeatures | None,
+        prompt_bank: PromptBank | None,
     ) -> tuple[torch.Tensor, ...] | None:
         """The normal tokens to compare with, for each layer (k*L, d) or (B, k*L, d); `None` for zero-shot."""
-        if prompt_pixel_values is None and prompt_bank is None:
+        given = [each for each in (prompt_pixel_values, prompt_features, prompt_bank) if each is not None]
+        if not given:
             return None
         if self.prompt_query_adapter is None:
             raise ValueError("This model has no prompt-query adapter: it cannot compare with normal images.")
-        if prompt_pixel_values is not None and prompt_bank is not None:
-            raise ValueError("Give prompt_pixel_values or a prompt_bank, not both.")
+        if len(given) > 1:
+            raise ValueError("Give prompt_pixel_values, prompt_features or a prompt_bank, not both.")
         if prompt_bank is not None:
             prompt_bank.require_match(self.fingerprint())
             return prompt_bank.to(self.device, self.dtype).pools()
-        size = self.config.image_size
-        if prompt_pixel_values.ndim != 5 or len(prompt_pixel_values) != batch_size:
-            raise ValueError(
-                f"Expected prompt_pixel_values of shape ({batch_size}, k, 3, {size}, {size}), got "
-                f"{tuple(prompt_pixel_values.shape)}. Normal images for the whole batch go through encode_prompts."
-            )
-        tokens = self._prompt_tokens(prompt_pixel_values.flatten(0, 1))
+        if prompt_features is None:
+            size = self.config.image_size
+            if prompt_pixel_values.ndim != 5 or len(prompt_pixel_values) != batch_size:
+                raise ValueError(
+                    f"Expected prompt_pixel_values of shape ({batch_size}, k, 3, {size}, {size}), got "
+                    f"{tuple(prompt_pixel_values.shape)}. Normal images for the whole batch go through encode_prompts."
+                )
+            prompt_features = self.image_features(prompt_pixel_values.flatten(0, 1))
+        tokens = [unit_patch_tokens(layer) for layer in prompt_features.patch_embeds]
         return tuple(layer.unflatten(0, (batch_size, -1)).flatten(1, 2) for layer in tokens)
 
     def _similarity_prediction(
@@ -337,6 +340,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         labels: torch.Tensor | None = None,
         mask_labels: torch.Tensor | None = None,
         image_features: ImageFeatures | None = None,
+        prompt_features: ImageFeatures | None = None,
         output_details: bool = False,
     ) -> AdaptCLIPOutput:
         """Scores a batch: zero-shot without normal images, few-shot with them.
@@ -347,7 +351,8 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             prompt_bank: one [`PromptBank`] for the whole batch.
             labels: (B,), 0 normal or 1 anomalous, for the loss.
             mask_labels: (B, S, S), 0 or 1, for the loss.
-            image_features: from [`image_features`] in place of `pixel_values`: encode once, score with many banks.
+            image_features: of [`~AdaptCLIPModel.image_features`] in place of `pixel_values`: encode once, use often.
+            prompt_features: likewise in place of `prompt_pixel_values`, those of B*k images in the queries' order.
             output_details: also return every intermediate result.
 
         Raises:
@@ -357,7 +362,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             raise ValueError("Give pixel_values or image_features, one of the two.")
         features = self.image_features(pixel_values) if image_features is None else image_features
         batch_size = len(features.image_embeds)
-        pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_bank)
+        pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
         predictions = self._zero_shot_predictions(features)
         comparisons, alignment = [], None
         if pools is not None:

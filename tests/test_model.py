@@ -76,6 +76,10 @@ def test_features_encoded_once_score_the_same(small_model):
     for arguments in ({}, {"prompt_bank": bank}):
         expected = small_model(pixel_values, **arguments)
         assert torch.equal(small_model(image_features=features, **arguments).anomaly_maps, expected.anomaly_maps)
+    normal = images(small_model, 2, 1, prompts=3)
+    expected = small_model(pixel_values, normal).anomaly_maps
+    prompt_features = small_model.image_features(normal.flatten(0, 1))
+    assert torch.equal(small_model(image_features=features, prompt_features=prompt_features).anomaly_maps, expected)
     with pytest.raises(ValueError, match="one of the two"):
         small_model()
 
@@ -123,7 +127,10 @@ def test_scoring_runs_the_text_tower_once_and_after_a_change(make_model, tokeniz
     assert len(runs) == 4 and model.config.object_name == "bottle"
     assert not torch.equal(model(images(model, 1)).anomaly_scores, changed)
     with torch.inference_mode():
+        model.set_object_name("screw", tokenizer)
         model(images(model, 1))
+    with torch.enable_grad():
+        model.train()(images(model, 2), labels=torch.tensor([0, 1])).loss.backward()
 
 
 def test_static_prompts():

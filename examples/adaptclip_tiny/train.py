@@ -22,7 +22,7 @@ def main():
     parser.add_argument("--categories", type=int, default=4000, help="procedural categories for the CLIP")
     parser.add_argument("--clip-minutes", type=float, default=48, help="how long to train the CLIP")
     parser.add_argument("--base-categories", type=int, default=320, help="further categories for the adapters")
-    parser.add_argument("--epochs", type=int, default=2, help="passes of the adapters over them")
+    parser.add_argument("--epochs", type=int, default=6, help="passes of the adapters over them")
     parser.add_argument("--image-size", type=int, default=336, help="input side of the finished model")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
