@@ -71,6 +71,11 @@ class AnomalyDetectionPipeline(Pipeline):
         """
         return super().__call__(inputs, **kwargs)
 
+    def save_pretrained(self, save_directory: str | Path, **kwargs):
+        """Saves model and processor; the folder loads with `pipeline("anomaly-detection", model=save_directory)`."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
+
     def encode_prompts(self, normal_images) -> PromptBank:
         """A [`PromptBank`] of normal images, on the pipeline's device."""
         image_processor = self.processor.image_processor

@@ -13,7 +13,7 @@ from adaptclip_hf.synthetic import make_category, render_sample
 
 SIZE, FOLDER = 336, Path(__file__).parent / "images"
 PRODUCTS = {
-    "ring": (2_000_009, "metal ring", ("crack", "stain", "hole")),
+    "ring": (2_000_009, "metal ring", ("crack", "foreign body", "hole")),
     "leather": (2_000_004, "leather", ("scratch", "hole", "crack")),
     "board": (2_000_002, "circuit board", ("foreign body", "stain", "scratch")),
 }

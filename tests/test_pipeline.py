@@ -58,6 +58,18 @@ def test_normal_images_may_be_given_once(small_folder, photos, detect):
     assert ready(photos["bad"][1])["score"] == detect(photos["bad"][1], normal_images=photos["normal"])["score"]
 
 
+def test_saved_pipeline_loads_and_scores_the_same(detect, photos, tmp_path):
+    detect.save_pretrained(tmp_path)
+    again = pipeline("anomaly-detection", model=str(tmp_path), device="cpu")
+    assert again(photos["bad"][0])["score"] == detect(photos["bad"][0])["score"]
+
+
+def test_no_model_means_the_embedded_one(photos):
+    from adaptclip_hf import DEFAULT_MODEL
+
+    assert pipeline("anomaly-detection", device="cpu").model.name_or_path == DEFAULT_MODEL
+
+
 def test_threshold_sets_labels(detect, photos):
     score = detect(photos["bad"][0])["score"]
     assert detect(photos["bad"][0], threshold=score)["label"] == "anomalous"

@@ -1,6 +1,7 @@
 """Stages 3 and 4: the adapters by the method's own recipe, and the finished folder."""
 
 import os
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from adaptclip_hf.synthetic import make_category, write_dataset
 
 FIRST_BASE_SEED = 1_000_000  # beyond every category that the CLIP is trained on
 BASE_SIZE = 336
+CARD = Path(__file__).resolve().parents[2] / "hub_cards" / "adaptclip-tiny.md"
 
 
 def train_adapters(work: Path, count: int, epochs: int, image_size: int) -> None:
@@ -113,4 +115,5 @@ def package(work: Path, output: Path) -> None:
     tensors = load_file(output / "model.safetensors")
     halved = {name: tensor.half() if name.startswith("clip.") else tensor for name, tensor in tensors.items()}
     save_file(halved, output / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(CARD, output / "README.md")
     print(f"{output}: {(output / 'model.safetensors').stat().st_size / 2**20:.1f} MiB")
