@@ -15,7 +15,7 @@ SIZE, FOLDER = 336, Path(__file__).parent / "images"
 PRODUCTS = {
     "ring": (2_000_009, "metal ring", ("crack", "foreign body", "hole")),
     "leather": (2_000_004, "leather", ("scratch", "hole", "crack")),
-    "board": (2_000_002, "circuit board", ("foreign body", "stain", "scratch")),
+    "board": (2_000_002, "circuit board", ("hole", "stain", "scratch")),
 }
 
 
