@@ -182,3 +182,32 @@ def test_openai_archives_are_read(case, tmp_path):
     found = read_clip(tmp_path / "ViT.pt").state_dict()
     expected = read_clip(case["folder"] / "openclip_state_dict.pt").state_dict()
     assert all(torch.equal(found[name], expected[name].half().float()) for name in expected)
+
+
+def test_sizes_of_vit_b_16_plus_240_are_read_from_its_shapes():
+    from adaptclip_hf.conversion import open_clip_config
+
+    shapes = {
+        "visual.conv1.weight": (896, 3, 16, 16),
+        "visual.proj": (896, 640),
+        "visual.positional_embedding": (15 * 15 + 1, 896),
+        "positional_embedding": (77, 640),
+        "token_embedding.weight": (49408, 640),
+    }
+    for layer in range(12):
+        shapes[f"visual.transformer.resblocks.{layer}.mlp.c_fc.weight"] = (3584, 896)
+        shapes[f"transformer.resblocks.{layer}.mlp.c_fc.weight"] = (2560, 640)
+    config = open_clip_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    vision, text = config.vision_config, config.text_config
+    assert (vision.image_size, vision.patch_size, vision.num_attention_heads, vision.num_hidden_layers) == (
+        240,
+        16,
+        14,
+        12,
+    )
+    assert (text.hidden_size, text.num_attention_heads, config.projection_dim) == (640, 10, 640)
+    assert vision.hidden_act == text.hidden_act == "quick_gelu"
+    from adaptclip_hf import AdaptCLIPConfig
+
+    adaptclip = AdaptCLIPConfig(clip_config=config)
+    assert (adaptclip.image_size, adaptclip.num_dual_path_layers, adaptclip.feature_layers) == (512, 9, [3, 6, 9, 12])
