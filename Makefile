@@ -14,7 +14,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/adaptclip detect examples/images/ring/test --normal examples/images/ring/normal --output demo-output
+	for product in leather ring; do \
+		$(BIN)/adaptclip detect examples/images/$$product/test --normal examples/images/$$product/normal \
+			--output demo-output/$$product || exit 1; \
+	done
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
