@@ -160,10 +160,9 @@ def tile(rng: np.random.Generator) -> Renderer:
         x, y = rotated(rng, size, small_turn(rng))
         u, v = x * count, y * count
         u = u + brick * 0.5 * (np.floor(v) % 2)
-        edge = np.minimum(np.abs(u % 1 - 0.5), np.abs(v % 1 - 0.5))
         near = np.maximum(np.abs(u % 1 - 0.5), np.abs(v % 1 - 0.5))
         line = np.clip((near - 0.5 + width) * size / count, 0, 1)
-        image = shade(base, fractal(rng, size, 6, 4) + 0 * edge, mottle)
+        image = shade(base, fractal(rng, size, 6, 4), mottle)
         return mix(image, grout, line)
 
     return render
@@ -203,7 +202,7 @@ def printed(rng: np.random.Generator) -> Renderer:
         stamp = Image.new("RGB", (cell, cell), tuple(int(255 * each) for each in base))
         draw = ImageDraw.Draw(stamp)
         for _ in range(motif.integers(1, 5)):
-            box = np.sort(motif.random((2, 2)), axis=0).ravel()[[0, 1, 2, 3]] * cell
+            box = np.sort(motif.random((2, 2)), axis=0).ravel() * cell
             ink = tuple(int(255 * each) for each in colour(motif, 0.9, 0.05, 0.9))
             shape = motif.integers(3)
             if shape == 0:
