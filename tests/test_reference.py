@@ -123,45 +123,43 @@ def test_losses(model, case):
 def one_training_step(model, case, dtype):
     """Gradients, and the state after one Adam step, by our names."""
     model = model.to(dtype).train()
-    case = {**case, "inputs": {k: v.to(dtype) if v.is_floating_point() else v for k, v in case["inputs"].items()}}
+    inputs = {name: x.to(dtype) if x.is_floating_point() else x for name, x in case["inputs"].items()}
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3, betas=(0.5, 0.999))
-    training_output(model, case).loss.backward()
+    training_output(model, {**case, "inputs": inputs}).loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     assert all(p.grad is None for p in model.clip.parameters())
     optimizer.step()
     return gradients, model.state_dict()
 
 
-def assert_within_rounding(found, expected, exact, name):
-    """Within 1e-4 of the reference, beyond what float32 cost the reference itself.
-
-    A batch norm over two samples leaves gradients that are sums of terms a thousand times larger; what the reference
-    lost there in float32 is its distance to the same step in float64.
-    """
-    rounding = (expected - exact).norm()
-    assert (found - expected).norm() <= 1e-4 * expected.norm() + 2 * rounding, name
-    return rounding <= 1e-5 * expected.norm()
+# A batch norm over the cases' two images leaves gradients that are differences of far larger terms. In float64 the step
+# agrees with the reference to what float32 cost the reference; float32 itself scatters by up to 1e-3 in those tensors
+# with the number of threads and the instruction set.
+GRADIENT_TOLERANCE = {torch.float64: (2e-4, 5e-6), torch.float32: (1e-3, 2e-5)}
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_and_one_adam_step(converted, case, checkpointing):
-    exact_gradients, exact_state = one_training_step(AdaptCLIPModel.from_pretrained(converted), case, torch.float64)
+@pytest.mark.parametrize("dtype", GRADIENT_TOLERANCE)
+def test_gradients_and_one_adam_step(converted, case, dtype, checkpointing):
     model = AdaptCLIPModel.from_pretrained(converted)
     if checkpointing:
         model.activation_checkpointing_enable()
         assert model.textual_adapter.gradient_checkpointing
-    gradients, state = one_training_step(model, case, torch.float32)
+    gradients, state = one_training_step(model, case, dtype)
     names = {ours: theirs[0] for ours, theirs in adapter_names(model).items()}
     assert set(gradients) == {name for name in names if "running" not in name and "num_batches" not in name}
-    plain = 0
+    relative, absolute = GRADIENT_TOLERANCE[dtype]
+    within_reference_tolerance = 0
     for name, gradient in gradients.items():
         expected = case["training"][f"grad.{names[name]}"].view_as(gradient)
-        plain += assert_within_rounding(gradient, expected, exact_gradients[name], name)
-    assert plain >= len(gradients) // 2
+        error = (gradient - expected).norm()
+        assert error <= relative * expected.norm() + absolute, name
+        within_reference_tolerance += error <= 1e-4 * expected.norm()
+    assert within_reference_tolerance >= 0.7 * len(gradients)
     for name, theirs in names.items():
         if not name.endswith("num_batches_tracked"):
             expected = case["training"][f"after_step.{theirs}"].view_as(state[name])
-            assert_within_rounding(state[name], expected, exact_state[name], name)
+            assert (state[name] - expected).norm() <= relative * expected.norm(), name
 
 
 def test_openai_archives_are_read(case, tmp_path):
