@@ -262,14 +262,17 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         Returns:
             [`PromptBank`]: on the model's device, in its dtype.
         """
+        return PromptBank(self._prompt_tokens(pixel_values), self.fingerprint(), preprocessing or {})
+
+    def _prompt_tokens(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, 3, S, S) -> for each layer unit patch tokens (N, L, d), a few images at a time."""
         if not len(pixel_values):
             raise ValueError("At least one normal image is needed, got none.")
         parts = [
             [unit_patch_tokens(layer) for layer in self.image_features(part).patch_embeds]
             for part in pixel_values.split(PROMPTS_AT_ONCE)
         ]
-        features = tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
-        return PromptBank(features, self.fingerprint(), preprocessing or {})
+        return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
 
     def _prompt_pools(
         self,
@@ -289,15 +292,16 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if prompt_bank is not None:
             prompt_bank.require_match(self.fingerprint())
             return prompt_bank.to(self.device, self.dtype).pools()
-        if prompt_features is None:
+        if prompt_features is not None:
+            tokens = [unit_patch_tokens(layer) for layer in prompt_features.patch_embeds]
+        else:
             size = self.config.image_size
             if prompt_pixel_values.ndim != 5 or len(prompt_pixel_values) != batch_size:
                 raise ValueError(
                     f"Expected prompt_pixel_values of shape ({batch_size}, k, 3, {size}, {size}), got "
                     f"{tuple(prompt_pixel_values.shape)}. Normal images for the whole batch go through encode_prompts."
                 )
-            prompt_features = self.image_features(prompt_pixel_values.flatten(0, 1))
-        tokens = [unit_patch_tokens(layer) for layer in prompt_features.patch_embeds]
+            tokens = self._prompt_tokens(prompt_pixel_values.flatten(0, 1))
         return tuple(layer.unflatten(0, (batch_size, -1)).flatten(1, 2) for layer in tokens)
 
     def _similarity_prediction(

@@ -85,6 +85,18 @@ def test_features_encoded_once_score_the_same(small_model):
 
 
 @torch.no_grad()
+def test_many_prompts_are_encoded_a_few_at_a_time(make_model, monkeypatch):
+    model, seen = make_model(), []
+    encode = model.image_features
+    monkeypatch.setattr(model, "image_features", lambda pixels: seen.append(len(pixels)) or encode(pixels))
+    normal = images(model, 20, 1)
+    shared = model(images(model, 1), prompt_bank=model.encode_prompts(normal))
+    each = model(images(model, 1), normal[None])
+    assert max(seen) <= 8 and sum(seen) == 42
+    assert_close(shared.anomaly_maps, each.anomaly_maps, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_the_query_among_its_prompts_scores_zero(small_model):
     pixel_values = images(small_model, 1)
     output = small_model(pixel_values, prompt_bank=small_model.encode_prompts(pixel_values), output_details=True)
