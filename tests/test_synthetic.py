@@ -5,6 +5,9 @@ import pytest
 from PIL import Image
 
 from adaptclip_hf.synthetic import CATEGORIES, DEFECTS, make_category, render_sample, write_dataset
+from adaptclip_hf.synthetic.categories import Category
+from adaptclip_hf.synthetic.defects import add_defect
+from adaptclip_hf.synthetic.traits import TRAITS
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
@@ -29,8 +32,6 @@ def test_the_same_seed_gives_the_same_image():
 @pytest.mark.parametrize("kind", DEFECTS)
 def test_a_mask_covers_what_changed(kind):
     """Over several draws most of the change lies within the mask, and the mask shows a change."""
-    from adaptclip_hf.synthetic.defects import add_defect
-
     inside, covered = [], []
     for seed in range(6):
         rng = np.random.default_rng(seed)
@@ -56,3 +57,24 @@ def test_data_set_in_mvtec_layout(tmp_path):
 def test_unknown_names_list_the_choices():
     with pytest.raises(ValueError, match="leather"):
         make_category(0, "unobtainium")
+
+
+@pytest.mark.parametrize("name", TRAITS)
+def test_a_trait_shows_in_every_instance_and_is_no_defect(name):
+    trait = TRAITS[name](np.random.default_rng(1))
+    plain = np.full((96, 96, 3), 0.5, np.float32)
+    for seed in range(3):
+        changed = trait(np.random.default_rng(seed), plain, np.ones((96, 96), bool))
+        assert changed.shape == plain.shape and np.abs(changed - plain).max() > 0.03
+    _, mask, kind = render_sample(
+        Category("plastic", make_category(1).camera, lambda rng, size: plain, (trait,)), 0, 96
+    )
+    assert kind == "good" and not mask.any()
+
+
+def test_a_faint_defect_changes_less():
+    scene, foreground = make_category(4, "paper").scene(np.random.default_rng(0), 96)
+    full, faint = (
+        add_defect(np.random.default_rng(3), scene, foreground, "hole", strength)[0] for strength in (1.0, 0.5)
+    )
+    np.testing.assert_allclose(faint - scene, 0.5 * (full - scene), atol=1e-5)

@@ -9,6 +9,7 @@ from .defects import add_defect
 from .fields import blur, coordinates, noise
 from .materials import MATERIALS, Renderer
 from .objects import OBJECTS, ObjectRenderer
+from .traits import TRAITS, Trait
 
 CATEGORIES = (*MATERIALS, *OBJECTS)
 
@@ -20,6 +21,7 @@ class Camera:
     light_angle: float
     light_strength: float
     light_drift: float
+    contrast_drift: float
     vignette: float
     blur: float
     noise: float
@@ -36,7 +38,7 @@ class Camera:
         photo = scene * light[..., None] * np.exp(rng.normal(0, self.light_drift))
         if self.blur > 0.7:
             photo = blur(photo, self.blur)
-        photo = np.clip(photo, 0, 1) ** self.gamma
+        photo = np.clip(photo, 0, 1) ** (self.gamma * np.exp(rng.normal(0, self.contrast_drift)))
         if self.grey:
             photo = np.broadcast_to(photo.mean(-1, keepdims=True), photo.shape)
         photo = photo + self.noise * rng.standard_normal((size, size, 1 if self.grey else 3), dtype=np.float32)
@@ -50,15 +52,19 @@ class Category:
     Attributes:
         name: what a caption calls it, such as "leather".
         render: (rng, size) -> scene, and foreground for objects.
+        traits: normal features of every instance.
     """
 
     name: str
     camera: Camera
     render: Renderer | ObjectRenderer
+    traits: tuple[Trait, ...] = ()
 
     def scene(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         rendered = self.render(rng, size)
         scene, foreground = rendered if isinstance(rendered, tuple) else (rendered, np.ones((size, size), bool))
+        for trait in self.traits:
+            scene = trait(rng, scene, foreground)
         return np.clip(scene, 0, 1).astype(np.float32), foreground
 
     def normal(self, rng: np.random.Generator, size: int) -> np.ndarray:
@@ -68,9 +74,10 @@ class Category:
     def anomalous(
         self, rng: np.random.Generator, size: int, kind: str | None = None
     ) -> tuple[np.ndarray, np.ndarray, str]:
-        """A photo of a defective instance, its mask (S, S) bool, and the kind of defect."""
+        """A photo of a defective instance, its mask (S, S) bool, and the kind of defect; every other one is faint."""
         scene, foreground = self.scene(rng, size)
-        scene, mask, kind = add_defect(rng, scene, foreground, kind)
+        strength = rng.choice([1.0, rng.uniform(0.35, 1)])
+        scene, mask, kind = add_defect(rng, scene, foreground, kind, strength)
         if rng.random() < 0.15:
             scene, more, _ = add_defect(rng, scene, foreground)
             mask = mask | more
@@ -92,13 +99,16 @@ def make_category(seed: int, name: str | None = None) -> Category:
         light_angle=rng.random() * 6.28,
         light_strength=rng.uniform(0, 0.5),
         light_drift=rng.choice([0.02, rng.uniform(0.02, 0.25)]),
+        contrast_drift=rng.choice([0.02, rng.uniform(0.02, 0.15)]),
         vignette=rng.choice([0, rng.uniform(0, 0.6)]),
         blur=rng.choice([0, rng.uniform(0.5, 1.6)]),
         noise=rng.uniform(0, 0.025),
         grey=bool(rng.random() < 0.3),
         gamma=rng.uniform(0.8, 1.25),
     )
-    return Category(name, camera, {**MATERIALS, **OBJECTS}[name](rng))
+    render = {**MATERIALS, **OBJECTS}[name](rng)
+    traits = rng.choice(list(TRAITS), rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]), replace=False)
+    return Category(name, camera, render, tuple(TRAITS[each](rng) for each in traits))
 
 
 def save_mask(mask: np.ndarray, path):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .fields import blur, coordinates, fractal, noise, warp
+from .fields import blur, cells, coordinates, fractal, noise, warp
 from .materials import MATERIALS, colour, mix
 
 Defect = Callable[[np.random.Generator, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -114,6 +114,34 @@ def missing_piece(rng, image, foreground):
     return mix(image, fill, weight * foreground), (weight > 0.3) & foreground
 
 
+def chip(rng, image, foreground):
+    """Broken edges: a cluster of flat shards, each as bright or dark as it happens to face the light."""
+    size = len(image)
+    weight = np.clip(8 * blob(rng, foreground, 0.04, 0.13), 0, 1) * foreground
+    first, second = cells(rng, size, rng.uniform(8, 30), 1.0)
+    facets = np.clip(2.5 * noise(rng, size, rng.uniform(8, 30)), -1.5, 1.5).round()
+    light = facets * rng.uniform(0.3, 1.0) + 0.5 * (second - first < 0.15)
+    inside = np.clip(image * (1 + light[..., None]) + 0.15 * light[..., None], 0, 1)
+    return mix(image, inside, weight), weight > 0.3
+
+
+def broken(rng, image, foreground):
+    """The image parts along an uneven line: one side has moved away, and what lies beneath shows in the gap."""
+    size = len(image)
+    cx, cy = place(rng, foreground)
+    x, y = coordinates(size)
+    angle, reach = rng.random() * 6.28, rng.uniform(0.1, 0.5)
+    along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+    across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+    across = across + 0.03 * fractal(rng, size, 4, 4)
+    gap = rng.uniform(0.012, 0.07) * np.clip(2 - 2 * np.abs(along) / reach, 0, 1)
+    weight = np.clip(0.5 + (gap / 2 - np.abs(across)) * size, 0, 1) * foreground * (gap * size > 1)
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    beneath = edge.mean(0) if not foreground.all() else image.mean((0, 1)) * rng.uniform(0.1, 0.4)
+    rim = np.clip(blur(weight, 4) - weight, 0, 1)[..., None]
+    return mix(image * (1 + rng.uniform(-0.5, 0.6) * rim), beneath, weight), weight > 0.3
+
+
 def foreign_body(rng, image, foreground):
     size = len(image)
     if rng.random() < 0.4:
@@ -180,6 +208,8 @@ DEFECTS: dict[str, Defect] = {
     "dent": dent,
     "stain": stain,
     "missing piece": missing_piece,
+    "chip": chip,
+    "broken part": broken,
     "foreign body": foreign_body,
     "fold": fold,
     "distortion": distortion,
@@ -192,16 +222,16 @@ LEAST_AREA = 2e-4
 
 
 def add_defect(
-    rng: np.random.Generator, image: np.ndarray, foreground: np.ndarray, kind: str | None = None
+    rng: np.random.Generator, image: np.ndarray, foreground: np.ndarray, kind: str | None = None, strength: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """The image with one defect that can be seen, its mask, and its kind.
+    """The image with one defect that can be seen, its mask, and its kind; less than full strength makes it fainter.
 
     The mask keeps what really changed; an attempt that shows too little is made again with another draw.
     """
     for _ in range(20):
         name = kind or str(rng.choice(list(DEFECTS)))
         changed, mask = DEFECTS[name](rng, image, foreground)
-        changed = np.clip(changed, 0, 1).astype(np.float32)
+        changed = np.clip(image + strength * (changed - image), 0, 1).astype(np.float32)
         difference = np.abs(changed - np.clip(image, 0, 1)).max(-1)
         if mask.mean() > LEAST_AREA and difference[mask].mean() > LEAST_CHANGE:
             return changed, mask, name

@@ -105,18 +105,22 @@ def tablet(rng: np.random.Generator) -> ObjectRenderer:
 
 
 def cookie(rng: np.random.Generator) -> ObjectRenderer:
-    """An uneven disc with a rough surface and chips at random."""
-    size_, crumb = rng.uniform(0.32, 0.46), colour(rng, 0.9, 0.45, 0.85)
+    """An uneven disc or oval with a rough surface, chips and fissures at random."""
+    size_, crumb = rng.uniform(0.28, 0.46), colour(rng, 0.9, 0.45, 0.85)
+    oval, shift, fissures = rng.uniform(0, 0.35), rng.choice([0.02, 0.06]), rng.choice([0, rng.uniform(0.2, 0.6)])
     chips, chip = rng.integers(0, 45), colour(rng, 0.8, 0.05, 0.5)
     back, rough, lumps = ground(rng), rng.uniform(0.05, 0.2), rng.uniform(0.005, 0.025)
 
     def render(rng, size):
-        x, y = pose(rng, size, 3.14)
+        x, y = pose(rng, size, 3.14, shift)
+        y = y * (1 + rng.uniform(0, oval))
         radius, angle = np.hypot(x, y), np.arctan2(y, x)
         wobble = sum(rng.normal() * np.cos(n * angle + rng.random() * 6.3) / n for n in (2, 3, 5, 7))
         edge = radius - size_ - lumps * wobble
         dome = np.sqrt(np.clip(1 - (radius / size_) ** 2, 0, 1))
         image = shade(shade(crumb, fractal(rng, size, 14, 4, 0.8), rough), dome - 0.7, 0.3)
+        ridge = np.abs(fractal(rng, size, 5, 3)) + np.clip(noise(rng, size, 4), 0, 1)
+        image = shade(image, -np.clip(1 - 8 * ridge, 0, 1), fissures)
         for _ in range(chips):
             cx, cy = rng.normal(0, size_ * 0.5, 2)
             image = mix(

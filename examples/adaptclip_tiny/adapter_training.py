@@ -27,7 +27,6 @@ def train_adapters(work: Path, count: int, epochs: int, image_size: int) -> None
     if (work / "adapters" / "model.safetensors").exists():
         return
     torch.manual_seed(1)
-    rng = np.random.default_rng(1)
     model = AdaptCLIPModel.from_clip_pretrained(
         work / "clip",
         image_size=image_size,
@@ -43,19 +42,28 @@ def train_adapters(work: Path, count: int, epochs: int, image_size: int) -> None
         (base / "done").touch()
         print(f"adapters: base set rendered in {time.time() - start:.0f} s", flush=True)
     queries = sorted(base.glob("*/test/*/*.png"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
     features = encode_once(model, processor, [*queries, *base.glob("*/train/good/*.png")])
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3, betas=(0.5, 0.999))
+    checkpoint, first = work / "adapters_checkpoint.pt", 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["epoch"]
     model.train()
     start, running, step = time.time(), {}, 0
-    for epoch in range(epochs):
+    for epoch in range(first, epochs):
+        rng = np.random.default_rng([epoch, 1])
         for batch in np.array_split(rng.permutation(len(queries)), len(queries) // 8):
             files = [queries[index] for index in batch]
             prompts = [rng.choice(sorted((file.parents[2] / "train" / "good").iterdir())) for file in files]
             output = model(
-                image_features=stack([features[file] for file in files]),
-                prompt_features=stack([features[prompt] for prompt in prompts]),
-                labels=torch.tensor([file.parent.name != "good" for file in files]).long(),
-                mask_labels=processor(files, masks=[mask_of(file) for file in files])["mask_labels"],
+                image_features=stack([features[file] for file in files], device),
+                prompt_features=stack([features[prompt] for prompt in prompts], device),
+                labels=torch.tensor([file.parent.name != "good" for file in files], device=device).long(),
+                mask_labels=processor(files, masks=[mask_of(file) for file in files])["mask_labels"].to(device),
             )
             optimizer.zero_grad()
             output.loss.backward()
@@ -66,7 +74,10 @@ def train_adapters(work: Path, count: int, epochs: int, image_size: int) -> None
             if step % 20 == 0:
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in running.items())
                 print(f"adapters epoch {epoch}, step {step}, {(time.time() - start) / 60:.1f} min: {shown}", flush=True)
-    model.eval().save_pretrained(work / "adapters")
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
+        torch.save(state, checkpoint.with_suffix(".tmp"))
+        checkpoint.with_suffix(".tmp").replace(checkpoint)
+    model.cpu().eval().save_pretrained(work / "adapters")
     processor.save_pretrained(work / "adapters")
 
 
@@ -76,24 +87,24 @@ def encode_once(model: AdaptCLIPModel, processor: AdaptCLIPProcessor, files: lis
     features, start = {}, time.time()
     for first in range(0, len(files), 8):
         part = files[first : first + 8]
-        encoded = model.image_features(processor(part)["pixel_values"])
+        encoded = model.image_features(processor(part)["pixel_values"].to(model.device))
         for index, file in enumerate(part):
-            patch_embeds = tuple(layer[index : index + 1].half() for layer in encoded.patch_embeds)
-            features[file] = ImageFeatures(encoded.image_embeds[index : index + 1].half(), patch_embeds)
+            patch_embeds = tuple(layer[index : index + 1].half().cpu() for layer in encoded.patch_embeds)
+            features[file] = ImageFeatures(encoded.image_embeds[index : index + 1].half().cpu(), patch_embeds)
     print(f"adapters: {len(files)} images encoded in {time.time() - start:.0f} s", flush=True)
     return features
 
 
-def stack(features: list[ImageFeatures]) -> ImageFeatures:
+def stack(features: list[ImageFeatures], device: torch.device) -> ImageFeatures:
     """The features of several images as one batch in float32."""
     layers = zip(*(each.patch_embeds for each in features), strict=True)
-    image_embeds = torch.cat([each.image_embeds for each in features]).float()
-    return ImageFeatures(image_embeds, tuple(torch.cat(layer).float() for layer in layers))
+    image_embeds = torch.cat([each.image_embeds for each in features]).float().to(device)
+    return ImageFeatures(image_embeds, tuple(torch.cat(layer).float().to(device) for layer in layers))
 
 
 def write_base_category(base: Path, index: int):
     category = make_category(FIRST_BASE_SEED + index)
-    write_dataset(base, {f"category_{index:03d}": category}, size=BASE_SIZE, train=4, good=3, bad=4)
+    write_dataset(base, {f"category_{index:03d}": category}, size=BASE_SIZE, train=2, good=1, bad=2)
 
 
 def mask_of(file: Path):

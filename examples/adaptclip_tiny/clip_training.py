@@ -8,6 +8,8 @@ features do not forget what a plain detector would see.
 
 import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -98,14 +100,13 @@ class Objective(nn.Module):
         self.read_outs = nn.ModuleList(nn.Linear(192, 13) for _ in range(layers))
         self.distance_scale = nn.Parameter(torch.full((layers,), 3.0))
         self.distance_offset = nn.Parameter(torch.full((layers,), 0.25))
-        self.patch_scale = nn.Parameter(torch.tensor(2.0))
 
     def encode(self, sentences: list[str]) -> torch.Tensor:
-        encoded = self.tokenizer(sentences, padding=True, return_tensors="pt")
+        encoded = self.tokenizer(sentences, padding=True, return_tensors="pt").to(self.clip.device)
         embeds = self.clip.text_model.embeddings.token_embedding(encoded["input_ids"])
         return encode_text(self.clip, embeds, encoded["attention_mask"].sum(-1) - 1)
 
-    def captions(self, batch: dict, rng: np.random.Generator, defective: torch.Tensor) -> tuple[list[str], list[str]]:
+    def captions(self, batch: dict, rng: np.random.Generator, defective: list[bool]) -> tuple[list[str], list[str]]:
         """One caption an image, and the key of what it says: the material and its state."""
         templates, sentences, keys = self.config.prompt_templates, [], []
         for image in range(len(defective)):
@@ -115,20 +116,20 @@ class Objective(nn.Module):
             else:
                 states = self.config.normal_states
             sentences.append(str(rng.choice(templates)).format(str(rng.choice(states)).format(name)))
-            keys.append(f"{name}{bool(defective[image])}")
+            keys.append(f"{name}{defective[image]}")
         return sentences, keys
 
-    def state_embeds(self, rng: np.random.Generator, name: str, count: int = 6) -> torch.Tensor:
-        """Unit embeddings (2, d) of some of the static prompts of a class word."""
-        prompts = self.config.text_prompts(name)
+    def state_embeds(self, rng: np.random.Generator, count: int = 8) -> torch.Tensor:
+        """Unit embeddings (2, d) of some of the static prompts."""
+        prompts = self.config.text_prompts(self.config.object_name)
         sentences = [str(each) for side in prompts for each in rng.choice(side, count)]
         return F.normalize(self.encode(sentences).view(2, count, -1).mean(1).float(), dim=-1)
 
     def forward(self, batch: dict, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         pixels, masks = batch["pixels"], batch["masks"]
         noisy = pixels + 0.01 * torch.randn_like(pixels)
-        pixel_values = (noisy - MEAN[:, None, None]) / STD[:, None, None]
-        with torch.autocast("cpu", torch.bfloat16):
+        pixel_values = (noisy - MEAN.to(noisy)[:, None, None]) / STD.to(noisy)[:, None, None]
+        with torch.autocast(pixels.device.type, torch.bfloat16):
             features = encode_image(self.clip, pixel_values, FEATURE_LAYERS, DUAL_PATH_LAYERS)
         patch_embeds = [layer.float() for layer in features.patch_embeds]
         image_embeds = F.normalize(features.image_embeds.float(), dim=-1)
@@ -137,23 +138,21 @@ class Objective(nn.Module):
         sure = (covered == 0) | (covered > 0.06)
         losses = {}
 
-        sentences, keys = self.captions(batch, rng, defective)
+        sentences, keys = self.captions(batch, rng, defective.tolist())
         text_embeds = F.normalize(self.encode(sentences).float(), dim=-1)
         logits = image_embeds @ text_embeds.T * self.clip.logit_scale.exp().clamp(max=50)
-        same = torch.tensor([[one == other for other in keys] for one in keys]).float()
+        same = torch.tensor([[one == other for other in keys] for one in keys], device=pixels.device).float()
         target = same / same.sum(1, keepdim=True)
         losses["caption"] = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
-        names = ["object", *set(batch["names"][:2])]
-        states = torch.stack([self.state_embeds(rng, name) for name in names])  # (n, 2, d)
-        image_logits = torch.einsum("bd,ncd->nbc", image_embeds, states) / 0.07
-        losses["image_state"] = F.cross_entropy(image_logits[0], defective.long())
+        states = self.state_embeds(rng)  # (2, d)
+        losses["image_state"] = F.cross_entropy(image_embeds @ states.T / 0.07, defective.long())
         patches = F.normalize(patch_embeds[-1][:, 1:], dim=-1)
-        patch_logits = torch.einsum("bld,cd->blc", patches, states[0]) / 0.07
+        patch_logits = patches @ states.T / 0.07
         losses["patch_state"] = balanced(patch_logits[..., 1] - patch_logits[..., 0], covered > 0.06, sure)
 
         distance_losses = []
-        queries = torch.arange(len(pixels)) % 4 >= 2
+        queries = torch.arange(len(pixels), device=pixels.device) % 4 >= 2
         for index, layer in enumerate(patch_embeds):
             tokens = F.normalize(layer[:, 1:], dim=-1).unflatten(0, (-1, 4))  # (C, 4, L, d)
             pool, query = tokens[:, :2].flatten(1, 2), tokens[:, 2:].flatten(1, 2)
@@ -182,57 +181,71 @@ def balanced(logits: torch.Tensor, positive: torch.Tensor, sure: torch.Tensor) -
     return torch.stack([side.mean() for side in sides if len(side)]).mean()
 
 
-def train_clip(work: Path, data: dict, minutes: float) -> None:
-    """Trains for so many minutes in all; a checkpoint every 200 steps."""
-    torch.manual_seed(0)
+def train_clip(work: Path, data: dict, steps: int) -> None:
+    """Trains for so many steps; a checkpoint every 200, from which training goes on as if it had not stopped."""
     final = work / "clip" / "model.safetensors"
     if final.exists():
         return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
     prompts = AdaptCLIPConfig()
     tokenizer = make_tokenizer(prompts)
     # backward through sdpa is slow on a CPU for sequences this short
     clip = CLIPModel._from_config(clip_config(len(tokenizer)), attn_implementation="eager")
     start_from_cosines(clip.vision_model.embeddings.patch_embedding)
-    objective = Objective(clip, tokenizer, prompts).train()
+    objective = Objective(clip, tokenizer, prompts).train().to(device)
     decayed = [p for p in objective.parameters() if p.ndim > 1]
     plain = [p for p in objective.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}], betas=(0.9, 0.98)
     )
-    checkpoint, step, spent = work / "clip_checkpoint.pt", 0, 0.0
+    checkpoint, first, spent = work / "clip_checkpoint.pt", 0, 0.0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
         objective.load_state_dict(saved["objective"])
         optimizer.load_state_dict(saved["optimizer"])
-        step, spent = saved["step"], saved["spent"]
+        first, spent = saved["step"], saved["spent"]
     start = time.time() - spent
     running: dict[str, float] = {}
-    while (spent := time.time() - start) < minutes * 60:
-        rng = np.random.default_rng([step, 7])
-        progress = spent / (minutes * 60)
+    for step, batch in prefetch_batches(data, first, steps):
+        torch.manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = 1.5e-3 * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        large = rng.random() < (0.15 if progress < 0.7 else 0.5)
-        batch = draw_batch(data, rng, 4 if large else 16, SIZE if large else SIZE // 2)
-        losses = objective(batch, rng)
+            group["lr"] = 1.5e-3 * min(1, (step + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
+        batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        losses = objective(batch, np.random.default_rng([step, 8]))
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
         for name, loss in losses.items():
             running[name] = 0.98 * running.get(name, loss.item()) + 0.02 * loss.item()
-        step += 1
-        if step % 50 == 0:
+        done = step + 1
+        if done % 50 == 0:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in running.items())
-            print(f"clip step {step}, {spent / 60:.1f} of {minutes} min: {shown}", flush=True)
-        if step % 200 == 0:
+            print(f"clip step {done}/{steps}, {(time.time() - start) / 60:.1f} min: {shown}", flush=True)
+        if done % 200 == 0:
             state = {
                 "objective": objective.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "step": step,
-                "spent": spent,
+                "step": done,
+                "spent": time.time() - start,
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-    clip.save_pretrained(work / "clip")
+    clip.cpu().save_pretrained(work / "clip")
     tokenizer.save_pretrained(work / "clip")
+
+
+def prefetch_batches(data: dict, first: int, steps: int) -> Iterator[tuple[int, dict]]:
+    """(step, batch), the next batch drawn while this one is used; a step's batch depends on its number alone."""
+
+    def draw(step: int) -> dict:
+        rng = np.random.default_rng([step, 7])
+        large = rng.random() < (0.15 if step < 0.7 * steps else 0.5)
+        return draw_batch(data, rng, 4 if large else 16, SIZE if large else SIZE // 2)
+
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(draw, first)
+        for step in range(first, steps):
+            batch, upcoming = upcoming.result(), pool.submit(draw, step + 1)
+            yield step, batch

@@ -51,7 +51,8 @@ def draw_batch(data: dict, rng: np.random.Generator, categories: int, side: int)
     for index in chosen:
         half = PER_CATEGORY // 2
         picks = [*rng.permutation(half), half + rng.integers(half)]
-        source = int(rng.integers(side, min(SIZE, 2 * side) + 1)) if rng.random() < 0.4 else side
+        drift = rng.choice([0.05, 0.2])
+        source = int(min(SIZE, side * np.exp(rng.uniform(-0.45, 0.7)))) if rng.random() < 0.6 else side
         left, top = rng.integers(0, SIZE - source + 1, 2)
         if source < SIZE:
             hit = np.argwhere(data["masks"][index, picks[3]])
@@ -67,12 +68,12 @@ def draw_batch(data: dict, rng: np.random.Generator, categories: int, side: int)
             image, mask = np.rot90(image, turns), np.rot90(mask, turns)
             if flip:
                 image, mask = image[:, ::-1], mask[:, ::-1]
-            pixel = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-            mask = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+            pixel = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+            mask = torch.from_numpy(np.array(mask))[None, None].float()
             if source != side:
-                pixel = F.interpolate(pixel, size=(side, side), mode="area")
-                mask = F.interpolate(mask, size=(side, side), mode="area")
-            gain, offset = np.exp(rng.normal(0, 0.06)), rng.normal(0, 0.02)
+                pixel = F.interpolate(pixel, size=(side, side), mode="bilinear", antialias=True)
+                mask = F.interpolate(mask, size=(side, side), mode="bilinear", antialias=True)
+            gain, offset = np.exp(rng.normal(0, drift)), rng.normal(0, drift / 4)
             pixels.append((pixel * gain + offset).clamp(0, 1))
             masks.append(mask[:, 0])
         kinds.append([data["kinds"][index, pick] for pick in picks])
