@@ -173,7 +173,8 @@ def distortion(rng, image, foreground):
     weight = blur(blob(rng, foreground, 0.05, 0.15), size / 60)
     strength = rng.uniform(8, 20) * size / 224
     moved = warp(image, *(strength * weight * noise(rng, size, rng.uniform(6, 14)) for _ in range(2)))
-    return moved, (np.abs(moved - image).max(-1) * weight > 0.04) & foreground
+    change = blur(np.abs(moved - image).max(-1), size / 60)
+    return moved, (change > 0.25 * change.max()) & foreground
 
 
 def discoloration(rng, image, foreground):
