@@ -25,6 +25,7 @@ from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [2, 4, 6, 8], 6
+CHECKPOINT_EVERY = 200  # steps
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 
@@ -182,7 +183,7 @@ def balanced(logits: torch.Tensor, positive: torch.Tensor, sure: torch.Tensor) -
 
 
 def train_clip(work: Path, data: dict, steps: int) -> None:
-    """Trains for so many steps; a checkpoint every 200, from which training goes on as if it had not stopped."""
+    """Trains for so many steps; a checkpoint now and then, from which training goes on as if it had not stopped."""
     final = work / "clip" / "model.safetensors"
     if final.exists():
         return
@@ -223,7 +224,7 @@ def train_clip(work: Path, data: dict, steps: int) -> None:
         if done % 50 == 0:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in running.items())
             print(f"clip step {done}/{steps}, {(time.time() - start) / 60:.1f} min: {shown}", flush=True)
-        if done % 200 == 0:
+        if done % CHECKPOINT_EVERY == 0:
             state = {
                 "objective": objective.state_dict(),
                 "optimizer": optimizer.state_dict(),
