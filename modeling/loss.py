@@ -4,20 +4,21 @@ import torch
 from torch.nn import functional as F
 
 FOCAL_SMOOTHING = 1e-5
+UNKNOWN_MASK = -100
 
 
 def focal_loss(probabilities: torch.Tensor, mask_labels: torch.Tensor) -> torch.Tensor:
-    """Focal loss with gamma 2 on two-class probabilities (B, 2, S, S) against a 0/1 mask (B, S, S)."""
+    """Focal loss (B,) with gamma 2 of each image's two-class probabilities (B, 2, S, S) against its 0/1 mask."""
     target = torch.stack([1 - mask_labels, mask_labels], dim=1).clamp(FOCAL_SMOOTHING, 1 - FOCAL_SMOOTHING)
     true_probability = (target * probabilities).sum(1) + FOCAL_SMOOTHING
-    return (-((1 - true_probability) ** 2) * true_probability.log()).mean()
+    return (-((1 - true_probability) ** 2) * true_probability.log()).mean((1, 2))
 
 
 def dice_loss(probability: torch.Tensor, mask_labels: torch.Tensor) -> torch.Tensor:
-    """1 - mean dice coefficient over the images of a map (B, S, S) against a 0/1 mask (B, S, S), smoothed by 1."""
+    """1 - dice coefficient (B,) of each image's map (B, S, S) against its 0/1 mask, smoothed by 1."""
     overlap = (probability * mask_labels).sum((1, 2))
     total = probability.sum((1, 2)) + mask_labels.sum((1, 2))
-    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    return 1 - (2 * overlap + 1) / (total + 1)
 
 
 def adapter_loss(
@@ -30,14 +31,18 @@ def adapter_loss(
 
     Args:
         labels: (B,), 0 normal or 1 anomalous; `None` leaves the image term out.
-        mask_labels: (B, S, S), 0 or 1; `None` leaves the map terms out.
+        mask_labels: (B, S, S), 0 or 1, or -100 throughout for an image without a mask, which has no map terms; `None`
+            leaves the map terms out.
     """
     loss = logits.new_zeros(())
     if labels is not None:
         loss = loss + F.cross_entropy(logits, labels.long())
     if mask_labels is not None:
         mask_labels = mask_labels.to(probabilities.dtype)
-        loss = loss + focal_loss(probabilities, mask_labels)
-        loss = loss + dice_loss(probabilities[:, 1], mask_labels)
-        loss = loss + dice_loss(probabilities[:, 0], 1 - mask_labels)
+        known = (mask_labels[:, 0, 0] != UNKNOWN_MASK).to(probabilities.dtype)
+        mask_labels = mask_labels.clamp_min(0)
+        map_loss = focal_loss(probabilities, mask_labels)
+        map_loss = map_loss + dice_loss(probabilities[:, 1], mask_labels)
+        map_loss = map_loss + dice_loss(probabilities[:, 0], 1 - mask_labels)
+        loss = loss + (map_loss * known).sum() / known.sum().clamp_min(1)
     return loss

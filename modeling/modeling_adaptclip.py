@@ -354,7 +354,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             prompt_pixel_values: (B, k, 3, S, S), the k normal images of each query, or
             prompt_bank: one [`PromptBank`] for the whole batch.
             labels: (B,), 0 normal or 1 anomalous, for the loss.
-            mask_labels: (B, S, S), 0 or 1, for the loss.
+            mask_labels: (B, S, S), 0 or 1, for the loss; -100 throughout for an image whose mask is not known.
             image_features: of [`~AdaptCLIPModel.image_features`] in place of `pixel_values`: encode once, use often.
             prompt_features: likewise in place of `prompt_pixel_values`, those of B*k images in the queries' order.
             output_details: also return every intermediate result.

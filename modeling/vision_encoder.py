@@ -8,21 +8,23 @@ from torch.nn import functional as F
 from transformers import CLIPModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
+from transformers.utils import ModelOutput
 
 from .precision import full_precision
 
 
 @dataclass
-class ImageFeatures:
+class ImageFeatures(ModelOutput):
     """What the adapters read of an image.
 
-    Attributes:
-        image_embeds: (B, d), the image embedding, not normalised.
-        patch_embeds: for each chosen layer (B, 1 + L, d), class token first, not normalised.
+    Args:
+        image_embeds (`torch.FloatTensor` of shape `(B, d)`): the image embedding, not normalised.
+        patch_embeds (`tuple[torch.FloatTensor]`): for each chosen layer (B, 1 + L, d), class token first, not
+            normalised.
     """
 
-    image_embeds: torch.Tensor
-    patch_embeds: tuple[torch.Tensor, ...]
+    image_embeds: torch.FloatTensor | None = None
+    patch_embeds: tuple[torch.FloatTensor, ...] | None = None
 
 
 def embed_patches(vision_model: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:

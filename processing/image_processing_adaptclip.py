@@ -50,13 +50,13 @@ class AdaptCLIPImageProcessor(PilBackend):
             masks = as_list(masks)
             if len(masks) != len(images):
                 raise ValueError(f"Expected one mask an image, got {len(masks)} for {len(images)} images.")
-            resized = np.stack([self.resize_mask(load_mask(mask)) for mask in masks])
+            resized = np.stack([self.read_mask(mask) for mask in masks])
             features["mask_labels"] = torch.from_numpy(resized) if return_tensors == "pt" else resized
         return features
 
-    def resize_mask(self, mask: np.ndarray) -> np.ndarray:
-        """Booleans (H, W) -> float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""
-        resized = Image.fromarray(mask.astype(np.uint8) * 255).resize(
+    def read_mask(self, mask) -> np.ndarray:
+        """A mask (see `load_mask`) as float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""
+        resized = Image.fromarray(load_mask(mask).astype(np.uint8) * 255).resize(
             (self.size["width"], self.size["height"]), Image.Resampling.BILINEAR
         )
         return (np.asarray(resized) / 255 > 0.5).astype(np.float32)

@@ -1,0 +1,57 @@
+"""`adaptclip convert`: a released checkpoint and a CLIP to a model folder."""
+
+import argparse
+from pathlib import Path
+
+
+def add_command(commands):
+    parser = commands.add_parser(
+        "convert",
+        help="make a model folder of a released checkpoint and a CLIP",
+        description="Converts the authors' adapters.pth and the CLIP it was trained on to a complete model folder: "
+        "safetensors, config, processor and tokenizer.",
+        epilog="""examples:
+  adaptclip convert --checkpoint adapters.pth --clip openai/clip-vit-large-patch14-336 --output adaptclip-vitl
+  adaptclip convert --checkpoint adapters.pth --clip ViT-B-16-plus-240.pt --tokenizer openai/clip-vit-base-patch16 \\
+      --image-size 512 --output adaptclip-vitb
+
+Every tensor must find its place: one that is missing, superfluous or misshapen is named. Files are opened without
+running anything that is in them.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the released adapters.pth")
+    parser.add_argument(
+        "--clip", required=True, help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
+    parser.add_argument("--tokenizer", help="folder or Hub id; by default the one beside the CLIP")
+    parser.add_argument(
+        "--feature-layers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="chosen layers (6 12 18 24 of 24, in that proportion)",
+    )
+    parser.add_argument(
+        "--num-dual-path-layers", type=int, metavar="N", help="layers with two paths (19 of 24, 9 of 12)"
+    )
+    parser.add_argument("--image-size", type=int, metavar="S", help="input side (518, or the nearest that fits)")
+    parser.add_argument("--no-prompt-query-context", action="store_true", help="trained without the query's context")
+    parser.add_argument("--object-name", help='the word for the object in the text prompts ("object")')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..conversion import convert
+
+    names = ("feature_layers", "num_dual_path_layers", "image_size", "object_name")
+    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.no_prompt_query_context:
+        settings["prompt_query_context"] = False
+    model = convert(args.checkpoint, args.clip, args.output, args.tokenizer, **settings)
+    config = model.config
+    print(
+        f"written: {args.output} (image size {config.image_size}, feature layers {config.feature_layers}, "
+        f"{config.num_dual_path_layers} dual-path layers)"
+    )
+    return 0

@@ -1,0 +1,113 @@
+"""`adaptclip train`: the adapters on a data set, by the paper's recipe."""
+
+import argparse
+from pathlib import Path
+
+from ..ablations import TABLE_5
+from ..pretrained import DEFAULT_NAME
+from .argument_types import positive
+
+NAME = "train"
+
+
+def add_command(commands):
+    parser = commands.add_parser(
+        NAME,
+        help="train the adapters on a data set",
+        description="Trains the adapters on the test split of anomaly data sets (its defects and masks), with normal "
+        "images of the train split to compare with. CLIP stays as it is.",
+        epilog="""examples:
+  adaptclip train --data mvtec:/data/mvtec_ad --model openai/clip-vit-large-patch14-336 --output adaptclip-mvtec
+                                                           the paper's recipe: 15 epochs, batches of 8, Adam at 1e-3
+  adaptclip train --data parts/ --output adaptclip-parts   parts/good and parts/bad (and parts/masks), embedded CLIP
+  adaptclip train --data parts/ --output adaptclip-parts --resume                            goes on where it stopped
+  adaptclip train --data visa:/data/VisA --output run --ablation textual --num-train-epochs 5
+  accelerate launch --num_processes 2 -m adaptclip_hf.cli train --data ... --output ...
+  torchrun --nproc_per_node 2 -m adaptclip_hf.cli train --data ... --output ...
+
+Every field of transformers.TrainingArguments is an option too (--learning-rate, --num-train-epochs, --bf16,
+--gradient-accumulation-steps, --eval-strategy, --report-to, --use-cpu, ...); `adaptclip train --help-training` lists
+them with their defaults. Checkpoints in OUTPUT/checkpoint-* hold the adapters alone; OUTPUT itself becomes the
+complete model, for `--model OUTPUT` elsewhere. The CLIP's features of each image are computed once and kept in the
+feature cache, where all later runs on the same CLIP and images find them; it may be deleted at any time.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--data", nargs="+", required=True, metavar="SPEC", help="LAYOUT:FOLDER or folder; see `adaptclip data --help`"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_NAME,
+        help="the CLIP: folder or Hub id of a CLIP or of an AdaptCLIP model, whose CLIP is taken (%(default)s)",
+    )
+    parser.add_argument("--eval-data", nargs="+", metavar="SPEC", help="evaluate on these after every epoch")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT")
+    model = parser.add_argument_group("the model")
+    model.add_argument(
+        "--keep-adapters", action="store_true", help="go on from the model's adapters; without, they begin anew"
+    )
+    model.add_argument(
+        "--ablation",
+        default="full",
+        choices=TABLE_5,
+        metavar="ROW",
+        help="of the paper's table 5: " + ", ".join(TABLE_5),
+    )
+    model.add_argument(
+        "--image-size", type=positive, metavar="S", help="input side in pixels (the model's own, or 518)"
+    )
+    model.add_argument("--feature-layers", type=positive, nargs="+", metavar="N", help="layers that are compared")
+    model.add_argument("--num-dual-path-layers", type=int, metavar="N", help="layers with two paths")
+    cache = parser.add_argument_group("feature cache")
+    cache.add_argument("--feature-cache", type=Path, metavar="DIR", help="its folder (beside the Hub's cache)")
+    cache.add_argument(
+        "--feature-cache-limit",
+        type=float,
+        default=50.0,
+        metavar="GB",
+        help="features of a run that need more are not kept; 0 keeps none (%(default)g)",
+    )
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--help-training", action=TrainingHelp, nargs=0, help="list the training arguments and stop")
+
+
+class TrainingHelp(argparse.Action):
+    """Prints the training arguments; they take seconds to import, so `--help` does without."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        training_parser().print_help()
+        parser.exit()
+
+
+def training_parser():
+    from transformers import HfArgumentParser
+
+    from ..training import AdaptCLIPTrainingArguments
+
+    return HfArgumentParser(AdaptCLIPTrainingArguments, prog="adaptclip train", allow_abbrev=False, add_help=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    more = [*args.more, "--output_dir", str(args.output)]
+    if args.eval_data and not any(each.replace("_", "-").startswith("--eval-strategy") for each in more):
+        more += ["--eval_strategy", "epoch"]
+    [training_arguments] = training_parser().parse_args_into_dataclasses(more)
+
+    from ..training.run import train
+
+    names = ("image_size", "feature_layers", "num_dual_path_layers")
+    train(
+        args.model,
+        args.data,
+        training_arguments,
+        eval_data=args.eval_data or (),
+        ablation=args.ablation,
+        keep_adapters=args.keep_adapters,
+        cache_folder=args.feature_cache,
+        cache_limit=args.feature_cache_limit,
+        resume=args.resume,
+        **{name: getattr(args, name) for name in names if getattr(args, name) is not None},
+    )
+    return 0

@@ -1,0 +1,69 @@
+"""Opens every file of a data set, to name what cannot be used before hours are spent."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import datasets
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..processing.image_loading import load_image, load_mask
+
+
+def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The same rows with `image` and `mask` as `{"path", "bytes"}` in place of decoded pictures."""
+    for column in ("image", "mask"):
+        dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    return dataset
+
+
+def open_source(value: dict) -> str | Image.Image:
+    """What `load_image` and `load_mask` take of an undecoded image: its path, or an image of its bytes."""
+    return value["path"] if value["bytes"] is None else Image.open(BytesIO(value["bytes"]))
+
+
+def name_of(value: dict) -> str:
+    return value["path"] or "an image without a file name"
+
+
+def drop_unreadable(
+    dataset: datasets.Dataset, report: Callable[[str], None], progress: bool = True
+) -> datasets.Dataset:
+    """The rows whose image and mask can be decoded; the others are reported, and masks of another shape as well.
+
+    A mask of another size than its image is kept: both are resized to the model's input.
+    """
+    rows = undecoded(dataset)
+
+    def problem(index: int) -> tuple[bool, str | None]:
+        row = rows[index]
+        try:
+            image = load_image(open_source(row["image"]))
+        except (OSError, ValueError) as error:
+            return False, f"{name_of(row['image'])}: left out, {error}"
+        if row["mask"] is None:
+            return True, None
+        try:
+            mask = load_mask(open_source(row["mask"]))
+        except (OSError, ValueError) as error:
+            return False, f"{name_of(row['mask'])}: left out with its image, {error}"
+        if mask.shape != (image.height, image.width):
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, its image {image.width}x{image.height}"
+            return True, f"{name_of(row['mask'])}: the mask has {sizes}"
+        if not mask.any():
+            return True, f"{name_of(row['mask'])}: the mask of an anomalous image is empty"
+        return True, None
+
+    kept = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(problem, range(len(rows)))
+        for index, (usable, line) in enumerate(
+            tqdm(results, "checking", len(rows), unit="image", disable=not progress)
+        ):
+            if usable:
+                kept.append(index)
+            if line:
+                report(line)
+    return dataset if len(kept) == len(dataset) else dataset.select(kept)

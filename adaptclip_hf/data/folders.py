@@ -1,0 +1,97 @@
+"""Data sets of a few plain folders: good and bad, KolektorSDD, Br35H, COVID-19 chest X-rays, Kvasir, Endo."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..processing.image_loading import load_mask
+from .image_folders import find_subfolder, images_in, masks_in, subfolders
+from .layout import Layout, Report
+from .mvtec import anomalous_rows
+from .rows import Row
+
+GOOD, BAD = ("good", "ok", "normal"), ("bad", "ng", "ko", "defect", "defective", "anomaly", "anomalous")
+MASK_FOLDERS = ("masks", "mask", "ground_truth", "ground truth")
+IMAGE_FOLDERS = ("images", "image", "original")
+KEPT_FOR_TEST = 4
+
+
+def read_good_and_bad(root: Path, report: Report) -> Iterator[Row]:
+    """Every other good image (sorted by name) to compare with, the rest and the bad ones to test."""
+    good, bad = images_in(find_subfolder(root, GOOD)), find_subfolder(root, BAD)
+    for index, image in enumerate(good):
+        yield Row(image, 0, root.name, "test" if index % 2 else "train")
+    mask_folder = find_subfolder(root, MASK_FOLDERS)
+    if mask_folder:
+        mask_folder = find_subfolder(mask_folder, BAD) or mask_folder
+    masks = masks_in(mask_folder) if mask_folder else {}
+    yield from anomalous_rows(images_in(bad), masks, root.name, bad.name, bool(mask_folder), report)
+
+
+def read_ksdd(root: Path, report: Report) -> Iterator[Row]:
+    """KolektorSDD as published has no split: of the good images, in their order, every fourth is kept for the test."""
+    good = 0
+    for folder in subfolders(root):
+        masks = masks_in(folder)
+        for image in images_in(folder):
+            if Path(image).stem.endswith("_label"):
+                continue
+            mask = masks[Path(image).stem]
+            if mask == image:
+                report(f"{image}: left out, there is no {Path(image).stem}_label beside it to say what it is")
+            elif load_mask(mask).any():
+                yield Row(image, 1, "kolektor_sdd", "test", "defect", mask)
+            else:
+                good += 1
+                yield Row(image, 0, "kolektor_sdd", "train" if good % KEPT_FOR_TEST else "test")
+
+
+def two_classes(
+    category: str, normal: tuple[str, ...], anomalous: tuple[str, ...]
+) -> tuple[Callable[[Path], bool], Callable[[Path, Report], Iterator[Row]]]:
+    """Recognises and reads images in a normal and an anomalous folder, all of them test images, without masks."""
+
+    def images_of(folder: Path) -> list[str]:
+        return images_in(folder) or images_in(folder / "images")
+
+    def recognise(root: Path) -> bool:
+        return bool(find_subfolder(root, normal) and find_subfolder(root, anomalous))
+
+    def read(root: Path, report: Report) -> Iterator[Row]:
+        for label, names in enumerate((normal, anomalous)):
+            folder = find_subfolder(root, names)
+            defect = folder.name if label else "good"
+            yield from (Row(image, label, category, "test", defect) for image in images_of(folder))
+
+    return recognise, read
+
+
+def image_and_mask_folders(root: Path) -> tuple[Path, Path] | None:
+    folders = find_subfolder(root, IMAGE_FOLDERS), find_subfolder(root, MASK_FOLDERS)
+    return folders if all(folders) else None
+
+
+def read_polyps(root: Path, report: Report) -> Iterator[Row]:
+    """Images and masks of the same names, all of them anomalous."""
+    image_folder, mask_folder = image_and_mask_folders(root)
+    return anomalous_rows(images_in(image_folder), masks_in(mask_folder), root.name, "polyp", True, report)
+
+
+def has_parts(root: Path) -> bool:
+    """Whether there are KolektorSDD's folders of parts, each with its label."""
+    return any(Path(path).stem.endswith("_label") for folder in subfolders(root)[:3] for path in images_in(folder))
+
+
+GOOD_AND_BAD = Layout(
+    "good/ and bad/, perhaps masks/",
+    lambda root: bool(find_subfolder(root, GOOD) and find_subfolder(root, BAD)),
+    read_good_and_bad,
+)
+KSDD = Layout("kos01/Part0.jpg with Part0_label.bmp beside it", has_parts, read_ksdd)
+BR35H = Layout("no/ and yes/", *two_classes("brain", ("no",), ("yes",)))
+COVID = Layout(
+    "NORMAL/ and COVID-19/ (other classes are left out)",
+    *two_classes("chest", ("normal",), ("covid-19", "covid", "covid19")),
+)
+POLYPS = Layout(
+    "images/ and masks/, or Original/ and Ground Truth/", lambda root: bool(image_and_mask_folders(root)), read_polyps
+)

@@ -1,0 +1,46 @@
+"""Listing folders of images without opening a file."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from ..image_files import image_suffixes
+
+IMAGE_SUFFIXES = cache(image_suffixes)
+MASK_ENDINGS = ("_mask", "_label", "_gt", "_GT")
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders right below, sorted, hidden ones left out; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(Path(each.path) for each in entries if each.is_dir() and not each.name.startswith("."))
+
+
+def images_in(folder: Path) -> list[str]:
+    """Paths of the image files right below, sorted, hidden ones left out; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(
+            each.path
+            for each in entries
+            if os.path.splitext(each.name)[1].lower() in IMAGE_SUFFIXES() and not each.name.startswith(".")  # noqa: PTH122
+        )
+
+
+def masks_in(folder: Path) -> dict[str, str]:
+    """{stem of the image: path of its mask}; a mask may be called as its image, or with `_mask`, `_label` or `_gt`."""
+    masks = {}
+    for path in images_in(folder):
+        stem = Path(path).stem
+        ending = next((each for each in MASK_ENDINGS if stem.endswith(each)), "")
+        masks[stem.removesuffix(ending)] = path
+    return masks
+
+
+def find_subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The first subfolder whose name, in any case, is one of some."""
+    found = {each.name.lower(): each for each in subfolders(folder)}
+    return next((found[name] for name in names if name in found), None)

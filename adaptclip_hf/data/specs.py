@@ -1,0 +1,97 @@
+"""A data set by its spec, a line such as `mvtec:/data/mvtec_ad`."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+
+from . import folders, lists, mvtec
+from .hub import load_hub_dataset
+from .rows import build_dataset
+
+logger = logging.getLogger(__name__)
+
+# in the order in which they are tried on a folder without a name
+LAYOUTS = {
+    "visa": lists.VISA,
+    "meta": lists.META_JSON,
+    "real-iad": lists.REAL_IAD,
+    "real-iad-variety": lists.REAL_IAD,
+    "mvtec-3d": mvtec.MVTEC_3D,
+    "mvtec": mvtec.MVTEC,
+    "mpdd": mvtec.MVTEC,
+    "dtd-synthetic": mvtec.MVTEC,
+    "btad": mvtec.MVTEC,
+    "br35h": folders.BR35H,
+    "covid": folders.COVID,
+    "kvasir": folders.POLYPS,
+    "endo": folders.POLYPS,
+    "folder": folders.GOOD_AND_BAD,
+    "ksdd": folders.KSDD,
+}
+HUB = "hub"
+
+
+def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warning) -> datasets.Dataset:
+    """Lists a data set, without opening its images.
+
+    Args:
+        spec: `LAYOUT:FOLDER`, a folder alone where its layout can be recognised, or `hub:OWNER/NAME`.
+        report: called with a line for each thing that is missing or does not fit.
+
+    Returns:
+        `datasets.Dataset` with the columns `image` and `mask` (decoded when they are read), `label` (0 normal, 1
+        anomalous), `category`, `defect`, `split` ("train" or "test"), `view` and `sample_id`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: an unknown layout, a folder that has another or none, or lists that cannot be read.
+    """
+    name, path = split_spec(str(spec))
+    if name == HUB:
+        dataset = load_hub_dataset(path)
+    else:
+        root = Path(path).expanduser().absolute()
+        layout = find_layout(name, root)
+        dataset = build_dataset(layout.read(root, report))
+        if not len(dataset):
+            raise ValueError(f"{root} holds no image where this layout expects them: {layout.description}.")
+    for line in odd_categories(dataset):
+        report(f"{spec}: {line}")
+    return dataset
+
+
+def split_spec(spec: str) -> tuple[str | None, str]:
+    """The layout's name, `None` without one, and the rest."""
+    name, colon, path = spec.partition(":")
+    if colon and (name in LAYOUTS or name == HUB):
+        return name, path
+    if colon and not Path(spec).exists() and "/" not in name and len(name) > 1:
+        raise ValueError(f"There is no layout {name!r}; there are {', '.join([*LAYOUTS, HUB])}.")
+    return None, spec
+
+
+def find_layout(name: str | None, root: Path):
+    if not root.is_dir():
+        raise FileNotFoundError(f"No data folder at {root}.")
+    if name is None:
+        name = next((each for each, layout in LAYOUTS.items() if layout.recognise(root)), None)
+    if name is None:
+        known = "\n".join(f"  {each}: {layout.description}" for each, layout in LAYOUTS.items())
+        raise ValueError(f"The layout of {root} is none that is known:\n{known}")
+    if not LAYOUTS[name].recognise(root):
+        raise ValueError(f"{root} does not look like {name}: expected {LAYOUTS[name].description}.")
+    return LAYOUTS[name]
+
+
+def odd_categories(dataset: datasets.Dataset) -> list[str]:
+    """A line for each category that lacks test images or normal images to compare with."""
+    columns = dataset.select_columns(["category", "split", "label"]).with_format("pandas")[:]
+    lines = []
+    for category, rows in columns.groupby("category", sort=False):
+        if not (rows["split"] == "test").any():
+            lines.append(f"category {category} has no test image")
+        if not ((rows["split"] == "train") & (rows["label"] == 0)).any():
+            lines.append(f"category {category} has no normal image in its train split to compare with")
+    return lines

@@ -1,0 +1,23 @@
+"""A data set at a glance."""
+
+import datasets
+
+
+def describe(dataset: datasets.Dataset) -> str:
+    """A table of the categories: normal training images, normal and anomalous test images, masks, kinds of defect."""
+    masks = [mask is not None for mask in dataset.with_format("arrow")["mask"].to_pylist()]
+    columns = {name: dataset[name] for name in ("category", "split", "label", "defect")}
+    table: dict[str, dict] = {}
+    for category, split, label, defect, mask in zip(*columns.values(), masks, strict=True):
+        row = table.setdefault(category, {"train": 0, "good": 0, "bad": 0, "masks": 0, "defects": set()})
+        row["train" if split == "train" else "bad" if label else "good"] += 1
+        row["masks"] += mask
+        if label:
+            row["defects"].add(defect)
+    lines = [f"{'category':20} {'train good':>10} {'test good':>10} {'anomalous':>10} {'masks':>7}  kinds of defect"]
+    for category, row in table.items():
+        kinds = ", ".join(sorted(row["defects"]))
+        lines.append(f"{category:20} {row['train']:10} {row['good']:10} {row['bad']:10} {row['masks']:7}  {kinds[:60]}")
+    sums = [sum(row[name] for row in table.values()) for name in ("train", "good", "bad", "masks")]
+    lines.append(f"{f'{len(table)} in all':20} {sums[0]:10} {sums[1]:10} {sums[2]:10} {sums[3]:7}")
+    return "\n".join(lines)

@@ -1,0 +1,36 @@
+"""transformers' training arguments with the method's recipe as their defaults."""
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+
+def workers() -> int:
+    """A GPU is kept waiting by one process that decodes images; on a CPU the cores have enough to do."""
+    return min(4, os.cpu_count() or 1) if torch.cuda.is_available() else 0
+
+
+@dataclass
+class AdaptCLIPTrainingArguments(TrainingArguments):
+    """[`~transformers.TrainingArguments`] with the recipe of the reference ("Training") as defaults: Adam (AdamW
+    without decay is the same) at a constant 1e-3 with betas (0.5, 0.999), batches of 8, 15 epochs, no clipping."""
+
+    per_device_train_batch_size: int = field(default=8, metadata={"help": "Images a step and process."})
+    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Images at a time in evaluation."})
+    num_train_epochs: float = field(default=15, metadata={"help": "Passes over the training images."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "Schedule of the learning rate."})
+    optim: str = field(default="adamw_torch", metadata={"help": "Optimiser; without decay AdamW is Adam."})
+    adam_beta1: float = field(default=0.5, metadata={"help": "Adam's beta1."})
+    weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Largest gradient norm; 0 does not clip."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to keep a checkpoint: no, steps or epoch."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints are kept."})
+    logging_steps: float = field(default=20, metadata={"help": "Steps between two lines of the log."})
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "Such as tensorboard or wandb."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Stays off: a query brings its prompt."})
+    dataloader_num_workers: int = field(default_factory=workers, metadata={"help": "Processes that load images."})
+    # maps of a whole data set would not fit into memory
+    batch_eval_metrics: bool = field(default=True, metadata={"help": "Stays on: metrics take batch after batch."})

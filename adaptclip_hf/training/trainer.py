@@ -1,0 +1,89 @@
+"""transformers' Trainer with what AdaptCLIP needs beside it."""
+
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from transformers import Trainer
+
+from ..modeling import AdaptCLIPModel
+from .batch_norm import synchronize_batch_norm
+from .checkpoints import load_adapters, save_adapters
+from .evaluation import CategoryMetrics
+from .prompted_images import PromptedImages, collate_prompted
+from .samplers import PromptedSampler
+
+
+class AdaptCLIPTrainer(Trainer):
+    """Trains the adapters; takes the arguments of [`~transformers.Trainer`].
+
+    - Queries with and without a normal image of their category come in batches apart, in the order of (seed, epoch).
+    - The log has the loss of each adapter: `loss_visual`, `loss_textual`, `loss_prompt_query`.
+    - Checkpoints hold the adapters alone; `save_model` writes the complete model.
+    - Under several processes the batch norms see the whole batch, as one process would.
+    - `eval_dataset={category: PromptedImages}` gives `eval_<category>_image_auroc` and so on, and their means as
+      `eval_image_auroc`, ...: 1-shot, each image with a fixed normal one of its category.
+
+    Raises:
+        ValueError: for a batch of one image, which the adapters' batch norms cannot learn from.
+    """
+
+    def __init__(self, model: AdaptCLIPModel, args, **kwargs):
+        kwargs.setdefault("data_collator", collate_prompted)
+        if kwargs.get("eval_dataset") is not None:
+            kwargs.setdefault("compute_metrics", CategoryMetrics())
+        super().__init__(model, args, **kwargs)
+        self.images_a_step = self.args.train_batch_size * self.args.world_size
+        if self.images_a_step < 2:
+            raise ValueError("The adapters' batch norms need at least 2 images a step: raise the batch size.")
+        if self.args.world_size > 1:
+            synchronize_batch_norm(self.model)
+        self._adapter_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, PromptedImages):
+            return super()._get_train_sampler(train_dataset)
+        return PromptedSampler(dataset, self.images_a_step, self.args.data_seed or self.args.seed)
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        if model.training:
+            for name, each in outputs.losses.items():
+                self._adapter_losses[name].append(each.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs):
+        if "loss" in logs:
+            for name, losses in self._adapter_losses.items():
+                mean = torch.stack(losses).mean()
+                logs[f"loss_{name}"] = self.accelerator.reduce(mean, "mean").item()
+            self._adapter_losses.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        datasets = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(datasets, dict):
+            means = {}
+            for name in ("loss", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap"):
+                keys = [f"{metric_key_prefix}_{category}_{name}" for category in datasets]
+                if values := [metrics[key] for key in keys if key in metrics]:
+                    means[f"{metric_key_prefix}_{name}"] = statistics.fmean(values)
+            self.log(dict(means))
+            metrics |= means
+        return metrics
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """Writes the complete model and its processor; checkpoints, which Trainer writes itself, hold the adapters."""
+        if not _internal_call:
+            super().save_model(output_dir)
+        elif self.args.should_save:
+            save_adapters(self.model, output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
+        load_adapters(self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_best_model(self):
+        load_adapters(self.model, Path(self.state.best_model_checkpoint))
