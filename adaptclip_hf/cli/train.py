@@ -86,14 +86,22 @@ def training_parser():
 
     from ..training import AdaptCLIPTrainingArguments
 
-    return HfArgumentParser(AdaptCLIPTrainingArguments, prog="adaptclip train", allow_abbrev=False, add_help=False)
+    return HfArgumentParser(
+        AdaptCLIPTrainingArguments,
+        prog="adaptclip train",
+        usage="adaptclip train --data SPEC --output DIR [training arguments]",
+        allow_abbrev=False,
+        add_help=False,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     more = [*args.more, "--output_dir", str(args.output)]
     if args.eval_data and not any(each.replace("_", "-").startswith("--eval-strategy") for each in more):
         more += ["--eval_strategy", "epoch"]
-    [training_arguments] = training_parser().parse_args_into_dataclasses(more)
+    training_arguments, unknown = training_parser().parse_args_into_dataclasses(more, return_remaining_strings=True)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
     from ..training.run import train
 

@@ -25,6 +25,8 @@ def is_normal(folder: Path) -> bool:
 
 def read_mvtec(root: Path, report: Report) -> Iterator[Row]:
     for category in category_folders(root):
+        if not any(images_in(folder) for folder in test_and_train(category)):
+            report(f"{category}: a category without an image")
         for image in [each for folder in subfolders(category / "train") for each in images_in(folder)]:
             yield Row(image, 0, category.name, "train")
         has_masks = (category / "ground_truth").is_dir()

@@ -29,8 +29,14 @@ class AdaptCLIPTrainingArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "When to keep a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints are kept."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between two lines of the log."})
-    report_to: None | str | list[str] = field(default="none", metadata={"help": "Such as tensorboard or wandb."})
+    # HfArgumentParser reads the alternatives in this order
+    report_to: None | str | list[str] = field(  # noqa: RUF036
+        default="none", metadata={"help": "Such as tensorboard or wandb."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Stays off: a query brings its prompt."})
     dataloader_num_workers: int = field(default_factory=workers, metadata={"help": "Processes that load images."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Copy batches to a GPU from pinned memory."}
+    )
     # maps of a whole data set would not fit into memory
     batch_eval_metrics: bool = field(default=True, metadata={"help": "Stays on: metrics take batch after batch."})

@@ -33,7 +33,10 @@ class AdaptCLIPTrainer(Trainer):
         kwargs.setdefault("data_collator", collate_prompted)
         if kwargs.get("eval_dataset") is not None:
             kwargs.setdefault("compute_metrics", CategoryMetrics())
+        # Trainer would write the tokenizer's special tokens into the model's config
+        self.processor = kwargs.pop("processing_class", None)
         super().__init__(model, args, **kwargs)
+        del self.model.config.use_cache  # of text generation; Trainer sets it on every model
         self.images_a_step = self.args.train_batch_size * self.args.world_size
         if self.images_a_step < 2:
             raise ValueError("The adapters' batch norms need at least 2 images a step: raise the batch size.")
@@ -77,10 +80,12 @@ class AdaptCLIPTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Writes the complete model and its processor; checkpoints, which Trainer writes itself, hold the adapters."""
-        if not _internal_call:
-            super().save_model(output_dir)
-        elif self.args.should_save:
+        if self.args.should_save and _internal_call:
             save_adapters(self.model, output_dir)
+        elif self.args.should_save:
+            self.model.save_pretrained(output_dir or self.args.output_dir)
+            if self.processor is not None:
+                self.processor.save_pretrained(output_dir or self.args.output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
         load_adapters(self.model if model is None else model, resume_from_checkpoint)

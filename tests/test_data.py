@@ -1,0 +1,322 @@
+"""Data sets in miniature, each in the layout in which its authors publish it."""
+
+import csv
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptclip_hf.cli import main
+from adaptclip_hf.data import LAYOUTS, Row, build_dataset, load_data_set
+from adaptclip_hf.data.checking import drop_unreadable
+
+
+def picture(path: Path, size=(20, 16), value: int = 90) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, 60)).save(path)
+    return str(path)
+
+
+def mask(path: Path, size=(20, 16), empty: bool = False) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.zeros((size[1], size[0]), np.uint8)
+    values[2:5, 2:5] = 0 if empty else 255
+    Image.fromarray(values).save(path)
+    return str(path)
+
+
+def mvtec(root: Path, category="bottle", good="good", bad="broken", ending="_mask", suffix=".png"):
+    for index in range(2):
+        picture(root / category / "train" / good / f"{index:03d}{suffix}")
+    picture(root / category / "test" / good / f"000{suffix}")
+    picture(root / category / "test" / bad / f"000{suffix}")
+    mask(root / category / "ground_truth" / bad / f"000{ending}.png")
+
+
+def make_mvtec(root):
+    mvtec(root, "bottle")
+    mvtec(root, "cable")
+    (root / "license.txt").write_text("none")
+
+
+def make_btad(root):
+    mvtec(root, "01", "ok", "ko", "", ".bmp")
+    mvtec(root, "02", "ok", "ko", "", ".png")
+
+
+def make_mvtec_3d(root):
+    for split, kind in (("train", "good"), ("validation", "good"), ("test", "good"), ("test", "hole")):
+        folder = root / "bagel" / split / kind
+        picture(folder / "rgb" / "000.png")
+        mask(folder / "gt" / "000.png", empty=kind == "good")
+        (folder / "xyz").mkdir()
+        (folder / "xyz" / "000.tiff").write_bytes(b"points")
+
+
+def make_visa(root):
+    rows = [("candle", "train", "normal", "Normal/0000.JPG", ""), ("candle", "test", "normal", "Normal/0001.JPG", "")]
+    rows.append(("candle", "test", "anomaly", "Anomaly/000.JPG", "candle/Data/Masks/Anomaly/000.png"))
+    (root / "split_csv").mkdir(parents=True)
+    with (root / "split_csv" / "1cls.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["object", "split", "label", "image", "mask"])
+        for category, split, label, image, truth in rows:
+            writer.writerow([category, split, label, f"candle/Data/Images/{image}", truth])
+            picture(root / "candle" / "Data" / "Images" / image)
+    mask(root / "candle" / "Data" / "Masks" / "Anomaly" / "000.png")
+
+
+def make_real_iad(root):
+    train = [real_iad_entry(root, "OK", "S0001", view) for view in range(1, 6)]
+    test = [real_iad_entry(root, "OK", "S0002", view) for view in range(1, 6)]
+    test += [real_iad_entry(root, "NG/AK", "S0003", view, visible=view == 2) for view in range(1, 6)]
+    meta = {"normal_class": "OK", "prefix": "audiojack/", "pre_transforms": {}}
+    lists = root / "realiad_jsons" / "realiad_jsons"
+    lists.mkdir(parents=True)
+    (lists / "audiojack.json").write_text(json.dumps({"meta": meta, "train": train, "test": test}))
+
+
+def real_iad_entry(root, kind, sample, view, visible=False) -> dict:
+    path = f"{kind}/{sample}/audiojack_{sample[1:]}_{kind.replace('/', '_')}_C{view}_20231021120000.jpg"
+    picture(root / "realiad_1024" / "audiojack" / path)
+    truth = path.replace(".jpg", ".png") if visible else None
+    if truth:
+        mask(root / "realiad_1024" / "audiojack" / truth)
+    return {
+        "category": "audiojack",
+        "anomaly_class": kind.rpartition("/")[2] if visible else "OK",
+        "image_path": path,
+        "mask_path": truth,
+    }
+
+
+def make_ksdd(root):
+    for part in range(5):
+        picture(root / "kos01" / f"Part{part}.jpg")
+        mask(root / "kos01" / f"Part{part}_label.bmp", empty=part != 4)
+
+
+def make_br35h(root):
+    picture(root / "no" / "no0.jpg")
+    picture(root / "yes" / "y0.jpg")
+    picture(root / "pred" / "pred0.jpg")
+
+
+def make_covid(root):
+    picture(root / "NORMAL" / "NORMAL (1).png")
+    picture(root / "COVID-19" / "COVID-19 (1).png")
+    picture(root / "Viral Pneumonia" / "Viral Pneumonia (1).png")
+
+
+def make_covid_update(root):
+    for name in ("Normal", "COVID", "Lung_Opacity"):
+        picture(root / name / "images" / f"{name}-1.png")
+        mask(root / name / "masks" / f"{name}-1.png")  # of the lungs, not of an anomaly
+
+
+def make_kvasir(root):
+    picture(root / "images" / "cju0.jpg")
+    mask(root / "masks" / "cju0.jpg")
+    (root / "kavsir_bboxes.json").write_text("{}")
+
+
+def make_cvc(root):
+    picture(root / "Original" / "1.tif")
+    mask(root / "Ground Truth" / "1.tif")
+
+
+def make_meta_json(root):
+    paths = [picture(root / "pen" / name) for name in ("a.png", "b.png", "c.png")]
+    mask(root / "pen" / "c_mask.png")
+    entries = [
+        {"img_path": f"pen/{Path(path).name}", "mask_path": "", "cls_name": "pen", "specie_name": "good", "anomaly": 0}
+        for path in paths
+    ]
+    entries[2] |= {"mask_path": "pen/c_mask.png", "specie_name": "scratch", "anomaly": 1}
+    (root / "meta.json").write_text(json.dumps({"train": {"pen": entries[:1]}, "test": {"pen": entries[1:]}}))
+
+
+def make_good_and_bad(root):
+    for index in range(4):
+        picture(root / "good" / f"{index}.png")
+    picture(root / "bad" / "0.png")
+    mask(root / "masks" / "0.png")
+
+
+# layout -> what makes it, categories, and (train good, test good, anomalous, with a mask)
+PUBLISHED = {
+    "mvtec": (make_mvtec, ["bottle", "cable"], (4, 2, 2, 2)),
+    "btad": (make_btad, ["01", "02"], (4, 2, 2, 2)),
+    "mvtec-3d": (make_mvtec_3d, ["bagel"], (1, 1, 1, 1)),
+    "visa": (make_visa, ["candle"], (1, 1, 1, 1)),
+    "real-iad": (make_real_iad, ["audiojack"], (5, 9, 1, 1)),
+    "ksdd": (make_ksdd, ["kolektor_sdd"], (3, 1, 1, 1)),
+    "br35h": (make_br35h, ["brain"], (0, 1, 1, 0)),
+    "covid": (make_covid, ["chest"], (0, 1, 1, 0)),
+    "kvasir": (make_kvasir, ["data"], (0, 0, 1, 1)),
+    "meta": (make_meta_json, ["pen"], (1, 1, 1, 1)),
+    "folder": (make_good_and_bad, ["data"], (2, 2, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "recognised"])
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_published_layouts(layout, named, tmp_path):
+    make, categories, expected = PUBLISHED[layout]
+    make(tmp_path / "data")
+    reported = []
+    dataset = load_data_set(f"{layout}:{tmp_path / 'data'}" if named else tmp_path / "data", reported.append)
+    counts = [0, 0, 0, 0]
+    for row in dataset:
+        counts[0 if row["split"] == "train" else 1 + row["label"]] += 1
+        counts[3] += row["mask"] is not None
+        assert row["image"].size == (20, 16)
+        assert (row["defect"] == "good") == (row["label"] == 0)
+        assert row["mask"] is None or (row["label"] == 1 and np.asarray(row["mask"]).max() > 0)
+    assert tuple(counts) == expected
+    assert dataset.unique("category") == categories
+    assert len(reported) == (0 if counts[0] else 1), reported  # no normal image to compare with is said
+
+
+def test_every_layout_is_tried():
+    relatives = {"mpdd", "dtd-synthetic", "real-iad-variety", "endo"}  # the same layout as another's
+    assert set(LAYOUTS) == set(PUBLISHED) | relatives
+
+
+def test_relatives_of_published_layouts(tmp_path):
+    make_cvc(tmp_path / "cvc")
+    [row] = load_data_set(f"endo:{tmp_path / 'cvc'}", lambda line: None)
+    assert row["label"] == 1 and row["mask"] is not None
+    make_covid_update(tmp_path / "covid")
+    rows = load_data_set(f"covid:{tmp_path / 'covid'}", lambda line: None)
+    assert rows["label"][:] == [0, 1] and all(row["mask"] is None for row in rows)
+
+
+def test_one_category_of_a_data_set(tmp_path):
+    make_mvtec(tmp_path)
+    assert load_data_set(tmp_path / "cable").unique("category") == ["cable"]
+
+
+def test_views_and_samples_of_real_iad(tmp_path):
+    make_real_iad(tmp_path)
+    dataset = load_data_set(tmp_path)
+    assert sorted(dataset.unique("view")) == ["C1", "C2", "C3", "C4", "C5"]
+    samples = dataset.unique("sample_id")
+    assert samples == ["audiojack/OK/S0001", "audiojack/OK/S0002", "audiojack/NG/AK/S0003"]
+    last = dataset.filter(lambda row: row["sample_id"] == samples[-1])
+    assert last["label"][:] == [0, 1, 0, 0, 0] and last["defect"][1] == "AK"
+
+
+def test_hub_data_sets_with_the_same_columns(tmp_path):
+    make_mvtec(tmp_path / "data")
+    dataset = load_data_set(tmp_path / "data")
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        part = dataset.filter(lambda row, split=split: row["split"] == split)
+        part.to_parquet(tmp_path / "hub" / "data" / f"{split}-00000.parquet")
+    again = load_data_set(f"hub:{tmp_path / 'hub'}")
+    assert again.features == dataset.features
+    assert sorted(again["category"]) == sorted(dataset["category"]) and sum(again["label"]) == 2
+    assert drop_unreadable(again, print, progress=False).num_rows == len(dataset)
+
+    bare = dataset.select_columns(["image", "label"]).filter(lambda row: row["label"] == 1)
+    (tmp_path / "bare").mkdir()
+    bare.to_parquet(tmp_path / "bare" / "test.parquet")
+    row = load_data_set(f"hub:{tmp_path / 'bare'}", lambda line: None)[0]
+    assert (row["category"], row["defect"], row["split"], row["mask"]) == ("bare", "anomaly", "test", None)
+
+    bare.remove_columns("label").to_parquet(tmp_path / "bare" / "test.parquet")
+    with pytest.raises(ValueError, match="lacks the column label"):
+        load_data_set(f"hub:{tmp_path / 'bare'}")
+
+
+def test_what_does_not_fit_is_named_and_the_rest_is_kept(tmp_path):
+    make_mvtec(tmp_path)
+    bottle = tmp_path / "bottle"
+    mask(bottle / "ground_truth" / "broken" / "009_mask.png")
+    picture(bottle / "test" / "broken" / "008.png")
+    picture(bottle / "test" / "broken" / "007.png")
+    mask(bottle / "ground_truth" / "broken" / "007_mask.png", size=(9, 9))
+    (bottle / "test" / "good" / "broken.png").write_bytes(Path(bottle / "test/good/000.png").read_bytes()[:60])
+    (bottle / "test" / "good" / "empty.png").write_bytes(b"")
+    picture(tmp_path / "lone" / "train" / "good" / "0.png")
+    (tmp_path / "hollow" / "train").mkdir(parents=True)
+    reported = []
+    dataset = load_data_set(tmp_path, reported.append)
+    assert len(dataset) == 8 + 2 + 2 + 1
+    readable = drop_unreadable(dataset, reported.append, progress=False)
+    assert len(readable) == len(dataset) - 2
+    text = "\n".join(reported)
+    for expected in (
+        "009_mask.png: a mask without an image",
+        "008.png: an anomalous image without a mask",
+        "007_mask.png: the mask has 9x9, its image 20x16",
+        "good/broken.png: left out",
+        "good/empty.png: left out",
+        "category lone has no test image",
+        "hollow: a category without an image",
+    ):
+        assert expected in text, expected
+    assert len(reported) == 7
+
+
+def test_a_list_with_missing_files_or_wrong_fields(tmp_path):
+    make_visa(tmp_path / "visa")
+    (tmp_path / "visa/candle/Data/Images/Normal/0001.JPG").unlink()
+    reported = []
+    assert len(load_data_set(tmp_path / "visa", reported.append)) == 2
+    assert "0001.JPG: listed and not there" in reported[0]
+
+    (tmp_path / "visa/split_csv/1cls.csv").write_text("object,image\n")
+    with pytest.raises(ValueError, match=r"1cls.csv: expected the columns .*label"):
+        load_data_set(tmp_path / "visa")
+
+    make_meta_json(tmp_path / "meta")
+    (tmp_path / "meta/meta.json").write_text('{"test": {"pen": [{"img_path": "pen/a.png"}]}}')
+    with pytest.raises(ValueError, match="test, pen, entry 0: expected img_path"):
+        load_data_set(tmp_path / "meta")
+    (tmp_path / "meta/meta.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        load_data_set(tmp_path / "meta")
+
+
+def test_wrong_specs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No data folder at"):
+        load_data_set("mvtec:/nowhere/at/all")
+    with pytest.raises(ValueError, match="no layout 'mvtek'; there are visa"):
+        load_data_set("mvtek:data")
+    with pytest.raises(ValueError, match=r"none that is known:\n  visa: split_csv"):
+        load_data_set(tmp_path)
+    make_visa(tmp_path / "visa")
+    with pytest.raises(ValueError, match="does not look like mvtec: expected CATEGORY/train/good"):
+        load_data_set(f"mvtec:{tmp_path / 'visa'}")
+
+
+def test_many_rows_are_listed_without_being_opened():
+    rows = (Row(f"/nowhere/{index}.png", index % 2, "part", "test", mask=None) for index in range(20_000))
+    dataset = build_dataset(rows)
+    assert len(dataset) == 20_000
+    assert isinstance(dataset.features["image"], datasets.Image)
+
+
+def test_the_command_lists_and_checks(tmp_path, capsys):
+    make_mvtec(tmp_path)
+    assert main(["data", f"mvtec:{tmp_path}", "--check"]) == 0
+    assert "bottle" in (out := capsys.readouterr().out) and "2 in all" in out and "broken" in out
+    (tmp_path / "bottle" / "test" / "good" / "x.png").write_bytes(b"no image")
+    assert main(["data", str(tmp_path), "--check"]) == 1
+    assert "x.png: left out" in capsys.readouterr().out
+    assert main(["data", str(tmp_path / "nothing")]) == 1
+    assert "No data folder" in capsys.readouterr().err
+
+
+def test_the_projects_real_images(shared):
+    names = ("mvtec_ad", "magnetic_tile", "neu_sd900", "aws_cookies", "ksdd_crops", "elpv", "aws_aliens", "crackforest")
+    reported = []
+    loaded = {name: load_data_set(shared / "data" / name, reported.append) for name in names}
+    assert len(loaded["mvtec_ad"]) == 209 + 20 + 63
+    assert sum(loaded["magnetic_tile"]["label"]) == 388
+    assert len(reported) == 2  # steel and road have no normal image
