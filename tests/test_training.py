@@ -119,10 +119,9 @@ def test_the_reference_step_through_the_trainer(case, tmp_path, trainer_class):
         if ours in gradients:
             gradient = expected[f"grad.{theirs}"].view_as(gradients[ours])
             assert (gradients[ours] - gradient).norm() <= relative * gradient.norm() + absolute, ours
-            # Adam's first step is the learning rate's length whatever the gradient: compare where its sign is sure
-            sure = gradient.abs() > 1e-3 * gradient.abs().max() + absolute
-            after = expected[f"after.{theirs}"].view_as(state[ours])
-            assert_close(state[ours][sure], after[sure], rtol=1e-4, atol=1e-5)
+        if not ours.endswith("num_batches_tracked"):
+            after = expected[f"after_step.{theirs}"].view_as(state[ours])
+            assert (state[ours] - after).norm() <= relative * after.norm(), ours
     if trainer_class is AdaptCLIPTrainer:
         for name in ("visual", "textual", "prompt_query"):
             assert abs(logged[f"loss_{name}"] - expected[f"loss_{name}"].item()) < 1e-5
