@@ -26,6 +26,8 @@ from adaptclip_hf.modeling.vision_encoder import encode_image
 
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [2, 4, 6, 8], 6
 CHECKPOINT_EVERY = 200  # steps
+# many grids, that no pattern of interpolated position embeddings be mistaken for the image
+SMALL_SIDES, LARGE_SIDES, TOKENS_PER_STEP = [112, 126, 140, 154], [182, 196, 210, 224, 280, 336], 4096
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 
@@ -243,7 +245,8 @@ def prefetch_batches(data: dict, first: int, steps: int) -> Iterator[tuple[int, 
     def draw(step: int) -> dict:
         rng = np.random.default_rng([step, 7])
         large = rng.random() < (0.15 if step < 0.7 * steps else 0.5)
-        return draw_batch(data, rng, 4 if large else 16, SIZE if large else SIZE // 2)
+        side = int(rng.choice(LARGE_SIDES if large else SMALL_SIDES))
+        return draw_batch(data, rng, max(2, TOKENS_PER_STEP // (4 * (side // 14) ** 2)), side)
 
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(draw, first)

@@ -52,7 +52,7 @@ def draw_batch(data: dict, rng: np.random.Generator, categories: int, side: int)
         half = PER_CATEGORY // 2
         picks = [*rng.permutation(half), half + rng.integers(half)]
         drift = rng.choice([0.05, 0.2])
-        source = int(min(SIZE, side * np.exp(rng.uniform(-0.45, 0.7)))) if rng.random() < 0.6 else side
+        source = int(min(SIZE, side * np.exp(rng.uniform(-0.45, 0.7)))) if rng.random() < 0.6 else min(SIZE, side)
         left, top = rng.integers(0, SIZE - source + 1, 2)
         if source < SIZE:
             hit = np.argwhere(data["masks"][index, picks[3]])

@@ -20,7 +20,9 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("recipe-output"), help="rendered images and checkpoints")
     parser.add_argument("--output", type=Path, required=True, help="the finished model folder")
     parser.add_argument("--categories", type=int, default=4000, help="procedural categories for the CLIP")
-    parser.add_argument("--clip-steps", type=int, default=3600, help="steps of 64 crops to train the CLIP for")
+    parser.add_argument(
+        "--clip-steps", type=int, default=5000, help="steps of about 4,096 patches to train the CLIP for"
+    )
     parser.add_argument("--base-categories", type=int, default=640, help="further categories for the adapters")
     parser.add_argument("--epochs", type=int, default=3, help="passes of the adapters over them")
     parser.add_argument("--image-size", type=int, default=336, help="input side of the finished model")
