@@ -191,7 +191,7 @@ def test_the_plain_trainer_trains_on_prompted_images(make_model, images, tmp_pat
 def test_each_query_gets_a_normal_image_of_its_own_category_another_one_every_epoch(images):
     rows = images.rows
     drawn = []
-    for epoch in range(8):
+    for epoch in range(30):
         images.set_epoch(epoch)
         prompts = [images.prompt_of(index) for index in range(len(images))]
         for index, prompt in enumerate(prompts):
@@ -199,7 +199,7 @@ def test_each_query_gets_a_normal_image_of_its_own_category_another_one_every_ep
             assert (rows[prompt]["split"], rows[prompt]["label"]) == ("train", 0)
             assert rows[prompt]["category"] == query["category"] and query["split"] == "test"
         drawn.append(prompts)
-    assert len({tuple(each) for each in drawn}) == 8
+    assert len({tuple(each) for each in drawn}) == 30
     assert all(len(set(prompts)) == 3 for prompts in zip(*drawn, strict=True))
     images.set_epoch(0)
     assert [images.prompt_of(index) for index in range(len(images))] == drawn[0]

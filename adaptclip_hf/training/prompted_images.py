@@ -21,13 +21,14 @@ class PromptedImages(Dataset):
         dataset: of [`load_data_set`].
         processor: the model's.
         seed: draws of (seed, epoch, query) are repeatable; the query's own category and view are drawn from.
+        with_prompts: `False` for a model without prompt-query adapter, which has no use for them.
 
     Items: `pixel_values` (3, S, S), `prompt_pixel_values` (1, 3, S, S), or `image_features` and `prompt_features` once
     [`~PromptedImages.read_features_from`] was called; `labels` () and `mask_labels` (S, S), -100 where an anomalous
     image has no mask. A query of a category without normal images has no prompt.
     """
 
-    def __init__(self, dataset: datasets.Dataset, processor: AdaptCLIPProcessor, seed: int = 0):
+    def __init__(self, dataset: datasets.Dataset, processor: AdaptCLIPProcessor, seed: int = 0, with_prompts=True):
         self.rows, self.processor, self.seed = undecoded(dataset), processor, seed
         columns = {name: dataset[name] for name in ("split", "label", "category", "view")}
         self.queries: list[int] = []
@@ -35,7 +36,7 @@ class PromptedImages(Dataset):
         for index, (split, label, *group) in enumerate(zip(*columns.values(), strict=True)):
             if split == "test":
                 self.queries.append(index)
-            elif label == 0:
+            elif label == 0 and with_prompts:
                 self.normals[tuple(group)].append(index)
         self.groups = [(columns["category"][index], columns["view"][index]) for index in self.queries]
         # shared memory: workers that outlive an epoch see its number too

@@ -68,8 +68,9 @@ def train(
         processor.save_pretrained(output)
         return None
 
-    queries = PromptedImages(dataset, processor, args.seed)
-    evaluated = {name: PromptedImages(each, processor, args.seed) for name, each in eval_datasets.items()}
+    with_prompts = built.prompt_query_adapter is not None
+    queries = PromptedImages(dataset, processor, args.seed, with_prompts)
+    evaluated = {name: PromptedImages(each, processor, args.seed, with_prompts) for name, each in eval_datasets.items()}
     cache = FeatureCache(cache_folder or DEFAULT_FOLDER, built, processor, torch.bfloat16 if args.bf16 else None)
     compute_features_once([queries, *evaluated.values()], cache, cache_limit, args.device, say)
     trainer = AdaptCLIPTrainer(
@@ -202,7 +203,7 @@ def describe(trainer: AdaptCLIPTrainer, ablation: str, checkpoint: Path | None) 
     queries: PromptedImages = trainer.train_dataset
     labels = [queries.rows[row]["label"] for row in queries.queries]
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-    without = sum(not queries.has_prompt(index) for index in range(len(queries)))
+    without = len(queries) - sum(map(queries.has_prompt, range(len(queries))))
     lines = [
         f"training: {len(labels)} images ({sum(labels)} anomalous) of {len(set(queries.groups))} categories, beside "
         f"{sum(map(len, queries.normals.values()))} normal images",
@@ -213,7 +214,7 @@ def describe(trainer: AdaptCLIPTrainer, ablation: str, checkpoint: Path | None) 
             * (trainer.args.gradient_accumulation_steps > 1)
         ),
     ]
-    if without:
+    if without and trainer.model.prompt_query_adapter is not None:
         lines.append(
             f"{without} images have no normal image to compare with: the prompt-query adapter does not see them"
         )
