@@ -4,14 +4,13 @@ import numpy as np
 
 
 def ranking_figures(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float]:
-    """AUROC, AP and the largest F1 over all thresholds, as fractions (reference, "Evaluation protocol").
+    """AUROC and the largest F1 over all thresholds, as fractions (reference, "Evaluation protocol").
 
     Args:
         normal, anomalous: (n,) counts at n scores in ascending order.
 
     Returns:
-        `auroc`, `ap` (area under the precision-recall curve by the trapezoid rule) and `f1max`; none of them unless
-        both kinds are there.
+        `auroc` and `f1max`; none of them unless both kinds are there.
     """
     if not normal.any() or not anomalous.any():
         return {}
@@ -21,6 +20,5 @@ def ranking_figures(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, floa
     recall, fall_out, precision = true / true[-1], false / false[-1], true / (true + false)
     return {
         "auroc": float(np.trapezoid(np.r_[0, recall], np.r_[0, fall_out])),
-        "ap": float(np.trapezoid(np.r_[1, precision], np.r_[0, recall])),
         "f1max": float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()),
     }

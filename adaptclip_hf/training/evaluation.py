@@ -21,6 +21,6 @@ class CategoryMetrics:
             self.pixels.update(maps[known], masks[known])
         if not compute_result:
             return {}
-        figures = {**self.images.compute(), **self.pixels.compute()}
-        self.__init__()
-        return figures
+        images, pixels = self.images, self.pixels
+        self.images, self.pixels = ImageMetrics(), PixelMetrics()
+        return images.compute() | pixels.compute()
