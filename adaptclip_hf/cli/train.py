@@ -103,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
+    from accelerate import PartialState
+
     from ..training.run import train
 
     names = ("image_size", "feature_layers", "num_dual_path_layers")
@@ -118,4 +120,6 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         **{name: getattr(args, name) for name in names if getattr(args, name) is not None},
     )
+    # a process that ends while the group is open may be aborted, and the launcher then calls the run failed
+    PartialState().destroy_process_group()
     return 0

@@ -1,8 +1,22 @@
 """Batch norm over the batches of all processes, on any device (torch's own synchronises on GPUs alone)."""
 
 import torch
+import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return SumOverProcesses.forward(ctx, gradient.contiguous())
 
 
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -19,11 +33,11 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1] + [1] * (input.ndim - 2)
         values = input.float()
         count = torch.full((1,), float(values.numel() // values.shape[1]), device=values.device)
-        total = all_reduce(torch.cat([values.sum(dims), count]))
+        total = SumOverProcesses.apply(torch.cat([values.sum(dims), count]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = values - mean.view(shape)
-        variance = all_reduce((centred**2).sum(dims)) / count
+        variance = SumOverProcesses.apply((centred**2).sum(dims)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

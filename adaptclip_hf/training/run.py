@@ -80,6 +80,7 @@ def train(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
     trainer.save_state()
+    state.wait_for_everyone()
     say(f"written: {output}")
     return trainer
 
