@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics
 
-NAMES = {"AUROC": "auroc", "F1max": "f1max"}
+NAMES = {"AUROC": "auroc", "AP": "ap", "F1max": "f1max"}
 
 
 @pytest.mark.parametrize("case", ["continuous", "with_ties"])
@@ -42,4 +42,5 @@ def test_by_hand():
     maps = torch.tensor([[[0.0, 0.25], [0.5, 1.0]]])
     pixels = PixelMetrics()
     pixels.update(maps, (maps > 0.3).int())
-    assert pixels.compute() == {"pixel_auroc": 1.0, "pixel_f1max": 1.0}
+    # the last step to full recall ends at the share of anomalous pixels, as in the reference: (1 + (1 + 0.5) / 2) / 2
+    assert pixels.compute() == {"pixel_auroc": 1.0, "pixel_ap": 0.875, "pixel_f1max": 1.0}

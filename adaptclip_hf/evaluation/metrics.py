@@ -11,7 +11,7 @@ BINS = (int(np.float32(1).view(np.int32)) >> DROPPED_BITS) + 1
 
 
 class ImageMetrics:
-    """AUROC and F1max of image scores, exact."""
+    """AUROC, AP and F1max of image scores, exact."""
 
     def __init__(self):
         self.scores: list[np.ndarray] = []
@@ -27,7 +27,7 @@ class ImageMetrics:
         self.labels += other.labels
 
     def compute(self) -> dict[str, float]:
-        """Fractions `image_auroc`, `image_f1max`; empty unless there are normal and anomalous images."""
+        """Fractions `image_auroc`, `image_ap`, `image_f1max`; empty unless there are normal and anomalous images."""
         if not self.scores:
             return {}
         labels = np.concatenate(self.labels)
@@ -37,7 +37,7 @@ class ImageMetrics:
 
 
 class PixelMetrics:
-    """AUROC and F1max of anomaly maps, from a histogram whose bins are 1/2048 of a score's power of two wide."""
+    """AUROC, AP and F1max of anomaly maps, from a histogram whose bins are 1/2048 of a score's power of two wide."""
 
     def __init__(self):
         self.counts = np.zeros((2, BINS), np.int64)
@@ -54,5 +54,5 @@ class PixelMetrics:
         self.counts += other.counts
 
     def compute(self) -> dict[str, float]:
-        """Fractions `pixel_auroc`, `pixel_f1max`; empty unless there are normal and anomalous pixels."""
+        """Fractions `pixel_auroc`, `pixel_ap`, `pixel_f1max`; empty unless there are normal and anomalous pixels."""
         return {f"pixel_{name}": value for name, value in ranking_figures(*self.counts).items()}

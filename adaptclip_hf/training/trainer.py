@@ -70,7 +70,7 @@ class AdaptCLIPTrainer(Trainer):
         datasets = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(datasets, dict):
             means = {}
-            for name in ("loss", "image_auroc", "image_f1max", "pixel_auroc", "pixel_f1max"):
+            for name in ("loss", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap"):
                 keys = [f"{metric_key_prefix}_{category}_{name}" for category in datasets]
                 if values := [metrics[key] for key in keys if key in metrics]:
                     means[f"{metric_key_prefix}_{name}"] = statistics.fmean(values)
