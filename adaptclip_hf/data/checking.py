@@ -31,7 +31,12 @@ def name_of(value: dict) -> str:
 def drop_unreadable(
     dataset: datasets.Dataset, report: Callable[[str], None], progress: bool = True
 ) -> datasets.Dataset:
-    """The rows whose image and mask can be decoded; the others are reported, and masks of another shape as well.
+    """The data set without the rows that [`readable_rows`] reports as left out."""
+    return dataset.select(readable_rows(dataset, report, progress))
+
+
+def readable_rows(dataset: datasets.Dataset, report: Callable[[str], None], progress: bool = True) -> list[int]:
+    """Which rows have an image and a mask that can be decoded; the others are reported, and odd masks as well.
 
     A mask of another size than its image is kept: both are resized to the model's input.
     """
@@ -66,4 +71,4 @@ def drop_unreadable(
                 kept.append(index)
             if line:
                 report(line)
-    return dataset if len(kept) == len(dataset) else dataset.select(kept)
+    return kept

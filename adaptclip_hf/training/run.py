@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, set_seed
 
 from ..ablations import TABLE_5
 from ..data import load_data_set
-from ..data.checking import drop_unreadable
+from ..data.checking import readable_rows
 from ..data.rows import FEATURES
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..pretrained import resolve_model
@@ -106,9 +106,7 @@ def load_all(specs: Sequence[str], say) -> datasets.Dataset:
         part = load_data_set(spec, lambda line: say(f"! {line}"))
         kept = [None]
         if PartialState().is_main_process:
-            part = part.add_column("row", range(len(part)))
-            kept = [list(drop_unreadable(part, lambda line: say(f"! {line}"))["row"])]
-            part = part.remove_columns("row")
+            kept = [readable_rows(part, lambda line: say(f"! {line}"))]
         parts.append(part.select(broadcast_object_list(kept)[0]))
     return datasets.concatenate_datasets(name_apart(parts, specs))
 
