@@ -1,6 +1,7 @@
 """A prompt bank: the remembered features of some normal images."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,16 @@ class PromptBank:
     def pools(self) -> tuple[torch.Tensor, ...]:
         """For each layer one pool (k*L, d) of all images' tokens, without a copy."""
         return tuple(layer.flatten(0, 1) for layer in self.features)
+
+    @classmethod
+    def concatenate(cls, banks: Sequence["PromptBank"]) -> "PromptBank":
+        """One bank of the images of several, made by the same model."""
+        layers = zip(*(bank.features for bank in banks), strict=True)
+        return replace(banks[0], features=tuple(torch.cat(layer) for layer in layers))
+
+    def select(self, images: Sequence[int]) -> "PromptBank":
+        """The bank of some of its images, by their numbers; one may come twice."""
+        return replace(self, features=tuple(layer[list(images)] for layer in self.features))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptBank":
         """The bank on another device or in another dtype; itself where nothing changes."""

@@ -48,18 +48,30 @@ def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warni
         FileNotFoundError: no such folder.
         ValueError: an unknown layout, a folder that has another or none, or lists that cannot be read.
     """
-    name, path = split_spec(str(spec))
+    name, path = resolve_spec(spec)
     if name == HUB:
         dataset = load_hub_dataset(path)
     else:
-        root = Path(path).expanduser().absolute()
-        layout = find_layout(name, root)
+        root, layout = Path(path), LAYOUTS[name]
         dataset = build_dataset(layout.read(root, report))
         if not len(dataset):
             raise ValueError(f"{root} holds no image where this layout expects them: {layout.description}.")
     for line in odd_categories(dataset):
         report(f"{spec}: {line}")
     return dataset
+
+
+def resolve_spec(spec: str | Path) -> tuple[str, str]:
+    """The layout's name and the folder, or "hub" and the name there.
+
+    Raises:
+        FileNotFoundError, ValueError: as [`load_data_set`].
+    """
+    name, path = split_spec(str(spec))
+    if name == HUB:
+        return name, path
+    root = Path(path).expanduser().absolute()
+    return find_layout(name, root), str(root)
 
 
 def split_spec(spec: str) -> tuple[str | None, str]:
@@ -72,7 +84,8 @@ def split_spec(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def find_layout(name: str | None, root: Path):
+def find_layout(name: str | None, root: Path) -> str:
+    """The name of the folder's layout, recognised where it is not given."""
     if not root.is_dir():
         raise FileNotFoundError(f"No data folder at {root}.")
     if name is None:
@@ -82,7 +95,7 @@ def find_layout(name: str | None, root: Path):
         raise ValueError(f"The layout of {root} is none that is known:\n{known}")
     if not LAYOUTS[name].recognise(root):
         raise ValueError(f"{root} does not look like {name}: expected {LAYOUTS[name].description}.")
-    return LAYOUTS[name]
+    return name
 
 
 def odd_categories(dataset: datasets.Dataset) -> list[str]:

@@ -1,29 +1,101 @@
-"""Figures of a ranking, from how many good and how many anomalous things lie at each score."""
+"""A ranking: how many normal and anomalous things lie at or above each score, and the figures that follow from it."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 
-def ranking_figures(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float]:
-    """AUROC, AP and the largest F1 over all thresholds, as fractions (reference, "Evaluation protocol").
+@dataclass(frozen=True)
+class Ranking:
+    """Normal and anomalous things (images, pixels) by falling score; both kinds are there.
 
-    Args:
-        normal, anomalous: (n,) counts at n scores in ascending order.
-
-    Returns:
-        `auroc`, `ap` (area under the precision-recall curve by the trapezoid rule) and `f1max`; none of them unless
-        both kinds are there.
+    Attributes:
+        thresholds: (n,) distinct scores, highest first.
+        false: (n,) normal things that score at or above each threshold.
+        true: (n,) anomalous ones.
     """
-    if not normal.any() or not anomalous.any():
-        return {}
-    taken = np.flatnonzero((normal + anomalous)[::-1])
-    true = np.cumsum(anomalous[::-1].astype(float))[taken]
-    false = np.cumsum(normal[::-1].astype(float))[taken]
-    recall, fall_out, precision = true / true[-1], false / false[-1], true / (true + false)
-    # among points of one recall the reference's curve passes from the lowest to the highest precision
-    points = np.r_[0, recall], np.r_[1, precision]
-    order = np.lexsort(points[::-1])
-    return {
-        "auroc": float(np.trapezoid(np.r_[0, recall], np.r_[0, fall_out])),
-        "ap": float(np.trapezoid(points[1][order], points[0][order])),
-        "f1max": float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()),
-    }
+
+    thresholds: np.ndarray
+    false: np.ndarray
+    true: np.ndarray
+
+    @classmethod
+    def of_counts(cls, scores: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> "Ranking | None":
+        """Of the counts (n,) at n rising scores; `None` where one kind is missing."""
+        if not normal.any() or not anomalous.any():
+            return None
+        return cls(scores[::-1], np.cumsum(normal[::-1]).astype(float), np.cumsum(anomalous[::-1]).astype(float))
+
+    @classmethod
+    def of_scores(cls, scores: np.ndarray, labels: np.ndarray) -> "Ranking | None":
+        """Of scores (n,) and labels (n,), in any order."""
+        values, places = np.unique(scores, return_inverse=True)
+        counts = [np.bincount(places[chosen], minlength=len(values)) for chosen in (~labels, labels)]
+        return cls.of_counts(values, *counts)
+
+    @property
+    def recall(self) -> np.ndarray:
+        return self.true / self.true[-1]
+
+    @property
+    def fall_out(self) -> np.ndarray:
+        """The false-positive rate."""
+        return self.false / self.false[-1]
+
+    @property
+    def precision(self) -> np.ndarray:
+        return self.true / (self.true + self.false)
+
+    @property
+    def f1(self) -> np.ndarray:
+        return 2 * self.true / (self.true + self.false + self.true[-1])
+
+    def figures(self) -> dict[str, float]:
+        """`auroc`, `ap`, `f1max` as fractions and `threshold`, the lowest score that F1max counts as anomalous."""
+        best = int(self.f1.argmax())
+        return {
+            "auroc": float(np.trapezoid(np.r_[0, self.recall], np.r_[0, self.fall_out])),
+            "ap": float(np.trapezoid(*self.precision_recall()[::-1])),
+            "f1max": float(self.f1[best]),
+            "threshold": float(self.thresholds[best]),
+        }
+
+    def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
+        """Recall and precision from (0, 1) on, whose trapezoids are AP (reference, "Evaluation protocol").
+
+        Among points of one recall the reference's curve passes from the lowest to the highest precision.
+        """
+        recall, precision = np.r_[0, self.recall], np.r_[1, self.precision]
+        order = np.lexsort((precision, recall))
+        return recall[order], precision[order]
+
+    def error_bounds(self) -> dict[str, float]:
+        """How far the figures may be from those of scores that were not rounded down to these thresholds.
+
+        Whatever the true order of the things that share a threshold, the true figure lies within the bound.
+        """
+        true, false = np.r_[0, self.true], np.r_[0, self.false]
+        gained, mistaken = np.diff(true), np.diff(false)
+        highest_f1 = 2 * true[1:] / (true[1:] + false[:-1] + true[-1])
+        return {
+            "auroc": float((gained * mistaken).sum() / (2 * true[-1] * false[-1])),
+            "ap": self._bound_of_ap(),
+            "f1max": float(max(0.0, highest_f1.max() - self.f1.max())),
+        }
+
+    def _bound_of_ap(self) -> float:
+        steps = np.flatnonzero(np.diff(np.r_[0, self.true]))
+        true, gained = self.true[steps], np.diff(np.r_[0, self.true[steps]])
+        before = np.r_[0, self.false][steps]
+        after = self.false[steps]
+        following = np.r_[after[1:], self.false[-1]]
+        # where recall reaches a step's: the precision on arrival, and the lowest before the next anomalous thing
+        arrival = true / (true + after), true / (true + before)
+        lowest = true / (true + following), true / (true + np.maximum(after, np.r_[before[1:], self.false[-1]]))
+        departure = np.r_[1, arrival[0][:-1]], np.r_[1, arrival[1][:-1]]
+        at_ends = ((departure[1] - departure[0]) + (lowest[1] - lowest[0])) / 2
+        within = true - gained
+        inside = np.maximum(arrival[1], departure[1]) - np.minimum(
+            lowest[0], within / np.maximum(within + after, 1)
+        )
+        return float((gained * np.where(gained > 1, inside, at_ends)).sum() / true[-1])

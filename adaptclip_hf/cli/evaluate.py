@@ -1,0 +1,78 @@
+"""`adaptclip evaluate`: the paper's tables for a model and data sets."""
+
+import argparse
+from pathlib import Path
+
+from ..pretrained import DEFAULT_NAME
+from .argument_types import positive, whole
+
+
+def add_command(commands):
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model on data sets as the paper does",
+        description="Scores the test images of data sets zero-shot and against drawn normal images, and writes the "
+        "paper's tables: per category and mean, mean and standard deviation over seeds, the published figures beside them.",
+        epilog="""examples:
+  adaptclip evaluate --data mvtec:/data/mvtec_ad --output results/mvtec
+  adaptclip evaluate --model adaptclip-vitl --data visa:/data/VisA btad:/data/BTAD --output results/vitl
+  adaptclip evaluate --data parts/ --shots 0 4 --seeds 10 --output results/parts
+  torchrun --nproc_per_node 2 -m adaptclip_hf.cli evaluate --data mvtec:/data/mvtec_ad --output results/mvtec
+
+Written to OUTPUT: results.json (everything: figures, versions, fingerprint, drawn prompts), results.csv, results.md
+(tables ready to paste), scores.csv (a line an image and setting), prompts.json, model-index.yml (for a model card), and
+plots/DATA_SET/CATEGORY_curves.png and _examples.png. Stopped and started again with the same arguments, it goes on
+where it was. Every test image is encoded once for all shots and seeds. A file that cannot be read is named, left out
+and listed in the results; the exit status is then 1. `adaptclip data --help` explains the data sets.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="LAYOUT:FOLDER or folder, one or more")
+    parser.add_argument(
+        "--model", default=DEFAULT_NAME, help="folder, Hub id or %(default)s, the small embedded one (the default)"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, or to go on with")
+    parser.add_argument(
+        "--shots", type=whole, nargs="+", default=[0, 1, 2, 4], metavar="K", help="numbers of normal images (0 1 2 4)"
+    )
+    parser.add_argument(
+        "--seeds", type=whole, nargs="+", default=[10, 20, 30], metavar="N", help="of the prompt draws (10 20 30)"
+    )
+    parser.add_argument("--batch-size", type=positive, default=4, metavar="B", help="images at a time (%(default)s)")
+    parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds another evaluation")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no tables")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from accelerate import PartialState
+    from transformers.utils import logging
+
+    from ..evaluation.results import report
+    from ..evaluation.run import evaluate
+    from ..modeling import AdaptCLIPModel
+    from ..pretrained import resolve_model
+    from ..processing import AdaptCLIPProcessor
+
+    logging.disable_progress_bar()
+    state = PartialState()
+    folder = resolve_model(args.model)
+    results = evaluate(
+        AdaptCLIPModel.from_pretrained(folder).to(args.device or state.device),
+        AdaptCLIPProcessor.from_pretrained(folder),
+        args.data,
+        args.output,
+        shots=args.shots,
+        seeds=args.seeds,
+        batch_size=args.batch_size,
+        model_name=args.model,
+        overwrite=args.overwrite,
+        progress=not args.quiet,
+    )
+    if state.is_main_process and not args.quiet:
+        print(report(results))
+        print(f"written: {args.output / 'results.json'}, results.csv, results.md, scores.csv, {args.output / 'plots'}")
+    failed = bool(results["failures"])
+    # a process that ends while the group is open may be aborted, and the launcher then calls the run failed
+    state.destroy_process_group()
+    return int(failed)

@@ -1,0 +1,56 @@
+"""Results as the Hub's model cards have them."""
+
+import json
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
+TASK = "image-classification", "Anomaly detection"
+# published figures and the usual tables name these
+METRICS = {
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "image_f1max": "Image F1max",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1max": "Pixel F1max",
+    "pixel_aupro": "Pixel AUPRO",
+}
+
+
+def eval_results(results: dict | str | Path) -> list[EvalResult]:
+    """The means over the categories of every data set and number of shots, in per cent.
+
+    Args:
+        results: the content of a results.json, or its path.
+
+    Returns:
+        `list[EvalResult]`: for `ModelCardData(eval_results=...)`.
+    """
+    if not isinstance(results, dict):
+        results = json.loads(Path(results).read_text(encoding="utf-8"))
+    data_sets = {each["name"]: each for each in results["data_sets"]}
+    return [
+        EvalResult(
+            task_type=TASK[0],
+            task_name=TASK[1],
+            dataset_type=line["data_set"],
+            dataset_name=f"{data_sets[line['data_set']]['published_as'] or line['data_set']} ({line['shots']}-shot)",
+            dataset_config=f"{line['shots']}-shot",
+            dataset_split="test",
+            metric_type=line["metric"],
+            metric_name=f"{METRICS[line['metric']]}, mean of {line['categories']} categories",
+            metric_value=round(100 * line["mean"], 1),
+        )
+        for line in results["summary"]
+        if line["category"] == "mean" and line["metric"] in METRICS
+    ]
+
+
+def write_model_index(results: dict, file: Path):
+    """The `model-index` entry of a model card's metadata, as YAML."""
+    name = Path(results["model"]["name"] or "adaptclip").name
+    index = eval_results_to_model_index(name, eval_results(results))
+    file.write_text(yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True), encoding="utf-8")

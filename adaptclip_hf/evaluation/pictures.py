@@ -1,0 +1,64 @@
+"""The worst misses and the best hits of a category as a picture."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from ..data.checking import open_source
+from ..heatmap import render_heatmap
+from ..processing.image_loading import load_image, load_mask
+from .protocol import Category
+from .showcase import Showcase, Shown
+
+TILE, GAP, HEADING, CAPTION = 180, 6, 22, 16
+OUTLINE = (255, 0, 255)
+
+
+def draw_showcase(category: Category, showcase: Showcase, setting: str, file: Path) -> bool:
+    """Missed anomalies, false alarms and hits: photo with the mask's outline, and the map on the fixed scale below it.
+
+    `False`, and no file, where there is no image.
+    """
+    rows = {
+        f"worst misses: anomalous images that score lowest ({setting})": showcase.misses(),
+        "worst false alarms: normal images that score highest": showcase.false_alarms(),
+        "best hits: anomalous images that score highest": showcase.hits(),
+    }
+    rows = {heading: shown for heading, shown in rows.items() if shown}
+    if not rows:
+        return False
+    width = showcase.size * (TILE + GAP) + GAP
+    height = HEADING + 2 * TILE + GAP + CAPTION
+    sheet = Image.new("RGB", (width, len(rows) * height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (heading, shown) in enumerate(rows.items()):
+        top = number * height
+        draw.text((GAP, top + 4), heading, "black", ImageFont.load_default(13))
+        for column, each in enumerate(shown):
+            left = GAP + column * (TILE + GAP)
+            photo, heatmap = draw_image(category, each)
+            sheet.paste(photo, (left, top + HEADING))
+            sheet.paste(heatmap, (left, top + HEADING + TILE + GAP // 2))
+            defect = category.rows[each.row]["defect"]
+            caption = f"{each.score:.3f}  {defect}"[:28]
+            draw.text((left, top + HEADING + 2 * TILE + GAP // 2), caption, "black", ImageFont.load_default(11))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(file)
+    return True
+
+
+def draw_image(category: Category, shown: Shown) -> tuple[Image.Image, Image.Image]:
+    """The photo with its mask's outline and the heatmap, as squares, as the model sees it."""
+    row = category.rows[shown.row]
+    photo = load_image(open_source(row["image"])).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    anomaly_map = Image.fromarray(shown.anomaly_map).resize((TILE, TILE), Image.Resampling.BILINEAR)
+    heatmap = render_heatmap(photo, np.asarray(anomaly_map))
+    if row["mask"] is not None:
+        mask = Image.fromarray(load_mask(open_source(row["mask"]))).resize((TILE, TILE), Image.Resampling.NEAREST)
+        inside = np.asarray(mask) > 0
+        pixels = np.array(photo)
+        pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE
+        photo = Image.fromarray(pixels)
+    return photo, heatmap

@@ -1,0 +1,70 @@
+"""Curves and histograms of a category, with matplotlib where it is installed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .ranking import Ranking
+from .tally import CategoryTally
+
+MOST_POINTS = 2000
+COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
+
+
+def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
+    """ROC and precision-recall curves of images and pixels, and the scores of good and bad images, for each number of shots.
+
+    Of the first seed; `False`, and no file, without matplotlib or without an image.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    if not record["scores"]:
+        return False
+    labels = np.array([image["label"] for image in record["scores"]], bool)
+    first = {setting.shots: index for index, setting in reversed(list(enumerate(tally.settings)))}
+    first = dict(sorted(first.items()))
+    columns = max(4, len(first))
+    figure = Figure(figsize=(3.4 * columns, 6.8), layout="constrained")
+    grid = figure.add_gridspec(2, 4 * columns)
+    curves = [figure.add_subplot(grid[0, index * columns : (index + 1) * columns]) for index in range(4)]
+    for (shots, index), colour in zip(first.items(), COLOURS * len(first), strict=False):
+        scores = np.array([image["scores"][index] for image in record["scores"]], np.float32)
+        ranking = Ranking.of_scores(scores, labels)
+        draw_ranking(curves[:2], ranking, "images", shots, colour)
+        draw_ranking(curves[2:], tally.pixels[tally.settings[index]].ranking(), "pixels", shots, colour)
+    width = 4 * columns // len(first)
+    for place, (shots, index) in enumerate(first.items()):
+        axes = figure.add_subplot(grid[1, place * width : (place + 1) * width])
+        scores = np.array([image["scores"][index] for image in record["scores"]])
+        draw_scores(axes, scores, labels, shots)
+    figure.suptitle(f"{record['data_set']} / {record['category']}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=100)
+    return True
+
+
+def draw_ranking(axes, ranking: Ranking | None, of: str, shots: int, colour: str):
+    """ROC on the first axes, precision over recall on the second."""
+    axes[0].set(title=f"ROC, {of}", xlabel="false-positive rate", ylabel="recall", xlim=(0, 1), ylim=(0, 1.01))
+    axes[1].set(title=f"precision-recall, {of}", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
+    if ranking is None:
+        for each in axes:
+            each.text(0.5, 0.5, "not both kinds", ha="center", va="center", color="grey")
+        return
+    figures = ranking.figures()
+    curves = (np.r_[0, ranking.fall_out], np.r_[0, ranking.recall]), ranking.precision_recall()
+    for each, (x, y), name in zip(axes, curves, ("auroc", "ap"), strict=True):
+        kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).astype(int))
+        each.plot(x[kept], y[kept], color=colour, lw=1.5, label=f"{shots}-shot {100 * figures[name]:.1f}")
+        each.legend(loc="lower right" if name == "auroc" else "best", fontsize=8)
+
+
+def draw_scores(axes, scores: np.ndarray, labels: np.ndarray, shots: int):
+    """Histograms of normal and anomalous images' scores over all of [0, 1]."""
+    bins = np.linspace(0, 1, 41)
+    for chosen, name, colour in ((~labels, "normal", COLOURS[2]), (labels, "anomalous", COLOURS[3])):
+        axes.hist(scores[chosen], bins, color=colour, alpha=0.6, label=f"{name} ({chosen.sum()})")
+    axes.set(title=f"scores, {shots}-shot", xlabel="anomaly score", ylabel="images", xlim=(0, 1))
+    axes.legend(fontsize=8)

@@ -1,0 +1,93 @@
+"""The record of a category: its figures in every setting, its prompts and scores, and why something is missing."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .metrics import ImageMetrics
+from .protocol import Category, Setting
+from .scoring import CategoryScorer
+from .tally import CategoryTally
+
+
+def make_record(category: Category, root: Path, scorer: CategoryScorer, tally: CategoryTally) -> dict:
+    """Everything that is kept of a finished category, as JSON has it.
+
+    Args:
+        root: folder from which paths are given.
+    """
+
+    def name_of(row: int) -> str:
+        path = category.path_of(row)
+        if path is None:
+            return f"row {row}"
+        return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
+
+    rows = sorted(tally.scores)
+    examples = category.rows.select_columns(["label", "defect", "sample_id", "view"])[rows] if rows else {}
+    labels = np.array(examples.get("label", []), int)
+    samples = examples.get("sample_id", [])
+    has_samples = bool(rows) and None not in samples
+    names, place = [name_of(row) for row in rows], {"data_set": category.data_set, "category": category.name}
+    results = []
+    for index, setting in enumerate(tally.settings):
+        images = ImageMetrics()
+        images.update([tally.scores[row][index] for row in rows], labels, samples if has_samples else None)
+        pixels = tally.pixels[setting]
+        results.append(
+            {
+                **place,
+                **setting._asdict(),
+                "metrics": images.compute() | pixels.compute(),
+                "error_bounds": pixels.error_bounds(),
+            }
+        )
+    return {
+        **place,
+        "images": {"normal": int((labels == 0).sum()), "anomalous": int((labels == 1).sum())},
+        "results": results,
+        "prompts": [
+            {**place, "view": view, **setting._asdict(), "images": [name_of(row) for row in drawn]}
+            for setting in tally.settings
+            for view, drawn in scorer.prompts(setting).items()
+        ],
+        "notes": scorer.notes + missing(category, tally, labels),
+        "failures": [
+            {**place, "image": name_of(row), "error": line} for row, line in sorted(tally.failures.items())
+        ],
+        "scores": [
+            {
+                "image": name,
+                "label": int(label),
+                "defect": examples["defect"][index],
+                "view": examples["view"][index],
+                "sample_id": samples[index],
+                "scores": [float(score) for score in tally.scores[row]],
+            }
+            for index, (row, name, label) in enumerate(zip(rows, names, labels, strict=True))
+        ],
+    }
+
+
+def missing(category: Category, tally: CategoryTally, labels: np.ndarray) -> list[str]:
+    """Why some figures are not there."""
+    notes = []
+    if len(labels) and not (labels == 0).any():
+        notes.append("no normal test image: image figures are left out")
+    if len(labels) and not (labels == 1).any():
+        notes.append("no anomalous test image: image and pixel figures are left out")
+    masks = category.rows.with_format("arrow")["mask"].to_pylist()
+    anomalous = [row for row in tally.scores if category.rows[row]["label"]]
+    without = sum(masks[row] is None for row in anomalous)
+    if anomalous and without == len(anomalous):
+        notes.append("no masks: pixel figures are left out")
+    elif without:
+        notes.append(f"{without} of {len(anomalous)} anomalous images have no mask: pixel figures are of the others")
+    if tally.failures:
+        notes.append(f"{len(tally.failures)} images could not be read and are left out")
+    return notes
+
+
+def shown_setting(settings: list[Setting]) -> Setting:
+    """The setting whose maps are shown: the most shots, the first seed."""
+    return max(settings, key=lambda setting: (setting.shots, -settings.index(setting)))

@@ -1,0 +1,174 @@
+"""The results of an evaluation: means and deviations, and the files that hold them."""
+
+import csv
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from .model_index import write_model_index
+from .progress import write_json
+from .published import METHOD, published_figures
+
+PACKAGES = ("adaptclip-hf", "torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
+MEAN = "mean"
+KINDS = {"image": "I", "pixel": "P", "sample": "S"}
+FIGURES = {"auroc": "AUROC", "ap": "AP", "f1max": "F1max", "aupro": "AUPRO"}
+
+
+def collect(header: dict, records: list[dict], seconds: float) -> dict:
+    """The content of results.json."""
+    threads = sum(record["time"]["thread_seconds"] for record in records)
+    encoder = sum(record["time"]["encoder_seconds"] for record in records)
+    results = {
+        **header,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "results": [each for record in records for each in record["results"]],
+        "images": {f"{record['data_set']}/{record['category']}": record["images"] for record in records},
+        "notes": {f"{record['data_set']}/{record['category']}": record["notes"] for record in records if record["notes"]},
+        "failures": [each for record in records for each in record["failures"]],
+        "prompts": [each for record in records for each in record["prompts"]],
+        "time": {
+            "wall_seconds": seconds,
+            "scoring_wall_seconds": sum(record["time"]["wall_seconds"] for record in records),
+            "thread_seconds": threads,
+            "encoder_seconds": encoder,
+            "encoder_share": encoder / threads if threads else None,
+        },
+    }
+    return results | {"summary": summarise(results)}
+
+
+def summarise(results: dict) -> list[dict]:
+    """Mean and sample standard deviation over the seeds of each figure, for each category and the mean of them.
+
+    The mean of a data set is taken over its categories for each seed, then over the seeds.
+    """
+    lines = []
+    for data_set in results["data_sets"]:
+        runs = [each for each in results["results"] if each["data_set"] == data_set["name"]]
+        for shots in sorted({each["shots"] for each in runs}):
+            published = published_figures(data_set["published_as"], shots).get(METHOD, {})
+            chosen = [each for each in runs if each["shots"] == shots]
+            for metric in metrics_of(chosen):
+                table: dict[str, dict[int, float]] = {}
+                for each in chosen:
+                    if metric in each["metrics"]:
+                        table.setdefault(each["category"], {})[each["seed"]] = each["metrics"][metric]
+                for category, by_seed in table.items():
+                    lines.append(summary_line(data_set["name"], category, shots, metric, by_seed))
+                if metric.endswith("_threshold"):
+                    continue
+                seeds = list(dict.fromkeys(seed for by_seed in table.values() for seed in by_seed))
+                means = {
+                    seed: float(np.mean([by_seed[seed] for by_seed in table.values() if seed in by_seed]))
+                    for seed in seeds
+                }
+                line = summary_line(data_set["name"], MEAN, shots, metric, means)
+                theirs = published.get(metric, {}).get("mean")
+                lines.append(line | {"categories": len(table), "published": None if theirs is None else theirs / 100})
+    return lines
+
+
+def summary_line(data_set: str, category: str, shots: int, metric: str, by_seed: dict[int, float]) -> dict:
+    values = list(by_seed.values())
+    return {
+        "data_set": data_set,
+        "category": category,
+        "shots": shots,
+        "metric": metric,
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "seeds": len(values),
+        "categories": 1,
+        "published": None,
+    }
+
+
+def metrics_of(runs: list[dict]) -> list[str]:
+    """Every metric that some run has, in the order of the tables."""
+    found = dict.fromkeys(metric for each in runs for metric in each["metrics"])
+    return sorted(found, key=lambda metric: (list(KINDS).index(metric.partition("_")[0]), "overkill" in metric))
+
+
+def write_results(results: dict, records: list[dict], output: Path):
+    """results.json, results.csv, results.md, scores.csv, prompts.json and model-index.yml."""
+    write_json(output / "results.json", results)
+    write_json(output / "prompts.json", results["prompts"])
+    write_model_index(results, output / "model-index.yml")
+    (output / "results.md").write_text(report(results), encoding="utf-8")
+    with (output / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.DictWriter(file, list(results["summary"][0]) if results["summary"] else ["data_set"])
+        lines.writeheader()
+        lines.writerows(results["summary"])
+    with (output / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["data_set", "category", "image", "label", "defect", "view", "sample_id", "shots", "seed", "score"])
+        for record in records:
+            for image in record["scores"]:
+                about = [image[name] for name in ("image", "label", "defect", "view", "sample_id")]
+                for run, score in zip(record["results"], image["scores"], strict=True):
+                    lines.writerow([record["data_set"], record["category"], *about, run["shots"], run["seed"], score])
+
+
+def report(results: dict) -> str:
+    """Results for people, in Markdown: tables ready to paste, what is missing and why, how it was made."""
+    model, protocol, time = results["model"], results["protocol"], results["time"]
+    lines = [
+        f"# {model['name'] or 'AdaptCLIP'}: evaluation",
+        "",
+        f"Per cent; few-shot as mean ± sample standard deviation over seeds {', '.join(map(str, protocol['seeds']))}. "
+        f"{model['image_size']} px, {model['dtype']}, batches of {protocol['batch_size']}, weights {model['weights'][:12]}.",
+        "I: images, P: pixels, S: samples of several views. AP is the area under the precision-recall curve by the "
+        "trapezoid rule; Overkill@e the share of normal images that score at or above the e-th percentile of the anomalous "
+        "ones (lower is better).",
+    ]
+    for data_set in results["data_sets"]:
+        lines += ["", f"## {data_set['name']}"]
+        if data_set["published_as"]:
+            lines += ["", f"Published figures: the paper's, for {data_set['published_as']}."]
+        for shots in protocol["shots"]:
+            lines += table_of(results, data_set, shots)
+    if results["notes"]:
+        lines += ["", "## What is missing, and why", ""]
+        lines += [f"- {place}: {note}" for place, notes in results["notes"].items() for note in notes]
+    lines += [f"- {each['data_set']}/{each['image']}: {each['error']}" for each in results["failures"]]
+    share = "" if time["encoder_share"] is None else f", {100 * time['encoder_share']:.0f} % of it in the image encoder"
+    images = sum(sum(each.values()) for each in results["images"].values())
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    lines += ["", f"{images} images in {time['scoring_wall_seconds']:.0f} s{share}. {versions}."]
+    return "\n".join(lines) + "\n"
+
+
+def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
+    """A data set's figures for a number of shots: categories, their mean, and what was published."""
+    chosen = [
+        each
+        for each in results["summary"]
+        if (each["data_set"], each["shots"]) == (data_set["name"], shots) and not each["metric"].endswith("_threshold")
+    ]
+    if not chosen:
+        return []
+    metrics = list(dict.fromkeys(each["metric"] for each in chosen))
+    cells = {(each["category"], each["metric"]): cell(100 * each["mean"], each["std"] and 100 * each["std"]) for each in chosen}
+    lines = ["", f"| {shots}-shot | " + " | ".join(map(title, metrics)) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for category in [*data_set["categories"], MEAN]:
+        if category == MEAN and len(data_set["categories"]) == 1 and not data_set["published_as"]:
+            continue
+        row = [cells.get((category, metric), "-") for metric in metrics]
+        lines.append(f"| {'**mean**' if category == MEAN else category} | " + " | ".join(row) + " |")
+    for method, figures in published_figures(data_set["published_as"], shots).items():
+        row = [cell(**figures[metric]) if metric in figures else "-" for metric in metrics]
+        lines.append(f"| *{method}, published* | " + " | ".join(row) + " |")
+    return lines
+
+
+def title(metric: str) -> str:
+    """The usual short name, such as I-AUROC of `image_auroc`."""
+    kind, _, name = metric.partition("_")
+    return f"{KINDS[kind]}-{FIGURES.get(name, name.capitalize())}"
+
+
+def cell(mean: float, std: float | None = None) -> str:
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"

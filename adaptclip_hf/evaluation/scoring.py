@@ -1,0 +1,209 @@
+"""Scores a category's test images in every setting, each image encoded once."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..data.checking import open_source
+from ..modeling import AdaptCLIPModel, PromptBank
+from ..processing import AdaptCLIPProcessor
+from .protocol import Category, Setting
+
+WORKERS_BESIDE_A_GPU = 2
+
+
+@dataclass
+class ScoredBatch:
+    """What the settings make of some test images.
+
+    Attributes:
+        rows: of the category, those that could be read.
+        scores: {setting: (B,)}.
+        anomaly_maps: {setting: (B, H, W)}.
+        masks: for each image (H, W) of 0 and 1, or `None` where an anomalous image has no mask.
+        failures: {row: why it could not be read}.
+        seconds, encoder_seconds: of the thread that did it.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    scores: dict[Setting, np.ndarray] = field(default_factory=dict)
+    anomaly_maps: dict[Setting, np.ndarray] = field(default_factory=dict)
+    masks: list[np.ndarray | None] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    encoder_seconds: float = 0.0
+
+
+class CategoryScorer:
+    """A model that has remembered the normal images that any setting draws for a category.
+
+    Args:
+        settings: those that can be computed; the ones with an unreadable or missing prompt are left out, with the
+            reason in `notes`.
+        workers: how many threads work at a time, see [`one_thread_each`].
+        map_size: side to which maps (bilinear) and masks (nearest) are reduced before they are compared.
+    """
+
+    def __init__(
+        self,
+        model: AdaptCLIPModel,
+        processor: AdaptCLIPProcessor,
+        category: Category,
+        settings: list[Setting],
+        workers: int,
+        map_size: int | None = None,
+    ):
+        self.model, self.processor, self.category = model, processor, category
+        self.workers, self.map_size = workers, map_size
+        self.notes: list[str] = []
+        self.encoder_seconds = 0.0
+        self.settings = self._settings_with_prompts(settings)
+        self.banks = {view: self._encode(rows) for view, rows in self._drawn_rows().items()}
+
+    def _settings_with_prompts(self, settings: list[Setting]) -> list[Setting]:
+        """Drops the settings whose prompts are not there."""
+        few_shot = [setting for setting in settings if setting.shots]
+        if few_shot and (views := self.category.views_without_normals()):
+            where = "" if views == [None] else f" in view {', '.join(map(str, views))}"
+            self.notes.append(f"no normal image to compare with{where}: few-shot figures are left out")
+            return [setting for setting in settings if not setting.shots]
+        self.prompt_pixels: dict[int, torch.Tensor] = {}
+        usable = []
+        for setting in settings:
+            drawn = self.prompts(setting)
+            broken = [line for rows in drawn.values() for row in rows if (line := self._read_prompt(row))]
+            if broken:
+                self.notes.append(f"{setting} is left out, a normal image drawn for it cannot be read: {broken[0]}")
+            else:
+                usable.append(setting)
+        return usable
+
+    def prompts(self, setting: Setting) -> dict[str | None, list[int]]:
+        """The rows of the normal images of each view."""
+        if not setting.shots:
+            return {}
+        return {view: self.category.prompts(view, setting) for view in self.category.queries}
+
+    def _read_prompt(self, row: int) -> str | None:
+        """Keeps the pixel values of a normal image, or says why it cannot be read."""
+        if row not in self.prompt_pixels:
+            try:
+                image = open_source(self.category.rows[row]["image"])
+                self.prompt_pixels[row] = self.processor(image)["pixel_values"]
+            except (OSError, ValueError) as error:
+                return str(error)
+        return None
+
+    def _drawn_rows(self) -> dict[str | None, list[int]]:
+        """All that any setting draws, for each view, each once."""
+        drawn: dict[str | None, list[int]] = {}
+        for setting in self.settings:
+            for view, rows in self.prompts(setting).items():
+                drawn[view] = list(dict.fromkeys([*drawn.get(view, []), *rows]))
+        return drawn
+
+    def _encode(self, rows: list[int]) -> tuple[list[int], PromptBank]:
+        start = time.perf_counter()
+        with ThreadPoolExecutor(self.workers) as pool:
+            banks = list(pool.map(self._encode_prompt, rows))
+        self.encoder_seconds += time.perf_counter() - start
+        return rows, PromptBank.concatenate(banks)
+
+    @torch.inference_mode()
+    def _encode_prompt(self, row: int) -> PromptBank:
+        return self.model.encode_prompts(self.prompt_pixels.pop(row).to(self.model.device))
+
+    def bank(self, view: str | None, setting: Setting) -> PromptBank | None:
+        if not setting.shots:
+            return None
+        rows, bank = self.banks[view]
+        return bank.select([rows.index(row) for row in self.category.prompts(view, setting)])
+
+    def score(self, batches: dict[int, list[int]]) -> Iterator[tuple[int, ScoredBatch]]:
+        """(number, what came out) of each batch, in order."""
+        self.model.text_embeds()
+        with ThreadPoolExecutor(self.workers) as pool:
+            waiting: deque = deque()
+            try:
+                for number, rows in batches.items():
+                    waiting.append((number, pool.submit(self._score_batch, rows)))
+                    if len(waiting) > self.workers + 1:
+                        number, result = waiting.popleft()
+                        yield number, result.result()
+                while waiting:
+                    number, result = waiting.popleft()
+                    yield number, result.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    @torch.inference_mode()
+    def _score_batch(self, rows: list[int]) -> ScoredBatch:
+        start, batch = time.perf_counter(), ScoredBatch()
+        pixel_values = []
+        for row in rows:
+            try:
+                mask = self._mask_of(row)
+                pixel_values.append(self.processor(open_source(self.category.rows[row]["image"]))["pixel_values"])
+            except (OSError, ValueError) as error:
+                batch.failures[row] = str(error)
+                continue
+            batch.rows.append(row)
+            batch.masks.append(mask)
+        if batch.rows:
+            encoding = time.perf_counter()
+            features = self.model.image_features(torch.cat(pixel_values).to(self.model.device))
+            if self.model.device.type == "cuda":
+                torch.cuda.synchronize(self.model.device)
+            batch.encoder_seconds = time.perf_counter() - encoding
+            view = self.category.rows[rows[0]]["view"]
+            for setting in self.settings:
+                outputs = self.model(image_features=features, prompt_bank=self.bank(view, setting))
+                batch.scores[setting] = outputs.anomaly_scores.cpu().numpy()
+                batch.anomaly_maps[setting] = self._reduce(outputs.anomaly_maps).cpu().numpy()
+        batch.seconds = time.perf_counter() - start
+        return batch
+
+    def _reduce(self, anomaly_maps: torch.Tensor) -> torch.Tensor:
+        if self.map_size is None:
+            return anomaly_maps
+        size = (self.map_size, self.map_size)
+        return F.interpolate(anomaly_maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+    def _mask_of(self, row: int) -> np.ndarray | None:
+        """(H, W) of 0 and 1; `None` where an anomalous image has no mask."""
+        example, size = self.category.rows[row], self.processor.image_processor.size
+        if example["mask"] is not None:
+            mask = self.processor.image_processor.read_mask(open_source(example["mask"]))
+        elif example["label"]:
+            return None
+        else:
+            mask = np.zeros((size["height"], size["width"]), np.float32)
+        if self.map_size is None:
+            return mask
+        size = (self.map_size, self.map_size)
+        return F.interpolate(torch.from_numpy(mask)[None, None], size=size, mode="nearest")[0, 0].numpy()
+
+
+@contextmanager
+def one_thread_each(device: torch.device) -> Iterator[int]:
+    """How many workers to start; on a CPU one for each of torch's threads, and each computes with one thread.
+
+    What a thread computes alone does not depend on how many threads or processes share the work: the last bits of
+    some products do when several threads share them.
+    """
+    if device.type != "cpu":
+        yield WORKERS_BESIDE_A_GPU
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,42 @@
+"""The test images that say most about a model: its worst misses, worst false alarms and best hits."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Shown(NamedTuple):
+    """An image's score, its row, whether it is anomalous, its map (H, W)."""
+
+    score: float
+    row: int
+    anomalous: bool
+    anomaly_map: np.ndarray
+
+
+class Showcase:
+    """Keeps the maps of a few images as they come; the same ones in any order."""
+
+    def __init__(self, size: int = 4):
+        self.size = size
+        self.kept: dict[int, Shown] = {}
+
+    def update(self, shown: list[Shown]):
+        self.kept |= {each.row: each for each in shown}
+        chosen = [*self.misses(), *self.false_alarms(), *self.hits()]
+        self.kept = {each.row: each for each in chosen}
+
+    def ranked(self, anomalous: bool) -> list[Shown]:
+        return sorted((each for each in self.kept.values() if each.anomalous == anomalous), key=lambda each: each[:2])
+
+    def misses(self) -> list[Shown]:
+        """The anomalous images that score lowest."""
+        return self.ranked(True)[: self.size]
+
+    def false_alarms(self) -> list[Shown]:
+        """The normal images that score highest."""
+        return self.ranked(False)[::-1][: self.size]
+
+    def hits(self) -> list[Shown]:
+        """The anomalous images that score highest."""
+        return self.ranked(True)[::-1][: self.size]
