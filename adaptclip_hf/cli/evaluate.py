@@ -21,7 +21,7 @@ def add_command(commands):
 
 Written to OUTPUT: results.json (everything: figures, versions, fingerprint, drawn prompts), results.csv, results.md
 (tables ready to paste), scores.csv (a line an image and setting), prompts.json, model-index.yml (for a model card), and
-plots/DATA_SET/CATEGORY_curves.png and _examples.png. Stopped and started again with the same arguments, it goes on
+plots/DATA_SET/CATEGORY_curves.png and _examples.jpg. Stopped and started again with the same arguments, it goes on
 where it was. Every test image is encoded once for all shots and seeds. A file that cannot be read is named, left out
 and listed in the results; the exit status is then 1. `adaptclip data --help` explains the data sets.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,6 +45,7 @@ and listed in the results; the exit status is then 1. `adaptclip data --help` ex
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
     from accelerate import PartialState
     from transformers.utils import logging
 
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from ..processing import AdaptCLIPProcessor
 
     logging.disable_progress_bar()
-    state = PartialState()
+    on_cpu = not torch.accelerator.is_available() if args.device is None else args.device == "cpu"
+    state = PartialState(cpu=on_cpu)
     folder = resolve_model(args.model)
     results = evaluate(
         AdaptCLIPModel.from_pretrained(folder).to(args.device or state.device),

@@ -45,7 +45,7 @@ def draw_showcase(category: Category, showcase: Showcase, setting: str, file: Pa
             caption = f"{each.score:.3f}  {defect}"[:28]
             draw.text((left, top + HEADING + 2 * TILE + GAP // 2), caption, "black", ImageFont.load_default(11))
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file)
+    sheet.save(file, quality=90)
     return True
 
 

@@ -81,7 +81,7 @@ def evaluate(
         raise ValueError("Expected at least one data set, number of shots and seed.")
     if model.prompt_query_adapter is None and any(shots):
         raise ValueError("This model has no prompt-query adapter and cannot compare with normal images: --shots 0.")
-    output, state, start = Path(output), PartialState(), time.perf_counter()
+    output, state, start = Path(output), PartialState(cpu=model.device.type == "cpu"), time.perf_counter()
     say = make_say(state, progress)
     model.eval()
     data_sets, categories = load_data_sets(data, say)
@@ -141,7 +141,7 @@ def evaluate_category(
         }
         folder = output / "plots" / category.data_set
         draw_curves(record, merged, folder / f"{category.name}_curves.png")
-        draw_showcase(category, merged.showcase, str(shown), folder / f"{category.name}_examples.png")
+        draw_showcase(category, merged.showcase, str(shown), folder / f"{category.name}_examples.jpg")
         work.finish(category, record)
         for line in (*record["notes"], *(f"{each['image']}: {each['error']}" for each in record["failures"])):
             say(f"! {category.data_set}/{category.name}: {line}")
