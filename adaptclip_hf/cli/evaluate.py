@@ -12,7 +12,8 @@ def add_command(commands):
         "evaluate",
         help="measure a model on data sets as the paper does",
         description="Scores the test images of data sets zero-shot and against drawn normal images, and writes the "
-        "paper's tables: per category and mean, mean and standard deviation over seeds, the published figures beside them.",
+        "paper's tables: per category and mean, mean and standard deviation over seeds, the published figures beside "
+        "them.",
         epilog="""examples:
   adaptclip evaluate --data mvtec:/data/mvtec_ad --output results/mvtec
   adaptclip evaluate --model adaptclip-vitl --data visa:/data/VisA btad:/data/BTAD --output results/vitl

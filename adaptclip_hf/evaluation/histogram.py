@@ -27,7 +27,9 @@ class Histogram:
     def __init__(self, columns: int):
         self.columns = columns
         self.page_of = np.full(PAGES, -1, np.int32)
+        self.pages = 0
         self.tables = np.zeros((columns, 0), np.int64)
+        self._occupied: tuple[np.ndarray, np.ndarray] | None = None
 
     def places(self, bins: np.ndarray) -> np.ndarray:
         """Where the bins lie in the tables; makes the pages that are not there."""
@@ -36,16 +38,28 @@ class Histogram:
         used[numbers] = True
         new = np.flatnonzero(used & (self.page_of < 0))
         if len(new):
-            pages = self.tables.shape[1] >> PAGE_BITS
-            self.page_of[new] = np.arange(pages, pages + len(new))
-            self.tables = np.pad(self.tables, ((0, 0), (0, len(new) << PAGE_BITS)))
+            self._add_pages(new)
         return (self.page_of[numbers] << PAGE_BITS) | (bins & (PAGE - 1))
+
+    def _add_pages(self, numbers: np.ndarray):
+        self.page_of[numbers] = np.arange(self.pages, self.pages + len(numbers))
+        self.pages += len(numbers)
+        room = self.tables.shape[1] >> PAGE_BITS
+        if self.pages > room:
+            # doubled, so that what is there is seldom copied
+            self.tables = np.pad(self.tables, ((0, 0), (0, max(self.pages - room, room) << PAGE_BITS)))
 
     def add(self, column: int, places: np.ndarray, amounts: np.ndarray | int):
         np.add.at(self.tables[column], places, amounts)
+        self._occupied = None
 
     def occupied(self) -> tuple[np.ndarray, np.ndarray]:
         """The bins (n,) whose first column is not zero, rising, and all columns of them (columns, n)."""
+        if self._occupied is None:
+            self._occupied = self._find_occupied()
+        return self._occupied
+
+    def _find_occupied(self) -> tuple[np.ndarray, np.ndarray]:
         pages = np.flatnonzero(self.page_of >= 0)
         bins = (pages[:, None] * PAGE + np.arange(PAGE)).ravel()
         places = (self.page_of[pages, None] * PAGE + np.arange(PAGE)).ravel()

@@ -177,4 +177,3 @@ class PixelMetrics:
         area = np.trapezoid(np.r_[overlap[:last], at_limit], np.r_[fall_out[:last], PRO_LIMIT])
         steps = np.diff(fall_out[: last + 1]) * np.diff(overlap[: last + 1])
         return float(area / PRO_LIMIT), float(steps.sum() / 2 / PRO_LIMIT)
-

@@ -12,9 +12,9 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
 def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
-    """ROC and precision-recall curves of images and pixels, and the scores of good and bad images, for each number of shots.
+    """ROC and precision-recall curves of images and pixels, and the scores of good and bad images.
 
-    Of the first seed; `False`, and no file, without matplotlib or without an image.
+    For each number of shots, with the first seed; `False`, and no file, without matplotlib or without an image.
     """
     try:
         from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ BY_LAYOUT = {"ksdd": "KSDD", "br35h": "Br35H", "covid": "Covid", "kvasir": "Kvas
 
 @cache
 def published_results() -> dict:
-    """`categories` {data set: names} and `figures` {data set: {shots: {method: {metric: {"mean", "std"}}}}}, per cent."""
+    """`categories` {data set: names}, `figures` {data set: {shots: {method: {metric: {"mean", "std"}}}}}, per cent."""
     return json.loads(FILE.read_text())
 
 

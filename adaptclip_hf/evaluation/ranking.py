@@ -95,7 +95,5 @@ class Ranking:
         departure = np.r_[1, arrival[0][:-1]], np.r_[1, arrival[1][:-1]]
         at_ends = ((departure[1] - departure[0]) + (lowest[1] - lowest[0])) / 2
         within = true - gained
-        inside = np.maximum(arrival[1], departure[1]) - np.minimum(
-            lowest[0], within / np.maximum(within + after, 1)
-        )
+        inside = np.maximum(arrival[1], departure[1]) - np.minimum(lowest[0], within / np.maximum(within + after, 1))
         return float((gained * np.where(gained > 1, inside, at_ends)).sum() / true[-1])

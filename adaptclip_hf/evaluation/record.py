@@ -52,9 +52,7 @@ def make_record(category: Category, root: Path, scorer: CategoryScorer, tally: C
             for view, drawn in scorer.prompts(setting).items()
         ],
         "notes": scorer.notes + missing(category, tally, labels),
-        "failures": [
-            {**place, "image": name_of(row), "error": line} for row, line in sorted(tally.failures.items())
-        ],
+        "failures": [{**place, "image": name_of(row), "error": line} for row, line in sorted(tally.failures.items())],
         "scores": [
             {
                 "image": name,

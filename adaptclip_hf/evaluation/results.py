@@ -26,7 +26,9 @@ def collect(header: dict, records: list[dict], seconds: float) -> dict:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "results": [each for record in records for each in record["results"]],
         "images": {f"{record['data_set']}/{record['category']}": record["images"] for record in records},
-        "notes": {f"{record['data_set']}/{record['category']}": record["notes"] for record in records if record["notes"]},
+        "notes": {
+            f"{record['data_set']}/{record['category']}": record["notes"] for record in records if record["notes"]
+        },
         "failures": [each for record in records for each in record["failures"]],
         "prompts": [each for record in records for each in record["prompts"]],
         "time": {
@@ -104,7 +106,9 @@ def write_results(results: dict, records: list[dict], output: Path):
         lines.writerows(results["summary"])
     with (output / "scores.csv").open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
-        lines.writerow(["data_set", "category", "image", "label", "defect", "view", "sample_id", "shots", "seed", "score"])
+        lines.writerow(
+            ["data_set", "category", "image", "label", "defect", "view", "sample_id", "shots", "seed", "score"]
+        )
         for record in records:
             for image in record["scores"]:
                 about = [image[name] for name in ("image", "label", "defect", "view", "sample_id")]
@@ -119,10 +123,11 @@ def report(results: dict) -> str:
         f"# {model['name'] or 'AdaptCLIP'}: evaluation",
         "",
         f"Per cent; few-shot as mean ± sample standard deviation over seeds {', '.join(map(str, protocol['seeds']))}. "
-        f"{model['image_size']} px, {model['dtype']}, batches of {protocol['batch_size']}, weights {model['weights'][:12]}.",
+        f"{model['image_size']} px, {model['dtype']}, batches of {protocol['batch_size']}, "
+        f"weights {model['weights'][:12]}.",
         "I: images, P: pixels, S: samples of several views. AP is the area under the precision-recall curve by the "
-        "trapezoid rule; Overkill@e the share of normal images that score at or above the e-th percentile of the anomalous "
-        "ones (lower is better).",
+        "trapezoid rule; Overkill@e the share of normal images that score at or above the e-th percentile of the "
+        "anomalous ones (lower is better).",
     ]
     for data_set in results["data_sets"]:
         lines += ["", f"## {data_set['name']}"]
@@ -151,7 +156,10 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     if not chosen:
         return []
     metrics = list(dict.fromkeys(each["metric"] for each in chosen))
-    cells = {(each["category"], each["metric"]): cell(100 * each["mean"], each["std"] and 100 * each["std"]) for each in chosen}
+    cells = {
+        (each["category"], each["metric"]): cell(100 * each["mean"], each["std"] and 100 * each["std"])
+        for each in chosen
+    }
     lines = ["", f"| {shots}-shot | " + " | ".join(map(title, metrics)) + " |", "|---" * (len(metrics) + 1) + "|"]
     for category in [*data_set["categories"], MEAN]:
         if category == MEAN and len(data_set["categories"]) == 1 and not data_set["published_as"]:

@@ -129,7 +129,9 @@ def evaluate_category(
     tally.encoder_seconds += scorer.encoder_seconds
     tally.seconds += scorer.encoder_seconds
     share = {number: left[number] for number in list(left)[state.process_index :: state.num_processes]}
-    score_share(scorer, tally, share, work.tally_file(category, state.process_index), progress and state.is_main_process)
+    score_share(
+        scorer, tally, share, work.tally_file(category, state.process_index), progress and state.is_main_process
+    )
     state.wait_for_everyone()
     if state.is_main_process:
         merged = work.tally(category, scorer.settings, shown)
@@ -191,9 +193,7 @@ def load_data_sets(specs: Sequence[str], say) -> tuple[list[DataSet], list[Categ
         names = [each.name for each in found]
         published = published_name(layout, names)
         listing = digest_of(found, "" if layout == HUB else root)
-        data_sets.append(
-            DataSet(name, str(spec), layout, root, published, MAP_SIZES.get(layout), names, listing)
-        )
+        data_sets.append(DataSet(name, str(spec), layout, root, published, MAP_SIZES.get(layout), names, listing))
         categories += found
     return data_sets, categories
 
@@ -239,5 +239,3 @@ def identity(header: dict) -> dict:
     model = {name: value for name, value in header["model"].items() if name != "name"}
     data_sets = [[each["name"], each["map_size"], each["listing"]] for each in header["data_sets"]]
     return {"model": model, **header["protocol"], "data_sets": data_sets}
-
-

@@ -97,7 +97,11 @@ class CategoryTally:
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, {"tally": json.dumps(rest)})
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+            temporary,
+            {"tally": json.dumps(rest)},
+        )
         os.replace(temporary, file)  # noqa: PTH105
 
     @classmethod
