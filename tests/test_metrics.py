@@ -1,36 +1,138 @@
-"""The metrics against the reference's figures and by hand."""
+"""The metrics against the reference's figures, scikit-learn, and by hand."""
 
 import json
 
+import evaluate
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
+from sklearn.metrics import auc, f1_score, precision_recall_curve, roc_auc_score
 
-from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics
+from adaptclip_hf.evaluation import IMAGE_SCORES, ImageMetrics, PixelMetrics
+from adaptclip_hf.evaluation.ranking import Ranking
 
-NAMES = {"AUROC": "auroc", "AP": "ap", "F1max": "f1max"}
+NAMES = {"AUROC": "auroc", "AP": "ap", "F1max": "f1max", "Overkill@2": "overkill@2", "Overkill@5": "overkill@5"}
+NAMES |= {"Overkill@10": "overkill@10", "AUPRO": "aupro"}
+KINDS = {"I": "image", "P": "pixel", "S": "sample"}
 
 
-@pytest.mark.parametrize("case", ["continuous", "with_ties"])
-def test_reference_figures(shared, case):
+@pytest.mark.parametrize(("case", "aupro", "tolerance"), [("continuous", 0.54315, 2e-4), ("with_ties", 0.42694, 5e-3)])
+def test_reference_figures(shared, case, aupro, tolerance):
     folder = shared / "reference" / "metrics"
     inputs, expected = load_file(folder / f"{case}.safetensors"), json.loads((folder / f"{case}.json").read_text())
     images, pixels = ImageMetrics(), PixelMetrics()
-    for part in range(3):
-        chosen = slice(part * 8, part * 8 + 8)
-        one, two = ImageMetrics(), PixelMetrics()
-        one.update(inputs["scores"][chosen], inputs["labels"][chosen])
-        two.update(inputs["anomaly_maps"][chosen], inputs["masks"][chosen])
-        images.merge(one)
-        pixels.merge(two)
+    for part in np.array_split(np.arange(len(inputs["labels"])), 3):
+        images.update(inputs["scores"][part], inputs["labels"][part], inputs["sample_ids"][part])
+        pixels.update(inputs["anomaly_maps"][part], inputs["masks"][part])
     figures = images.compute() | pixels.compute()
-    for theirs, ours in NAMES.items():
-        assert abs(figures[f"image_{ours}"] - expected[f"I-{theirs}"]) < 1e-5
-        # a histogram: the maps' last bits are dropped
-        assert abs(figures[f"pixel_{ours}"] - expected[f"P-{theirs}"]) < 5e-4
+    compared = 0
+    for theirs, value in expected.items():
+        kind, _, name = theirs.partition("-")
+        if kind in KINDS and name in NAMES:
+            ours = figures[f"{KINDS[kind]}_{NAMES[name]}"]
+            assert abs(ours - value) < (tolerance if name == "AUPRO" else 1e-5), theirs
+            compared += 1
+    assert compared >= 10
+    assert abs(figures["pixel_aupro"] - aupro) < 1e-5
+    if case == "continuous":
+        assert max(pixels.error_bounds().values()) < 1e-3
 
 
-def test_by_hand():
+@pytest.mark.parametrize("levels", [None, 12], ids=["continuous", "with ties"])
+def test_scikit_learn(levels):
+    rng = np.random.default_rng(3)
+    labels = rng.random(500) < 0.3
+    scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1).astype(np.float32)
+    if levels:
+        scores = (np.round(scores * levels) / levels).astype(np.float32)
+    metrics = ImageMetrics()
+    metrics.update(scores, labels)
+    figures = metrics.compute()
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert figures["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert figures["image_f1max"] == pytest.approx(best, abs=1e-12)
+    assert figures["image_threshold"] in thresholds
+    assert f1_score(labels, scores >= figures["image_threshold"]) == pytest.approx(best, abs=1e-12)
+    # points of one recall in ascending precision
+    order = np.lexsort((precision, recall))
+    assert figures["image_ap"] == pytest.approx(auc(recall[order], precision[order]), abs=1e-12)
+
+
+def generated(count: int = 12, side: int = 64):
+    rng = np.random.default_rng(5)
+    masks = np.zeros((count, side, side), np.uint8)
+    for index in range(0, count, 2):
+        for _ in range(3):
+            y, x = rng.integers(0, side - 12, 2)
+            masks[index, y : y + rng.integers(2, 12), x : x + rng.integers(2, 12)] = 1
+    maps = 1 / (1 + np.exp(-rng.normal(masks * 1.5 - 3, 1)))
+    return maps.astype(np.float32), masks
+
+
+def test_pixels_keep_the_stated_bound():
+    maps, masks = generated()
+    metrics = PixelMetrics()
+    metrics.update(torch.tensor(maps), torch.tensor(masks))
+    figures, bounds = metrics.compute(), metrics.error_bounds()
+    exact = Ranking.of_scores(maps.ravel(), masks.ravel() > 0).figures()
+    assert figures["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-5)
+    for name in ("auroc", "ap", "f1max"):
+        assert abs(figures[f"pixel_{name}"] - exact[name]) <= bounds[f"pixel_{name}"] + 1e-12, name
+    assert bounds["pixel_auroc"] < 1e-5 and bounds["pixel_f1max"] < 1e-3
+    assert abs(figures["pixel_aupro"] - aupro_by_thresholds(maps, masks)) < 1e-5
+
+
+def aupro_by_thresholds(maps, masks) -> float:
+    """By its definition: every distinct score a threshold, every region counted anew."""
+    from scipy import ndimage
+
+    order = np.argsort(-maps, axis=None)
+    fall_out = np.r_[0, np.cumsum(masks.ravel()[order] == 0) / (masks == 0).sum()]
+    overlap = np.zeros(maps.size + 1)
+    regions = 0
+    for index, mask in enumerate(masks):
+        labelled, count = ndimage.label(mask, np.ones((3, 3)))
+        regions += count
+        for region in range(1, count + 1):
+            inside = np.zeros(maps.shape, bool)
+            inside[index] = labelled == region
+            overlap[1:] += np.cumsum(inside.ravel()[order]) / inside.sum()
+    overlap /= regions
+    last = np.searchsorted(fall_out, 0.3, side="right")
+    ends = np.r_[overlap[:last], np.interp(0.3, fall_out, overlap)]
+    return np.trapezoid(ends, np.r_[fall_out[:last], 0.3]) / 0.3
+
+
+def test_parts_merge_to_the_same_bits_in_any_order():
+    maps, masks = generated()
+    whole = PixelMetrics()
+    whole.update(maps, masks)
+    parts = []
+    for chosen in np.array_split(np.random.default_rng(0).permutation(len(maps)), 3):
+        parts.append(PixelMetrics())
+        parts[-1].update(maps[chosen], masks[chosen])
+    for order in ((0, 1, 2), (2, 0, 1)):
+        merged = PixelMetrics()
+        for index in order:
+            merged.merge(parts[index])
+        assert merged.compute() == whole.compute()
+        assert all(np.array_equal(merged.state()[name], whole.state()[name]) for name in ("bins", "counts"))
+
+
+def test_memory_does_not_grow_with_the_number_of_maps():
+    maps, masks = generated()
+    metrics = PixelMetrics()
+    metrics.update(maps, masks)
+    metrics.compute()
+    size = metrics.counts.tables.nbytes
+    for _ in range(10):
+        metrics.update(maps, masks)
+    assert metrics.counts.tables.nbytes == size
+
+
+def test_images_by_hand():
     metrics = ImageMetrics()
     assert metrics.compute() == {}
     metrics.update(torch.tensor([0.1, 0.4]), torch.tensor([0, 0]))
@@ -39,8 +141,60 @@ def test_by_hand():
     figures = metrics.compute()
     assert figures["image_auroc"] == pytest.approx(3.5 / 4)  # four pairs, one of them a tie
     assert figures["image_f1max"] == pytest.approx(0.8)
+    assert figures["image_threshold"] == pytest.approx(0.4)
+    # the 2nd percentile of 0.4 and 0.8 is above 0.4
+    assert figures["image_overkill@2"] == 0
+
+
+def test_samples_by_hand():
+    metrics = ImageMetrics()
+    metrics.update([0.1, 0.9, 0.2], [0, 1, 0], ["a", "b", "a"])
+    metrics.update([0.3, 0.5], [0, 0], ["b", "c"])
+    figures = metrics.compute()
+    assert figures["sample_auroc"] == 1.0 and figures["image_auroc"] == 1.0
+    assert figures["sample_threshold"] == pytest.approx(0.9)
+
+
+def test_pixels_by_hand():
     maps = torch.tensor([[[0.0, 0.25], [0.5, 1.0]]])
     pixels = PixelMetrics()
+    assert pixels.compute() == {} and pixels.error_bounds() == {}
     pixels.update(maps, (maps > 0.3).int())
     # the last step to full recall ends at the share of anomalous pixels, as in the reference: (1 + (1 + 0.5) / 2) / 2
-    assert pixels.compute() == {"pixel_auroc": 1.0, "pixel_ap": 0.875, "pixel_f1max": 1.0}
+    figures = {"pixel_auroc": 1.0, "pixel_ap": 0.875, "pixel_f1max": 1.0, "pixel_threshold": 0.5, "pixel_aupro": 1.0}
+    assert pixels.compute() == figures
+
+
+def test_bad_input():
+    images, pixels = ImageMetrics(), PixelMetrics()
+    with pytest.raises(ValueError, match=r"scores \(B,\) and labels \(B,\)"):
+        images.update([0.1], [0, 1])
+    with pytest.raises(ValueError, match="not finite"):
+        images.update([float("nan")], [0])
+    with pytest.raises(ValueError, match="labels of 0 and 1"):
+        images.update([0.1], [2])
+    with pytest.raises(ValueError, match="1 sample_ids, one an image, got 2"):
+        images.update([0.1], [0], ["a", "b"])
+    images.update([0.1], [0], ["a"])
+    with pytest.raises(ValueError, match="with every update, or with none"):
+        images.update([0.1], [0])
+    with pytest.raises(ValueError, match="one shape"):
+        pixels.update(np.zeros((1, 4, 4)), np.zeros((1, 4, 5)))
+    for wrong in (1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"anomaly maps in \[0, 1\]"):
+            pixels.update(np.full((1, 2, 2), wrong), np.zeros((1, 2, 2)))
+    assert pixels.compute() == {}
+
+
+def test_the_module_of_the_evaluate_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_EVALUATE_OFFLINE", "1")
+    metric = evaluate.load(IMAGE_SCORES, cache_dir=str(tmp_path))
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random(40).astype(np.float32), rng.integers(0, 2, 40)
+    ids = [f"part {index // 2}" for index in range(40)]
+    for first in range(0, 40, 10):
+        metric.add_batch(predictions=scores[first : first + 10], references=labels[first : first + 10])
+    figures = metric.compute(sample_ids=ids)
+    ours = ImageMetrics()
+    ours.update(scores, labels, ids)
+    assert figures == ours.compute() and "sample_auroc" in figures

@@ -94,8 +94,8 @@ class PixelMetrics:
 
     Scores are counted in bins of 2**-18 of their value. All counts are whole numbers: parts that several processes
     counted merge to the same bits in any order. The figures are exact for the rounded scores; [`error_bounds`] says
-    how far those of the scores as given may be from them, at most 1e-5 for maps that spread over more than a
-    few thousandths.
+    how far those of the scores as given may be from them: at most 1e-5 for many continuous maps, more where many
+    scores fall into few bins, which only matters if they differ there: scores that tie are counted as they are.
     """
 
     def __init__(self):

@@ -1,0 +1,310 @@
+"""`adaptclip evaluate` on data sets on disk: what it writes, what it leaves out and why, stopped and in parts."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from test_data import make_br35h, make_good_and_bad, make_kvasir, make_real_iad, mvtec
+
+from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf.cli import main
+from adaptclip_hf.data import load_data_set
+from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics, eval_results, run
+from adaptclip_hf.evaluation.protocol import Setting, draw_prompts, settings_of
+from adaptclip_hf.evaluation.published import published_results
+from adaptclip_hf.synthetic import write_dataset
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory):
+    """Two procedural categories in MVTec AD's layout."""
+    return write_dataset(tmp_path_factory.mktemp("data") / "products", 2, size=60, train=5, good=3, bad=4)
+
+
+@pytest.fixture
+def evaluate(small_folder, tmp_path):
+    """Calls the command with the small model; gives its exit status and results.json."""
+
+    def call(*data, output="out", **options):
+        words = [
+            "evaluate",
+            "--model",
+            str(small_folder),
+            "--data",
+            *map(str, data),
+            "--output",
+            str(tmp_path / output),
+        ]
+        options = {"shots": [0, 2], "seeds": [10, 20], "batch_size": [2], **options}
+        for name, values in options.items():
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        status = main([*words, "--quiet"])
+        file = tmp_path / output / "results.json"
+        return status, json.loads(file.read_text()) if file.is_file() else None
+
+    return call
+
+
+def without_time(results: dict) -> dict:
+    return {name: value for name, value in results.items() if name != "time"}
+
+
+def metrics_of(results: dict, **chosen) -> dict:
+    [found] = [each for each in results["results"] if all(each[name] == value for name, value in chosen.items())]
+    return found["metrics"]
+
+
+def test_prompt_draws(shared):
+    draws = json.loads((shared / "reference" / "prompt_sampling.json").read_text())["draws"]
+    assert len(draws) > 20
+    for each in draws:
+        assert draw_prompts(each["n"], Setting(each["k"], each["seed"])) == each["indices"]
+    assert settings_of([2, 0, 2], [10, 20, 10]) == [Setting(0, 10), Setting(2, 10), Setting(2, 20)]
+
+
+def test_drawing_leaves_the_callers_randomness_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    draw_prompts(50, Setting(4, 10))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_the_command_writes(evaluate, products, tmp_path):
+    status, results = evaluate(products)
+    assert status == 0
+    out = tmp_path / "out"
+    runs = {(each["category"], each["shots"], each["seed"]) for each in results["results"]}
+    assert runs == {(f"category_00{n}", *run) for n in (0, 1) for run in ((0, 10), (2, 10), (2, 20))}
+    for each in results["results"]:
+        names = {name for name in each["metrics"] if name.startswith("pixel_")}
+        assert names == {"pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_threshold", "pixel_aupro"}
+        assert {"image_auroc", "image_ap", "image_f1max", "image_threshold", "image_overkill@5"} <= set(each["metrics"])
+        assert all(0 <= value <= 1 for value in each["metrics"].values()) and max(each["error_bounds"].values()) < 1e-3
+    assert results["model"]["weights"] and results["model"]["fingerprint"] and results["versions"]["torch"]
+    assert results["prompts"] == json.loads((out / "prompts.json").read_text())
+    train = sorted(path.relative_to(products).as_posix() for path in (products / "category_001/train/good").iterdir())
+    [drawn] = [
+        each
+        for each in results["prompts"]
+        if (each["category"], each["shots"], each["seed"]) == ("category_001", 2, 20)
+    ]
+    assert drawn["images"] == [train[index] for index in draw_prompts(5, Setting(2, 20))]
+    lines = list(csv.DictReader((out / "scores.csv").open()))
+    assert len(lines) == 2 * 7 * 3 and all(0 <= float(line["score"]) <= 1 for line in lines)
+    summary = list(csv.DictReader((out / "results.csv").open()))
+    assert {line["category"] for line in summary} == {"category_000", "category_001", "mean"}
+    report = (out / "results.md").read_text()
+    assert "| 2-shot | I-AUROC |" in report and "**mean**" in report and " ± " in report
+    for category in ("category_000", "category_001"):
+        for kind in ("curves.png", "examples.jpg"):
+            with Image.open(out / "plots" / "products" / f"{category}_{kind}") as picture:
+                assert np.asarray(picture).std() > 5 and picture.width > 500
+    assert 0 < results["time"]["encoder_share"] < 1
+
+
+def test_the_figures_are_those_of_one_image_after_the_other(evaluate, products, small_folder):
+    _, results = evaluate(products, shots=[2], seeds=[10])
+    model = AdaptCLIPModel.from_pretrained(small_folder)
+    processor = AdaptCLIPProcessor.from_pretrained(small_folder)
+    rows = load_data_set(products / "category_000")
+    train = sorted((products / "category_000" / "train" / "good").iterdir())
+    normal = [train[index] for index in draw_prompts(len(train), Setting(2, 10))]
+    bank = model.encode_prompts(processor(normal)["pixel_values"])
+    images, pixels = ImageMetrics(), PixelMetrics()
+    for row in rows:
+        if row["split"] == "test":
+            truth = row["mask"] or Image.new("L", row["image"].size)
+            inputs = processor(row["image"], masks=truth)
+            with torch.inference_mode():
+                output = model(inputs["pixel_values"], prompt_bank=bank)
+            images.update(output.anomaly_scores, [row["label"]])
+            pixels.update(output.anomaly_maps, inputs["mask_labels"])
+    ours = images.compute() | pixels.compute()
+    theirs = metrics_of(results, category="category_000")
+    assert theirs.keys() == ours.keys()
+    assert all(theirs[name] == pytest.approx(ours[name], abs=1e-4) for name in ours)
+
+
+def test_mean_and_deviation_over_seeds(evaluate, products):
+    _, results = evaluate(products, shots=[1], seeds=[10, 20, 30])
+    values = np.array(
+        [
+            [metrics_of(results, category=f"category_00{n}", seed=seed)["image_auroc"] for n in (0, 1)]
+            for seed in (10, 20, 30)
+        ]
+    )
+    [mean] = [line for line in results["summary"] if (line["category"], line["metric"]) == ("mean", "image_auroc")]
+    assert mean["mean"] == pytest.approx(values.mean()) and mean["categories"] == 2 and mean["seeds"] == 3
+    assert mean["std"] == pytest.approx(values.mean(axis=1).std(ddof=1))
+
+
+def test_views_and_samples(evaluate, tmp_path):
+    make_real_iad(tmp_path / "iad")
+    status, results = evaluate(f"real-iad:{tmp_path / 'iad'}", shots=[1], seeds=[10])
+    metrics = metrics_of(results, category="audiojack")
+    assert status == 0 and {"sample_auroc", "sample_ap", "image_auroc", "pixel_aupro"} <= set(metrics)
+    assert results["data_sets"][0]["map_size"] == 256
+    assert {each["view"]: len(each["images"]) for each in results["prompts"]} == {f"C{n}": 1 for n in range(1, 6)}
+    assert all(f"_{each['view']}_" in each["images"][0] for each in results["prompts"])
+
+
+def test_what_is_missing_is_said_and_the_rest_reported(evaluate, tmp_path):
+    make_br35h(tmp_path / "brains")
+    make_kvasir(tmp_path / "polyps")
+    make_good_and_bad(tmp_path / "parts")
+    (tmp_path / "parts" / "masks" / "0.png").unlink()
+    status, results = evaluate(f"br35h:{tmp_path / 'brains'}", f"kvasir:{tmp_path / 'polyps'}", tmp_path / "parts")
+    assert status == 0
+    notes = {place: " / ".join(lines) for place, lines in results["notes"].items()}
+    assert "no masks: pixel figures are left out" in notes["brains/brain"]
+    assert "no normal image to compare with: few-shot figures are left out" in notes["brains/brain"]
+    assert "no normal test image: image figures are left out" in notes["polyps/polyps"]
+    assert "no masks" in notes["parts/parts"]
+    brains, polyps = (metrics_of(results, data_set=name) for name in ("brains", "polyps"))
+    assert "image_auroc" in brains and not any(name.startswith("pixel") for name in brains)
+    assert "pixel_auroc" in polyps and not any(name.startswith("image") for name in polyps)
+    assert {each["shots"] for each in results["results"] if each["data_set"] == "parts"} == {0, 2}
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert "What is missing, and why" in report and "polyps/polyps: no normal test image" in report
+    # the data sets' own published figures, where the paper has them
+    assert "*AdaptCLIP, published*" in report
+
+
+def test_broken_images_do_not_stop_it(evaluate, products, tmp_path):
+    data = shutil.copytree(products, tmp_path / "data")
+    broken = sorted((data / "category_000" / "test" / "good").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:80])
+    prompts = sorted((data / "category_001" / "train" / "good").iterdir())
+    drawn = set(draw_prompts(5, Setting(2, 10))) - set(draw_prompts(5, Setting(2, 20)))
+    prompts[drawn.pop()].write_bytes(b"")
+    status, results = evaluate(data)
+    assert status == 1
+    assert [each["image"] for each in results["failures"]] == [broken.relative_to(data).as_posix()]
+    assert results["images"]["data/category_000"] == {"normal": 2, "anomalous": 4}
+    [note] = results["notes"]["data/category_001"]
+    assert "2-shot, seed 10 is left out, a normal image drawn for it cannot be read" in note
+    assert {(each["category"], each["seed"]) for each in results["results"] if each["shots"]} == {
+        ("category_000", 10),
+        ("category_000", 20),
+        ("category_001", 20),
+    }
+
+
+def test_stopped_anywhere_and_started_again(evaluate, products, tmp_path, monkeypatch):
+    _, whole = evaluate(products, output="whole")
+    monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    add, calls = run.CategoryTally.add, []
+
+    def stop_after(tally, *arguments):
+        add(tally, *arguments)
+        calls.append(arguments)
+        if len(calls) in (2, 5, 6):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.CategoryTally, "add", stop_after)
+    for _ in range(3):
+        assert evaluate(products) == (130, None)
+        assert not (tmp_path / "out" / "results.json").exists()
+    status, again = evaluate(products)
+    assert status == 0 and without_time(again) == without_time(whole)
+    for name in ("scores.csv", "results.csv", "prompts.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    # 4 batches a category, of which none was counted twice
+    assert len(calls) == 8
+
+
+def test_another_evaluation_is_not_overwritten_unless_asked(evaluate, products, tmp_path, capsys):
+    assert evaluate(products, shots=[0])[0] == 0
+    assert evaluate(products, shots=[0, 1])[0] == 1
+    message = capsys.readouterr().err
+    assert "another evaluation, which differs in shots" in message and "--overwrite" in message
+    status, results = evaluate(products, shots=[1], seeds=[10], overwrite=[])
+    assert status == 0 and {each["shots"] for each in results["results"]} == {1}
+
+
+def test_changed_images_are_another_evaluation(evaluate, products, tmp_path, capsys):
+    data = shutil.copytree(products, tmp_path / "data")
+    assert evaluate(data, shots=[0])[0] == 0
+    next((data / "category_000" / "test" / "good").iterdir()).unlink()
+    assert evaluate(data, shots=[0])[0] == 1
+    assert "differs in data_sets" in capsys.readouterr().err
+
+
+def test_published_figures_beside_ours(evaluate, tmp_path):
+    names = published_results()["categories"]["BTAD"]
+    for name in names:
+        mvtec(tmp_path / "btad", name, "ok", "ko", "", ".png")
+    _, results = evaluate(f"btad:{tmp_path / 'btad'}", shots=[0, 1], seeds=[10])
+    assert results["data_sets"][0]["published_as"] == "BTAD"
+    figures = published_results()["figures"]["BTAD"]
+    for shots in (0, 1):
+        theirs = figures[str(shots)]["AdaptCLIP"]["image_auroc"]["mean"]
+        [line] = [
+            each
+            for each in results["summary"]
+            if (each["category"], each["metric"], each["shots"]) == ("mean", "image_auroc", shots)
+        ]
+        assert line["published"] == pytest.approx(theirs / 100)
+        assert f"| *AdaptCLIP, published* | {theirs:.1f}" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_model_index(evaluate, products, tmp_path):
+    _, results = evaluate(products)
+    [model] = yaml.safe_load((tmp_path / "out" / "model-index.yml").read_text())["model-index"]
+    values = {
+        (each["dataset"]["config"], metric["type"]): metric["value"]
+        for each in model["results"]
+        for metric in each["metrics"]
+    }
+    found = eval_results(tmp_path / "out" / "results.json")
+    assert len(values) == len(found) == 2 * 7 and values["2-shot", "pixel_aupro"] == pytest.approx(
+        next(
+            round(100 * each["mean"], 1)
+            for each in results["summary"]
+            if (each["category"], each["shots"], each["metric"]) == ("mean", 2, "pixel_aupro")
+        )
+    )
+
+
+def test_folders_of_one_name_stay_apart(evaluate, products, tmp_path):
+    second = shutil.copytree(products, tmp_path / "other" / "products")
+    _, results = evaluate(products, second, shots=[0])
+    assert [each["name"] for each in results["data_sets"]] == ["products", "other_products"]
+
+
+def test_bad_calls(evaluate, products, make_model, tokenizer, tmp_path, capsys):
+    assert evaluate(tmp_path / "nothing")[0] == 1 and "No data folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        evaluate(products, shots=[-1])
+    assert stop.value.code == 2 and "-1" in capsys.readouterr().err
+    model = make_model(prompt_query_adapter=False)
+    processor = AdaptCLIPProcessor.for_model(model.config, tokenizer)
+    with pytest.raises(ValueError, match="no prompt-query adapter"):
+        run.evaluate(model, processor, [str(products)], tmp_path / "out")
+    (tmp_path / "empty" / "train" / "good").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "train" / "good" / "0.png")
+    assert evaluate(f"mvtec:{tmp_path / 'empty'}")[0] == 1 and "empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_results(small_folder, products, tmp_path):
+    results = []
+    for processes in (1, 2):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        call = ["-m", "adaptclip_hf.cli", "evaluate", "--model", str(small_folder), "--data", str(products), "--quiet"]
+        call += ["--output", str(tmp_path / str(processes)), "--shots", "0", "2", "--batch-size", "1"]
+        launched = [sys.executable, *(launcher if processes > 1 else []), *call]
+        done = subprocess.run(launched, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads((tmp_path / str(processes) / "results.json").read_text()))
+    one, two = map(without_time, results)
+    assert one == two
