@@ -44,7 +44,7 @@ def stream(count: int) -> dict:
     maps, metrics, seconds = Maps(), PixelMetrics(), 0.0
     maps[1]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for index in tqdm(range(count), desc=f"{count} maps", leave=False):
+    for index in tqdm(range(count), desc=f"{count} maps", leave=False, disable=None):
         anomaly_map, mask = maps[index]
         start = time.perf_counter()
         metrics.update(anomaly_map[None], mask[None])

@@ -109,9 +109,14 @@ class CategoryScorer:
                 drawn[view] = list(dict.fromkeys([*drawn.get(view, []), *rows]))
         return drawn
 
+    def _pool(self) -> ThreadPoolExecutor:
+        # a new thread has OpenMP's own default until torch's number is set in it
+        threads = torch.get_num_threads()
+        return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(threads,))
+
     def _encode(self, rows: list[int]) -> tuple[list[int], PromptBank]:
         start = time.perf_counter()
-        with ThreadPoolExecutor(self.workers) as pool:
+        with self._pool() as pool:
             banks = list(pool.map(self._encode_prompt, rows))
         self.encoder_seconds += time.perf_counter() - start
         return rows, PromptBank.concatenate(banks)
@@ -129,7 +134,7 @@ class CategoryScorer:
     def score(self, batches: dict[int, list[int]]) -> Iterator[tuple[int, ScoredBatch]]:
         """(number, what came out) of each batch, in order."""
         self.model.text_embeds()
-        with ThreadPoolExecutor(self.workers) as pool:
+        with self._pool() as pool:
             waiting: deque = deque()
             try:
                 for number, rows in batches.items():
