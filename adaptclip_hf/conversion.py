@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from .modeling import AdaptCLIPConfig, AdaptCLIPModel
+from .modeling.modeling_adaptclip import clip_origin
 from .modeling.text_encoder import frame_token_ids
 from .processing import AdaptCLIPProcessor
 
@@ -49,9 +50,8 @@ def convert(
     sizes = checkpoint_sizes(adapters, clip_model.config.projection_dim)
     # every backbone runs with quick_gelu in the released program, whose adapters these are
     clip_model.config.vision_config.hidden_act = clip_model.config.text_config.hidden_act = "quick_gelu"
-    config = AdaptCLIPConfig(
-        clip_config=clip_model.config, prompt_token_ids=frame_token_ids(tokenizer), **sizes, **config
-    )
+    config = {**clip_origin(clip_model), "prompt_token_ids": frame_token_ids(tokenizer), **sizes, **config}
+    config = AdaptCLIPConfig(clip_config=clip_model.config, **config)
     check_frame(adapters["textual_learner"], clip_model, config)
     model = AdaptCLIPModel(config)
     model.clip.load_state_dict(clip_model.state_dict())

@@ -6,7 +6,8 @@ from PIL import Image
 from transformers import Pipeline
 
 from .heatmap import render_heatmap
-from .modeling import AdaptCLIPOutput, PromptBank
+from .modeling.modeling_adaptclip import AdaptCLIPOutput
+from .modeling.prompt_bank import PromptBank
 from .processing.image_loading import load_image
 from .processing.image_processing_adaptclip import as_list, check_threshold
 

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from .modeling.adapters_file import ADAPTERS_FILE
+
 DEFAULT_NAME = "adaptclip-tiny"
 DEFAULT_MODEL = str(Path(__file__).resolve().parent / "models" / DEFAULT_NAME)
-NEEDED_FILES = ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json")
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_FILES = (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", ADAPTERS_FILE)
+NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 
 
 def resolve_model(model: str | Path) -> str:
@@ -17,12 +21,9 @@ def resolve_model(model: str | Path) -> str:
         return DEFAULT_MODEL
     folder = Path(model)
     if folder.is_dir():
-        sharded = (folder / "model.safetensors.index.json").is_file()
-        missing = [
-            name
-            for name in NEEDED_FILES
-            if not (folder / name).is_file() and not (sharded and name == "model.safetensors")
-        ]
+        missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
+        if not any((folder / name).is_file() for name in WEIGHTS_FILES):
+            missing.append(WEIGHTS_FILE)
         if missing:
             raise FileNotFoundError(
                 f"{folder} is not a complete model: it lacks {', '.join(missing)}. Expected a folder that "

@@ -87,6 +87,9 @@ class AdaptCLIPConfig(PreTrainedConfig):
         joint_learning (`bool`): score adapted tokens against learned prompts (table 5, line 3).
         normal_states, anomalous_states, prompt_templates (`list[str]`): the static prompts, `{}` for the object.
         prompt_token_ids (`list[int]`): ids of start, full stop and end, the frame of the learned prompts.
+        clip_name, clip_revision (`str`, *optional*): Hub id and commit of the CLIP, where it came from the Hub.
+        adapters_only (`bool`): the folder holds the adapters alone; the CLIP of that name and revision is put to them
+            when the model is loaded.
 
     Raises:
         ValueError: for a combination that cannot work; the message says what would fit.
@@ -117,12 +120,16 @@ class AdaptCLIPConfig(PreTrainedConfig):
     anomalous_states: list[str] = field(default_factory=lambda: list(ANOMALOUS_STATES))
     prompt_templates: list[str] = field(default_factory=lambda: list(PROMPT_TEMPLATES))
     prompt_token_ids: list[int] = field(default_factory=lambda: [49406, 269, 49407])
+    clip_name: str | None = None
+    clip_revision: str | None = None
+    adapters_only: bool = False
 
     def __post_init__(self, **kwargs):
         if self.clip_config is None:
             self.clip_config = CLIPConfig(**VIT_L_14_336)
         elif isinstance(self.clip_config, dict):
             self.clip_config = CLIPConfig(**self.clip_config)
+        self.clip_config._name_or_path = ""  # may be a folder of the machine that made the model; see clip_name
         vision = self.clip_config.vision_config
         depth, patch_size = vision.num_hidden_layers, vision.patch_size
         if not isinstance(patch_size, int) or not isinstance(vision.image_size, int):
@@ -213,6 +220,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be sentences with '{{}}' where the object goes, got {sentences}.")
         if len(self.prompt_token_ids) != 3:
             raise ValueError("prompt_token_ids are three ids: start of text, full stop, end of text.")
+        if self.adapters_only and not self.clip_name:
+            raise ValueError("adapters_only needs clip_name: the Hub id or folder of the CLIP that they belong to.")
 
 
 __all__ = ["AdaptCLIPConfig"]

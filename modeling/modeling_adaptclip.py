@@ -9,13 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, cached_file
 
+from .adapters_file import ADAPTERS_FILE, load_adapters
 from .configuration_adaptclip import AdaptCLIPConfig
 from .fingerprint import tensor_version, weights_digest, weights_version
 from .fusion import fuse
 from .loss import adapter_loss
-from .precision import full_precision
+from .precision import align_weights, full_precision
 from .prompt_bank import PromptBank
 from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
 from .text_encoder import encode_sentences, frame_token_ids
@@ -126,11 +127,22 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
-        """Loads a complete model, as [`~PreTrainedModel.from_pretrained`] does.
+        """Loads a model, as [`~PreTrainedModel.from_pretrained`] does; adapters alone get the CLIP that they name.
 
         Raises:
-            ValueError: when weights are missing, so that nothing ever runs on a part initialised at random.
+            OSError: there is no such model, or the CLIP that adapters alone belong to is not at hand.
+            ValueError: when weights are missing, so that nothing ever runs on a part initialised at random, and for
+                adapters alone when the CLIP is not the one that they belong to.
         """
+        config = kwargs.get("config")
+        if config is None:
+            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            settings = cls.config_class.get_config_dict(pretrained_model_name_or_path, **hub)[0]
+        else:
+            settings = config.to_dict()
+        if settings.get("adapters_only"):
+            model = cls._from_adapters(pretrained_model_name_or_path, **kwargs)
+            return (model, {"missing_keys": set(), "unexpected_keys": set()}) if output_loading_info else model
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         if missing := sorted(info["missing_keys"]):
             raise ValueError(
@@ -139,7 +151,45 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
                 "`adaptclip convert`."
             )
         model.freeze_clip()
+        align_weights(model)
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _from_adapters(cls, name, config=None, dtype="auto", attn_implementation=None, device_map=None, **kwargs):
+        """The adapters of a folder or repository on the CLIP that its config names."""
+        hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+        if device_map is not None:
+            raise ValueError(f"{name} holds adapters alone, which take no device_map: load the model, then move it.")
+        if config is None:
+            config = cls.config_class.from_pretrained(name, **hub, **kwargs)
+        place = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
+        named = config.clip_name + (f" (revision {config.clip_revision})" if config.clip_revision else "")
+        try:
+            clip = CLIPModel.from_pretrained(
+                config.clip_name,
+                revision=config.clip_revision or "main",
+                config=config.clip_config,
+                attn_implementation=attn_implementation,
+                **place,
+            )
+        except OSError as error:
+            raise OSError(
+                f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not at hand: {error}"
+            ) from error
+        config.adapters_only = False
+        model = cls._on_clip(config, clip)
+        load_adapters(model, Path(cached_file(name, ADAPTERS_FILE, **hub)).parent)
+        config.name_or_path = str(name)
+        align_weights(model)
+        return model.to(dtype if isinstance(dtype, torch.dtype) else config.dtype or clip.dtype).eval()
+
+    @classmethod
+    def _on_clip(cls, config: AdaptCLIPConfig, clip: CLIPModel) -> "AdaptCLIPModel":
+        """A model with fresh adapters on this very CLIP, in its dtype."""
+        model = cls(config).to(clip.dtype)
+        model.clip = clip
+        model.freeze_clip()
+        return model
 
     @classmethod
     def from_clip_pretrained(cls, clip, tokenizer=None, dtype: torch.dtype | None = None, **config) -> "AdaptCLIPModel":
@@ -160,11 +210,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             clip = CLIPModel.from_pretrained(clip, dtype=dtype or "auto", **hub)
         if tokenizer is None:
             raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")
-        config = cls.config_class(clip_config=clip.config, prompt_token_ids=frame_token_ids(tokenizer), **config)
-        model = cls(config).to(dtype or clip.dtype)
-        model.clip = clip.to(model.dtype)
-        model.freeze_clip()
-        model.set_object_name(config.object_name, tokenizer)
+        config = {**clip_origin(clip), "prompt_token_ids": frame_token_ids(tokenizer), **config}
+        model = cls._on_clip(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
+        model.set_object_name(model.config.object_name, tokenizer)
         return model.eval()
 
     def freeze_clip(self):
@@ -424,6 +472,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         for name, each in predictions.items():
             details |= {f"{name}_logits": each.logits, f"{name}_maps": each.maps[:, 1]}
         return details
+
+
+def clip_origin(clip: CLIPModel) -> dict[str, str]:
+    """Hub id and commit of a CLIP that came from the Hub, as fields of the config; a folder's name says nothing."""
+    name, commit = clip.name_or_path, getattr(clip.config, "_commit_hash", None)
+    return {"clip_name": name, "clip_revision": commit} if name and commit and not Path(name).exists() else {}
 
 
 def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):

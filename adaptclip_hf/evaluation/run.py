@@ -23,7 +23,7 @@ from .protocol import Category, settings_of, split_categories
 from .published import published_name
 from .record import make_record, shown_setting
 from .results import collect, write_results
-from .scoring import CategoryScorer, align_weights, one_thread_each
+from .scoring import CategoryScorer, one_thread_each
 from .tally import CategoryTally
 
 SAVE_EVERY = 60.0
@@ -84,7 +84,6 @@ def evaluate(
     output, state, start = Path(output), PartialState(cpu=model.device.type == "cpu"), time.perf_counter()
     say = make_say(state, progress)
     model.eval()
-    align_weights(model)
     data_sets, categories = load_data_sets(data, say)
     settings = settings_of(shots, seeds)
     header = {

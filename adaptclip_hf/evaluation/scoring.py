@@ -17,7 +17,6 @@ from ..processing import AdaptCLIPProcessor
 from .protocol import Category, Setting
 
 WORKERS_BESIDE_A_GPU = 2
-ALIGNMENT = 64
 
 
 @dataclass
@@ -195,16 +194,6 @@ class CategoryScorer:
             return mask
         size = (self.map_size, self.map_size)
         return F.interpolate(torch.from_numpy(mask)[None, None], size=size, mode="nearest")[0, 0].numpy()
-
-
-def align_weights(model: AdaptCLIPModel):
-    """Copies weights that a mapped file left at odd addresses.
-
-    The last bits of a product on a CPU depend on where its operands begin, which is another place in each process.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
-            tensor.data = tensor.data.clone()
 
 
 @contextmanager

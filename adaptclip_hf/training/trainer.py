@@ -8,8 +8,8 @@ import torch
 from transformers import Trainer
 
 from ..modeling import AdaptCLIPModel
+from ..modeling.adapters_file import load_adapters, save_adapters
 from .batch_norm import synchronize_batch_norm
-from .checkpoints import load_adapters, save_adapters
 from .evaluation import CategoryMetrics
 from .prompted_images import PromptedImages, collate_prompted
 from .samplers import PromptedSampler

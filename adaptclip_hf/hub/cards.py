@@ -1,0 +1,270 @@
+"""Cards of models, prompt banks and data sets, from the templates in `hub_cards/` and what a run recorded."""
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
+from ..modeling.fingerprint import weights_digest
+from .flavours import ADAPTERS, COMPLETE, REMOTE_CODE
+
+CARD = "README.md"
+# what training writes beside the model
+RECORD_FILE = "training.json"
+# the task of the Hub's list that comes nearest; it knows none for anomaly detection
+PIPELINE_TAG = "image-classification"
+TAGS = ["anomaly-detection", "anomaly-segmentation", "zero-shot", "few-shot", "clip", "adaptclip"]
+METRICS = {
+    "image_auroc": "I-AUROC",
+    "image_ap": "I-AP",
+    "pixel_auroc": "P-AUROC",
+    "pixel_ap": "P-AP",
+    "pixel_aupro": "P-AUPRO",
+}
+SHOTS = (0, 1, 2, 4)
+NUMBER_OF_IMAGES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M"}
+
+
+def model_card(
+    folder: str | Path, repo_id: str, results: str | Path | None = None, license: str | None = None
+) -> str:
+    """The card of a model folder: what it is, lines that run, training as recorded, results as measured.
+
+    Args:
+        folder: of any flavour; `training.json` in it is what the run recorded.
+        repo_id: `OWNER/NAME` that the lines shall load.
+        results: results.json of an evaluation of these weights.
+        license: the Hub's identifier, such as "apache-2.0"; nothing is claimed without.
+
+    Raises:
+        ValueError: the results are of other weights.
+    """
+    folder = Path(folder)
+    config = AdaptCLIPConfig.from_pretrained(folder)
+    record_file = folder / RECORD_FILE
+    record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.is_file() else None
+    evaluation = read_results(results, folder) if results is not None else None
+    return render_model_card(config, repo_id, flavour_of(folder), record=record, evaluation=evaluation, license=license)
+
+
+def released_card(trained_on: str, repo_id: str) -> str:
+    """The card of a converted ViT-L/14@336 model of the authors, with the paper's figures marked as the paper's.
+
+    Args:
+        trained_on: "MVTec" or "VisA".
+    """
+    config = AdaptCLIPConfig(clip_name="openai/clip-vit-large-patch14-336")
+    return render_model_card(config, repo_id, COMPLETE, trained_on=trained_on)
+
+
+def render_model_card(
+    config: AdaptCLIPConfig,
+    repo_id: str,
+    flavour: str,
+    record: dict | None = None,
+    evaluation: dict | None = None,
+    trained_on: str | None = None,
+    license: str | None = None,
+) -> str:
+    from ..evaluation.model_index import eval_results
+
+    name, vision = repo_id.rpartition("/")[2], config.clip_config.vision_config
+    adapters = [each for each in ("visual", "textual", "prompt_query") if getattr(config, f"{each}_adapter")]
+    data = ModelCardData(
+        license=license,
+        library_name="transformers",
+        pipeline_tag=PIPELINE_TAG,
+        tags=TAGS,
+        base_model=config.clip_name,
+        datasets=record["hub_data_sets"] or None if record else None,
+        model_name=name if evaluation else None,
+        eval_results=eval_results(evaluation) if evaluation else None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=template("model.md"),
+        name=name,
+        repo_id=repo_id,
+        flavour=flavour,
+        clip_name=config.clip_name,
+        clip_revision=config.clip_revision,
+        clip_size=f"image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of "
+        f"{vision.patch_size} px",
+        patch_size=vision.patch_size,
+        adapters=f"the {' and '.join(adapters).replace('_', '-')} adapters" if adapters else "no adapter",
+        few_shot=config.prompt_query_adapter,
+        image_size=config.image_size,
+        feature_layers=", ".join(map(str, config.feature_layers)),
+        score_fusion=config.score_fusion,
+        origin="released" if trained_on else None,
+        trained_on=trained_on,
+        record=record,
+        results_table=published_table(trained_on) if trained_on else results_table(evaluation) if evaluation else None,
+        results_note=results_note(evaluation) if evaluation else None,
+    )
+    return f"{card}\n"
+
+
+def prompt_bank_card(bank: PromptBank, repo_id: str, model: str | None = None, sheet: str | None = None) -> str:
+    """The card of a prompt bank.
+
+    Args:
+        model: folder or Hub id of the model that made it.
+        sheet: name of a picture of its images.
+    """
+    is_hub_id = model is not None and "/" in model and not Path(model).exists()
+    card = ModelCard.from_template(
+        ModelCardData(tags=["anomaly-detection", "adaptclip", "prompt-bank"], base_model=model if is_hub_id else None),
+        template_str=template("prompt_bank.md"),
+        name=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        count=len(bank),
+        model=model,
+        sheet=sheet,
+        settings={key: value.replace("|", "/")[:80] for key, value in (bank.fingerprint | bank.preprocessing).items()},
+    )
+    return f"{card}\n"
+
+
+def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
+    """The card of a data set that [`load_data_set`] has read."""
+    from ..data.summary import count_categories
+
+    rows = [{"category": name, **counts} for name, counts in count_categories(dataset).items()]
+    size = next((name for limit, name in NUMBER_OF_IMAGES.items() if len(dataset) < limit), "n>1M")
+    masks = any(row["masks"] for row in rows)
+    card = DatasetCard.from_template(
+        DatasetCardData(
+            license=license,
+            pretty_name=repo_id.rpartition("/")[2],
+            task_categories=["image-classification", *(["image-segmentation"] if masks else [])],
+            tags=["anomaly-detection"],
+            size_categories=size,
+        ),
+        template_str=template("data_set.md"),
+        name=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        rows=rows,
+        masks=masks,
+    )
+    return f"{card}\n"
+
+
+def template(name: str) -> str:
+    return files("adaptclip_hf.hub_cards").joinpath(name).read_text(encoding="utf-8")
+
+
+def finished_card(name: str) -> str | None:
+    """The card of a model that this project names, such as "adaptclip-vit-large-patch14-336-mvtec"."""
+    return template(f"{name}.md")
+
+
+def flavour_of(folder: Path) -> str:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return ADAPTERS if settings.get("adapters_only") else REMOTE_CODE if "auto_map" in settings else COMPLETE
+
+
+def read_results(file: str | Path, folder: Path) -> dict:
+    """The content of a results.json, which must be of the folder's weights."""
+    try:
+        evaluation = json.loads(Path(file).read_text(encoding="utf-8"))
+        measured = evaluation["model"]["weights"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not the results.json of `adaptclip evaluate`: {error}") from error
+    weights = weights_digest(AdaptCLIPModel.from_pretrained(folder))
+    if weights != measured:
+        raise ValueError(
+            f"{file} was measured on other weights ({measured[:12]}) than those of {folder} ({weights[:12]}): evaluate "
+            "this model, a card must not carry another's figures."
+        )
+    return evaluation
+
+
+def results_note(evaluation: dict) -> str:
+    model, protocol = evaluation["model"], evaluation["protocol"]
+    seeds = ", ".join(map(str, protocol["seeds"]))
+    return f"{model['image_size']} px, {model['dtype']}, seeds {seeds}, weights {model['weights'][:12]}"
+
+
+def results_table(evaluation: dict) -> str:
+    """The means over each data set's categories, the paper's figures beneath where there are any."""
+    lines = table_head("data set", METRICS.values())
+    summary = [each for each in evaluation["summary"] if each["category"] == "mean" and each["metric"] in METRICS]
+    published_as = {each["name"]: each["published_as"] for each in evaluation["data_sets"]}
+    for data_set, shots in dict.fromkeys((each["data_set"], each["shots"]) for each in summary):
+        chosen = {each["metric"]: each for each in summary if (each["data_set"], each["shots"]) == (data_set, shots)}
+        lines.append(
+            table_row(
+                f"{data_set}, {shots}-shot",
+                {
+                    name: {"mean": 100 * each["mean"], "std": None if each["std"] is None else 100 * each["std"]}
+                    for name, each in chosen.items()
+                },
+            )
+        )
+        lines += published_rows(published_as[data_set], shots, f"*{published_as[data_set]}, {shots}-shot, published*")
+    return "\n".join(lines)
+
+
+def published_table(trained_on: str) -> str:
+    """The paper's figures of the model trained on one data set: every other set (MVTec's for the one of VisA)."""
+    from ..evaluation.published import published_results
+
+    tested = [name for name in published_results()["figures"] if (name == "MVTec") == (trained_on == "VisA")]
+    lines = table_head("data set", METRICS.values())
+    for name in tested:
+        for shots in SHOTS:
+            lines += published_rows(name, shots, f"{name}, {shots}-shot")
+    return "\n".join(lines)
+
+
+def published_rows(name: str | None, shots: int, title: str) -> list[str]:
+    from ..evaluation.published import METHOD, published_figures
+
+    figures = published_figures(name, shots).get(METHOD)
+    return [table_row(title, figures)] if figures else []
+
+
+def table_head(first: str, titles) -> list[str]:
+    titles = [first, *titles]
+    return [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+
+
+def table_row(title: str, figures: dict[str, dict]) -> str:
+    def cell(mean: float, std: float | None = None) -> str:
+        return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+    return f"| {title} | " + " | ".join(cell(**figures[name]) if name in figures else "-" for name in METRICS) + " |"
+
+
+def check_card(file: str | Path):
+    """Refuses a card whose metadata the Hub would not take, before anything is sent.
+
+    Raises:
+        ValueError: names the file, the field and what was expected.
+    """
+    text = Path(file).read_text(encoding="utf-8")
+    if not text.startswith("---\n"):
+        raise ValueError(f"{file} has no metadata: expected it to begin with a YAML block between lines of ---.")
+    try:
+        data = ModelCard(text).data.to_dict()
+    except Exception as error:
+        raise ValueError(f"{file}: the metadata cannot be read: {error}") from error
+    for field in ("tags", "datasets", "base_model"):
+        values = data.get(field) or []
+        for value in [values] if isinstance(values, str) else values:
+            if not isinstance(value, str):
+                raise ValueError(f"{file}: {field} holds {value!r}; expected text.")
+            if field != "tags":
+                try:
+                    validate_repo_id(value)
+                except HFValidationError as error:
+                    raise ValueError(f"{file}: {field} {value!r} is no Hub id: {error}") from error
+    license = data.get("license")
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", str(license)):
+        raise ValueError(f"{file}: license {license!r} is no identifier of the Hub's list, such as apache-2.0 or mit.")

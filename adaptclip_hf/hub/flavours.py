@@ -1,0 +1,116 @@
+"""A model folder in three flavours: complete, the adapters alone, or with the code that loads it."""
+
+import json
+import re
+from itertools import chain
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from .. import heatmap, modeling, pipeline, processing
+from ..modeling import AdaptCLIPModel
+from ..modeling.adapters_file import save_adapters
+from ..processing import AdaptCLIPProcessor
+
+COMPLETE, ADAPTERS, REMOTE_CODE = FLAVOURS = ("complete", "adapters", "remote-code")
+
+# where the Auto classes and the pipeline find theirs in a folder that brings its code
+MODEL_CODE = {
+    "auto_map": {
+        "AutoConfig": "configuration_adaptclip.AdaptCLIPConfig",
+        "AutoModel": "modeling_adaptclip.AdaptCLIPModel",
+    },
+    "custom_pipelines": {
+        "anomaly-detection": {"impl": "pipeline.AnomalyDetectionPipeline", "pt": ["AutoModel"], "type": "image"}
+    },
+}
+PROCESSOR_CODE = {"auto_map": {"AutoProcessor": "processing_adaptclip.AdaptCLIPProcessor"}}
+IMAGE_PROCESSOR_CODE = {"auto_map": {"AutoImageProcessor": "image_processing_adaptclip.AdaptCLIPImageProcessor"}}
+PACKAGE_IMPORT = re.compile(r"^(\s*from \.)(?:modeling|processing)\.(?=\w+ import )", re.MULTILINE)
+
+
+def save_flavour(
+    model: AdaptCLIPModel,
+    processor: AdaptCLIPProcessor,
+    folder: str | Path,
+    flavour: str = COMPLETE,
+    clip: str | None = None,
+    clip_revision: str | None = None,
+):
+    """Writes a model folder.
+
+    Args:
+        flavour: "complete": all weights, for users of this package. "adapters": a few MB without the CLIP, which is
+            named by its Hub id and revision and fetched when the model is loaded. "remote-code": complete, and with
+            the code, so that `trust_remote_code=True` loads it where this package is not installed.
+        clip, clip_revision: of the adapters' CLIP, where the model does not record them.
+
+    Raises:
+        ValueError: an unknown flavour, or adapters whose CLIP is not known.
+    """
+    folder = Path(folder)
+    if flavour == ADAPTERS:
+        save_adapters_only(model, folder, clip, clip_revision)
+    elif flavour in FLAVOURS:
+        model.save_pretrained(folder)
+    else:
+        raise ValueError(f"There is no flavour {flavour!r}; there are {', '.join(FLAVOURS)}.")
+    processor.save_pretrained(folder)
+    if flavour == REMOTE_CODE:
+        add_code(folder)
+    else:
+        name_code(folder, {}, {}, {})
+
+
+def save_adapters_only(model: AdaptCLIPModel, folder: Path, clip: str | None, clip_revision: str | None):
+    """Writes the adapters and a config that names the CLIP; its newest revision where none is known."""
+    clip_name = clip or model.config.clip_name
+    if not clip_name:
+        raise ValueError("The model does not record where its CLIP came from: name its Hub id (clip=, --clip).")
+    if not clip_revision and clip_name == model.config.clip_name:
+        clip_revision = model.config.clip_revision
+    if not clip_revision and not Path(clip_name).is_dir():
+        clip_revision = HfApi().model_info(clip_name).sha
+    save_adapters(model, folder)
+    config = type(model.config)(
+        **{**model.config.to_dict(), "clip_name": clip_name, "clip_revision": clip_revision, "adapters_only": True}
+    )
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+
+
+def add_code(folder: Path):
+    """Puts the code of model, processor and pipeline into a folder, flat, as transformers loads it, and names it."""
+    packages = [Path(package.__file__).parent.glob("[!_]*.py") for package in (modeling, processing)]
+    for file in (*chain(*packages), Path(pipeline.__file__), Path(heatmap.__file__)):
+        code = PACKAGE_IMPORT.sub(r"\1", file.read_text(encoding="utf-8"))
+        (folder / file.name).write_text(code, encoding="utf-8")
+    name_code(folder, MODEL_CODE, PROCESSOR_CODE, IMAGE_PROCESSOR_CODE)
+
+
+def name_code(folder: Path, model_code: dict, processor_code: dict, image_processor_code: dict):
+    """Says in a folder's JSON files where its code is; with nothing to say, what another flavour said goes."""
+
+    def renamed(content: dict, code: dict) -> dict:
+        return {key: value for key, value in content.items() if key not in MODEL_CODE} | code
+
+    for name, code in (("config.json", model_code), ("processor_config.json", processor_code)):
+        content = renamed(json.loads((folder / name).read_text(encoding="utf-8")), code)
+        if "image_processor" in content:
+            content["image_processor"] = renamed(content["image_processor"], image_processor_code)
+        (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def code_files(folder: Path) -> list[str]:
+    """The code that belongs to a folder of the remote-code flavour; empty for the others."""
+    if "auto_map" not in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        return []
+    entries = (MODEL_CODE["auto_map"], PROCESSOR_CODE["auto_map"], IMAGE_PROCESSOR_CODE["auto_map"])
+    waiting = ["pipeline", *(name.partition(".")[0] for each in entries for name in each.values())]
+    found = []
+    while waiting:
+        file = f"{waiting.pop()}.py"
+        if file not in found and (folder / file).is_file():
+            found.append(file)
+            waiting += re.findall(r"^\s*from \.(\w+) import", (folder / file).read_text(encoding="utf-8"), re.MULTILINE)
+    return found

@@ -1,0 +1,197 @@
+"""Models and prompt banks to the Hub: what goes, checked before, in one commit."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi
+
+from ..modeling import AdaptCLIPModel, PromptBank
+from ..modeling.adapters_file import ADAPTERS_FILE
+from ..modeling.prompt_bank import BANK_FILE
+from ..pretrained import resolve_model
+from ..processing import AdaptCLIPProcessor
+from .cards import CARD, check_card, model_card, prompt_bank_card
+from .flavours import COMPLETE, code_files, save_flavour
+from .records import RECORD_FILE
+from .thumbnails import SHEET_FILE, thumbnail_sheet
+
+# a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
+PUBLISHED = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    ADAPTERS_FILE,
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    CARD,
+)
+
+
+def published_files(folder: str | Path) -> list[Path]:
+    """The files of a model folder that go to the Hub, the largest first.
+
+    Raises:
+        FileNotFoundError: no such folder, or one that lacks a file which a model needs.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No model folder at {folder}.")
+    resolve_model(folder)
+    found = {file for pattern in PUBLISHED for file in folder.glob(pattern) if file.is_file()}
+    found |= {folder / name for name in code_files(folder)}
+    return sorted(found, key=lambda file: (-file.stat().st_size, file.name))
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    message: str = "Upload AdaptCLIP model",
+) -> str:
+    """Pushes a model folder; weights first, then everything in one commit, so that no half of it ever loads.
+
+    Args:
+        folder: that save_pretrained of model and processor, training or `adaptclip convert` wrote.
+        repo_id: `OWNER/NAME`; made if it is not there.
+        private: of a repository that is made now.
+        revision: branch; made if it is not there.
+
+    Returns:
+        `str`: the commit's URL.
+
+    Raises:
+        FileNotFoundError: as [`published_files`].
+        ValueError: the card's metadata is not what the Hub takes.
+        HfHubHTTPError: the Hub refuses; nothing is published then.
+        OSError: the connection broke; nothing is published then either.
+    """
+    return push_files(published_files(folder), repo_id, private, revision, token, message)
+
+
+def push_files(
+    files: list[Path], repo_id: str, private: bool | None, revision: str | None, token: str | None, message: str
+) -> str:
+    """Pushes files of one folder in one commit; see [`push_folder`]."""
+    folder = files[0].parent
+    if (folder / CARD) in files:
+        check_card(folder / CARD)
+    hub = HfApi(token=token)
+    repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None:
+        hub.create_branch(repo_id, branch=revision, exist_ok=True)
+    try:
+        commit = hub.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=[file.name for file in files],
+            revision=revision,
+            commit_message=message,
+        )
+    except RuntimeError as error:  # what huggingface_hub makes of a connection that broke while weights went
+        reason = error.__cause__ or error
+        raise OSError(f"The upload to {repo_id} broke off ({reason}): nothing is published, push again.") from error
+    return commit.commit_url
+
+
+def push_model(
+    model: AdaptCLIPModel,
+    repo_id: str,
+    processor: AdaptCLIPProcessor | None = None,
+    flavour: str = COMPLETE,
+    results: str | Path | None = None,
+    clip: str | None = None,
+    clip_revision: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload AdaptCLIP model",
+) -> str:
+    """Pushes model, processor and card to the Hub, in one commit: it loads in one line elsewhere.
+
+    Args:
+        repo_id: `OWNER/NAME`; made if it is not there.
+        processor: the model's; by default the one that lies beside it where it was loaded from.
+        flavour, clip, clip_revision: see [`save_flavour`].
+        results: results.json of an evaluation, for the card.
+        private: of a repository that is made now.
+        revision: branch; made if it is not there.
+        token: by default that of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        `str`: the commit's URL.
+
+    Raises:
+        ValueError: the processor or the adapters' CLIP is not known.
+        OSError: as [`push_folder`].
+    """
+    source = Path(model.name_or_path)
+    if processor is None:
+        if not model.name_or_path:
+            raise ValueError("The model was not loaded from a folder or the Hub: give its processor too (processor=).")
+        processor = AdaptCLIPProcessor.from_pretrained(model.name_or_path)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save_flavour(model, processor, folder, flavour, clip, clip_revision)
+        for name in (RECORD_FILE, CARD):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        ensure_card(folder, repo_id, results)
+        return push_folder(folder, repo_id, private, revision, token, commit_message)
+
+
+def ensure_card(folder: Path, repo_id: str, results: str | Path | None = None):
+    """Writes the card of a model folder where it has none.
+
+    Raises:
+        ValueError: results for a folder that has its own card.
+    """
+    if not (folder / CARD).is_file():
+        (folder / CARD).write_text(model_card(folder, repo_id, results), encoding="utf-8")
+    elif results is not None:
+        raise ValueError(
+            f"{folder / CARD} is there already, and results go into a new card: remove it, or write it anew with "
+            "`adaptclip card --overwrite`."
+        )
+
+
+def push_pipeline(pipeline, repo_id: str, **options) -> str:
+    """Pushes the pipeline's model, processor and card; see [`push_model`]."""
+    return push_model(pipeline.model, repo_id, pipeline.processor, **options)
+
+
+def push_prompt_bank(
+    bank: PromptBank,
+    repo_id: str,
+    model: str | None = None,
+    normal_images: list | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload prompt bank",
+) -> str:
+    """Pushes the bank and its card; `PromptBank.from_pretrained(repo_id)` and `prompt_bank=repo_id` load it.
+
+    Args:
+        repo_id: `OWNER/NAME`; made if it is not there.
+        model: folder or Hub id of the model that made it, for the card.
+        normal_images: the images it was made of, for a sheet of thumbnails; by default no image is shown.
+
+    Returns:
+        `str`: the commit's URL.
+
+    Raises:
+        OSError: as [`push_folder`].
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files = [bank.save_pretrained(folder / BANK_FILE), folder / CARD]
+        if normal_images is not None:
+            thumbnail_sheet(normal_images).save(folder / SHEET_FILE)
+            files.append(folder / SHEET_FILE)
+        card = prompt_bank_card(bank, repo_id, model, SHEET_FILE if normal_images is not None else None)
+        (folder / CARD).write_text(card, encoding="utf-8")
+        return push_files(files, repo_id, private, revision, token, commit_message)

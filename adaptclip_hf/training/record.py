@@ -1,0 +1,68 @@
+"""What a training run was, kept beside the model for its card."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import datasets
+from transformers import Trainer
+
+from ..data.specs import HUB, resolve_spec
+from ..evaluation.published import published_name
+from ..hub.cards import RECORD_FILE
+from .prompted_images import PromptedImages
+
+PACKAGES = ("adaptclip-hf", "torch", "transformers")
+
+
+def name_data_set(spec: str, dataset: datasets.Dataset) -> tuple[str, bool]:
+    """The paper's name of a data set, or that of its folder, or its Hub id; and whether it is a Hub id."""
+    layout, root = resolve_spec(spec)
+    if layout == HUB and not Path(root).exists():
+        return root, True
+    return published_name(layout, dataset.unique("category")) or Path(root).name, False
+
+
+def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()) -> dict:
+    """Data and recipe of a finished run, as they were.
+
+    Args:
+        trainer: after `train`, with [`PromptedImages`] as its training data.
+        data_sets: names of them, of [`name_data_set`].
+    """
+    args, state, queries = trainer.args, trainer.state, trainer.train_dataset
+    losses = [each["loss"] for each in state.log_history if "loss" in each]
+    record = {
+        "data_sets": [name for name, _ in data_sets],
+        "hub_data_sets": [name for name, is_hub_id in data_sets if is_hub_id],
+        **describe_images(queries),
+        "clip": trainer.model.config.clip_name,
+        "epochs": round(state.epoch or 0, 2),
+        "steps": state.global_step,
+        "batch_size": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "optimizer": str(getattr(args.optim, "value", args.optim)),
+        "learning_rate": args.learning_rate,
+        "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+        "seed": args.seed,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "processes": args.world_size,
+        "loss": round(losses[-1], 4) if losses else None,
+        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{each} {version(each)}" for each in PACKAGES)]),
+    }
+    return record
+
+
+def describe_images(queries: PromptedImages) -> dict:
+    labels = [queries.rows[row]["label"] for row in queries.queries]
+    return {
+        "categories": sorted({queries.rows[row]["category"] for row in queries.queries}),
+        "images": len(labels),
+        "anomalous": sum(labels),
+        "normal_images": sum(map(len, queries.normals.values())),
+    }
+
+
+def write_record(record: dict, folder: str | Path):
+    (Path(folder) / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

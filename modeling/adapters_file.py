@@ -1,0 +1,44 @@
+"""The adapters alone in a file of a few MB, without the CLIP that they belong to."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from .fingerprint import weights_digest
+
+ADAPTERS_FILE = "adapters.safetensors"
+CLIP_PREFIX = "clip."
+
+
+def save_adapters(model: nn.Module, folder: str | Path) -> Path:
+    """Writes everything but the CLIP to `folder/adapters.safetensors`, with a digest of the CLIP it belongs to."""
+    file = Path(folder) / ADAPTERS_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: each.contiguous() for name, each in model.state_dict().items() if not name.startswith(CLIP_PREFIX)
+    }
+    save_file(tensors, file, metadata={"format": "pt", "clip": weights_digest(model.clip)})
+    return file
+
+
+def load_adapters(model: nn.Module, folder: str | Path):
+    """Reads what [`save_adapters`] wrote into a model on the same CLIP.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: of another CLIP, or of other adapters.
+    """
+    file = Path(folder) / ADAPTERS_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"No adapters at {file}: expected a checkpoint or adapters-only model.")
+    with safe_open(file, framework="pt") as opened:
+        digest = (opened.metadata() or {}).get("clip")
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    if digest != weights_digest(model.clip):
+        raise ValueError(f"{file} belongs to another CLIP than this model's: its adapters would score nonsense.")
+    expected = {name for name in model.state_dict() if not name.startswith(CLIP_PREFIX)}
+    if differing := sorted(expected ^ tensors.keys()):
+        raise ValueError(f"{file} holds other adapters than this model: they differ in {', '.join(differing[:3])}.")
+    model.load_state_dict(tensors, strict=False)
