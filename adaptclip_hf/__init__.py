@@ -10,10 +10,17 @@ if not (_HERE / "modeling").is_dir():
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor  # noqa: E402
 from transformers.pipelines import PIPELINE_REGISTRY  # noqa: E402
 
+from .hub import pushing, released  # noqa: E402
 from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank  # noqa: E402
 from .pipeline import AnomalyDetectionPipeline  # noqa: E402
 from .pretrained import DEFAULT_MODEL  # noqa: E402
 from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor  # noqa: E402
+
+# the model's own files, which also load alone as remote code, know nothing of processors and cards
+AdaptCLIPModel.push_to_hub = pushing.push_model
+AdaptCLIPModel.from_released = classmethod(released.from_released)
+AnomalyDetectionPipeline.push_to_hub = pushing.push_pipeline
+PromptBank.push_to_hub = pushing.push_prompt_bank
 
 AutoConfig.register(AdaptCLIPConfig.model_type, AdaptCLIPConfig)
 AutoModel.register(AdaptCLIPConfig, AdaptCLIPModel)

@@ -57,7 +57,7 @@ class AnomalyDetectionPipeline(Pipeline):
         Args:
             inputs: an image or a list or generator of images: paths, URLs, PIL images, arrays or tensors.
             normal_images: normal images to compare with (encoded once), or
-            prompt_bank: a [`PromptBank`] or its file.
+            prompt_bank: a [`PromptBank`], its file, or the Hub id of its repository.
             threshold (`float`): in [0, 1]; sets the labels.
             object_name (`str`): the word for the object in the static prompts; stays until it is set again.
             batch_size (`int`): images at a time.

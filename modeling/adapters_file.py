@@ -16,9 +16,7 @@ def save_adapters(model: nn.Module, folder: str | Path) -> Path:
     """Writes everything but the CLIP to `folder/adapters.safetensors`, with a digest of the CLIP it belongs to."""
     file = Path(folder) / ADAPTERS_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: each.contiguous() for name, each in model.state_dict().items() if not name.startswith(CLIP_PREFIX)
-    }
+    tensors = {name: each.contiguous() for name, each in model.state_dict().items() if not name.startswith(CLIP_PREFIX)}
     save_file(tensors, file, metadata={"format": "pt", "clip": weights_digest(model.clip)})
     return file
 

@@ -1,6 +1,7 @@
 """A prompt bank: the remembered features of some normal images."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from transformers.utils import cached_file
 
 BANK_FILE = "prompt_bank.safetensors"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,20 @@ class PromptBank:
         return path
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "PromptBank":
-        """Reads a bank from a `.safetensors` file or from the folder that holds `prompt_bank.safetensors`.
+    def from_pretrained(cls, path: str | Path, **hub) -> "PromptBank":
+        """Reads a bank from a `.safetensors` file, from the folder that holds `prompt_bank.safetensors`, or the Hub.
+
+        Args:
+            path: file, folder, or the Hub id of a repository (`OWNER/NAME`).
+            hub: the usual arguments of a download (`revision`, `token`, `cache_dir`, `local_files_only`).
 
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError: no such file, folder or repository.
             ValueError: the file is not a prompt bank.
         """
         file = bank_file(Path(path))
+        if not file.is_file() and HUB_ID.fullmatch(str(path)) and not Path(path).exists():
+            file = fetch_bank(str(path), hub)
         if not file.is_file():
             raise FileNotFoundError(f"No prompt bank at {file}: expected a file that PromptBank.save_pretrained wrote.")
         try:
@@ -96,6 +105,20 @@ class PromptBank:
 
 def bank_file(path: Path) -> Path:
     return path if path.suffix == ".safetensors" else path / BANK_FILE
+
+
+def fetch_bank(repo_id: str, hub: dict) -> Path:
+    """The bank's file of a Hub repository, in the cache.
+
+    Raises:
+        FileNotFoundError: no such repository, none that may be read, or one without a bank.
+    """
+    try:
+        return Path(cached_file(repo_id, BANK_FILE, **hub))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"No prompt bank at {repo_id}, neither a folder here nor on the Hub: {error}"
+        ) from error
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:

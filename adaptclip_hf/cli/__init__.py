@@ -5,7 +5,7 @@ import sys
 
 from huggingface_hub.errors import StrictDataclassError
 
-from . import convert, data, detect, evaluate, push, train
+from . import card, convert, data, detect, evaluate, push, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +35,6 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`adaptclip COMMAND --help` explains a command with examples.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (detect, evaluate, train, data, convert, push):
+    for command in (detect, evaluate, train, data, convert, card, push):
         command.add_command(commands)
     return parser

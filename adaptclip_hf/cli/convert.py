@@ -3,6 +3,10 @@
 import argparse
 from pathlib import Path
 
+# as a checkpoint's path has it, and as the paper calls it
+TRAINED_ON = {"mvtec": "MVTec", "visa": "VisA"}
+CLIP = "openai/clip-vit-large-patch14-336"
+
 
 def add_command(commands):
     parser = commands.add_parser(
@@ -11,6 +15,7 @@ def add_command(commands):
         description="Converts the authors' adapters.pth and the CLIP it was trained on to a complete model folder: "
         "safetensors, config, processor and tokenizer.",
         epilog="""examples:
+  adaptclip convert --checkpoint csgaobb/AdaptCLIP --trained-on mvtec --output adaptclip-vitl      # fetches both parts
   adaptclip convert --checkpoint adapters.pth --clip openai/clip-vit-large-patch14-336 --output adaptclip-vitl
   adaptclip convert --checkpoint adapters.pth --clip ViT-B-16-plus-240.pt --tokenizer openai/clip-vit-base-patch16 \\
       --image-size 512 --output adaptclip-vitb
@@ -19,9 +24,18 @@ Every tensor must find its place: one that is missing, superfluous or misshapen 
 running anything that is in them.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the released adapters.pth")
     parser.add_argument(
-        "--clip", required=True, help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names"
+        "--checkpoint", required=True, help="the released adapters.pth, or the folder or Hub id that holds it"
+    )
+    parser.add_argument(
+        "--trained-on",
+        choices=TRAINED_ON,
+        help="which of several checkpoints; also writes the card of the released model, with the paper's figures",
+    )
+    parser.add_argument(
+        "--clip",
+        default=CLIP,
+        help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names (%(default)s)",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
     parser.add_argument("--tokenizer", help="folder or Hub id; by default the one beside the CLIP")
@@ -43,13 +57,19 @@ running anything that is in them.""",
 
 def run(args: argparse.Namespace) -> int:
     from ..conversion import convert
+    from ..hub.cards import CARD, released_card
+    from ..hub.released import released_checkpoint
 
     names = ("feature_layers", "num_dual_path_layers", "image_size", "object_name")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.no_prompt_query_context:
         settings["prompt_query_context"] = False
-    model = convert(args.checkpoint, args.clip, args.output, args.tokenizer, **settings)
+    file = released_checkpoint(args.checkpoint, args.trained_on)
+    model = convert(file, args.clip, args.output, args.tokenizer, **settings)
     config = model.config
+    if args.trained_on:
+        card = released_card(TRAINED_ON[args.trained_on], args.output.name, config)
+        (args.output / CARD).write_text(card, encoding="utf-8")
     print(
         f"written: {args.output} (image size {config.image_size}, feature layers {config.feature_layers}, "
         f"{config.num_dual_path_layers} dual-path layers)"

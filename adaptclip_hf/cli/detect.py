@@ -78,8 +78,9 @@ def load_pipeline(model: str, device: str | None, object_name: str | None):
     from transformers import pipeline
     from transformers.utils import logging
 
-    from ..pretrained import resolve_model
+    from ..pretrained import load_model_and_processor
 
     logging.disable_progress_bar()
     settings = {"object_name": object_name} if object_name else {}
-    return pipeline("anomaly-detection", model=resolve_model(model), device=device, **settings)
+    loaded, processor = load_model_and_processor(model)
+    return pipeline("anomaly-detection", model=loaded, processor=processor, device=device, **settings)

@@ -52,17 +52,15 @@ def run(args: argparse.Namespace) -> int:
 
     from ..evaluation.results import report
     from ..evaluation.run import evaluate
-    from ..modeling import AdaptCLIPModel
-    from ..pretrained import resolve_model
-    from ..processing import AdaptCLIPProcessor
+    from ..pretrained import load_model_and_processor
 
     logging.disable_progress_bar()
     on_cpu = not torch.accelerator.is_available() if args.device is None else args.device == "cpu"
     state = PartialState(cpu=on_cpu)
-    folder = resolve_model(args.model)
+    model, processor = load_model_and_processor(args.model)
     results = evaluate(
-        AdaptCLIPModel.from_pretrained(folder).to(args.device or state.device),
-        AdaptCLIPProcessor.from_pretrained(folder),
+        model.to(args.device or state.device),
+        processor,
         args.data,
         args.output,
         shots=args.shots,

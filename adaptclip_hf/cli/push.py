@@ -1,40 +1,91 @@
-"""`adaptclip push`: a model folder to the Hub."""
+"""`adaptclip push`: a model folder or a prompt bank to the Hub."""
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+FLAVOURS = ("complete", "adapters", "remote-code")
 
 
 def add_command(commands):
     parser = commands.add_parser(
         "push",
-        help="publish a model folder on the Hub",
-        description="Pushes weights, configuration, processor, tokenizer and card of a model folder, in one commit.",
+        help="publish a model folder or a prompt bank on the Hub",
+        description="Pushes weights, configuration, processor, tokenizer and card of a model folder, in one commit; or "
+        "a prompt bank and its card.",
         epilog="""examples:
   adaptclip push adaptclip-parts me/adaptclip-parts --dry-run      # what would go, and its size
-  adaptclip push adaptclip-parts me/adaptclip-parts --private
+  adaptclip push adaptclip-parts me/adaptclip-parts --private --results results/results.json
   adaptclip push adaptclip-parts me/adaptclip-parts --revision v2
+  adaptclip push adaptclip-parts me/parts-adapters --flavour adapters --clip openai/clip-vit-large-patch14-336
+  adaptclip push bottle.safetensors me/bottle-bank --model me/adaptclip-parts
 
-Checkpoints, logs and other files of the folder stay where they are. A push that breaks off publishes nothing; push
-again. Log in with `hf auth login` or set HF_TOKEN. README.md in the folder is the model's card.""",
+Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), one is made of
+what the folder records; see `adaptclip card`. A push that breaks off publishes nothing; push again. Log in with
+`hf auth login` or set HF_TOKEN.
+
+flavours: complete needs this package where it is loaded. adapters holds a few MB and names its CLIP, which is fetched
+when it is loaded. remote-code brings the code: it loads with trust_remote_code=True where this package is not installed.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="complete model folder")
+    parser.add_argument("what", type=Path, metavar="DIR|FILE", help="model folder, or a prompt bank (.safetensors)")
     parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME on the Hub; made if it is not there")
     parser.add_argument("--private", action="store_true", help="if the repository is made now, make it private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to; made if it is not there")
-    parser.add_argument("--dry-run", action="store_true", help="list what would go, and its size; no network")
-    parser.set_defaults(run=run)
+    parser.add_argument("--dry-run", action="store_true", help="list what would go, and its size")
+    model = parser.add_argument_group("a model")
+    model.add_argument(
+        "--results", type=Path, metavar="FILE", help="results.json of `adaptclip evaluate`, for the card"
+    )
+    model.add_argument("--flavour", choices=FLAVOURS, help="turn the folder into this one first")
+    model.add_argument("--clip", metavar="ID", help="the adapters' CLIP, where the model does not record it")
+    model.add_argument("--clip-revision", metavar="COMMIT", help="its revision; its newest without")
+    bank = parser.add_argument_group("a prompt bank")
+    bank.add_argument("--model", help="the model that made it, for the card")
+    bank.add_argument("--normal", type=Path, nargs="+", metavar="PATH", help="show thumbnails of these normal images")
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..publishing import CARD, published_files, push_folder
+    if args.what.suffix == ".safetensors":
+        return push_bank(args)
+    if args.model or args.normal:
+        args.parser.error("--model and --normal belong to a prompt bank")
+    if args.clip and args.flavour != "adapters":
+        args.parser.error("--clip belongs to --flavour adapters")
+    from ..hub.pushing import published_files, push_folder, stage_model
 
-    files = published_files(args.folder)
+    published_files(args.what)
+    with TemporaryDirectory() as temporary:
+        folder = stage_model(
+            args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
+        )
+        show(published_files(folder))
+        if not args.dry_run:
+            print(f"pushed: {push_folder(folder, args.repo_id, args.private or None, args.revision)}")
+    return 0
+
+
+def push_bank(args: argparse.Namespace) -> int:
+    given = [name for name in ("results", "flavour", "clip", "clip_revision") if getattr(args, name)]
+    if given:
+        args.parser.error(f"--{given[0].replace('_', '-')} belongs to a model, and {args.what} is a prompt bank")
+    from ..hub.pushing import push_files, stage_prompt_bank
+    from ..image_files import find_images
+    from ..modeling import PromptBank
+
+    images = find_images(args.normal) if args.normal else None
+    with TemporaryDirectory() as temporary:
+        bank = PromptBank.from_pretrained(args.what)
+        files = stage_prompt_bank(bank, Path(temporary), args.repo_id, args.model, images)
+        show(files)
+        if not args.dry_run:
+            url = push_files(files, args.repo_id, args.private or None, args.revision, None, "Upload prompt bank")
+            print(f"pushed: {url}")
+    return 0
+
+
+def show(files: list[Path]):
     for file in files:
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.name}")
     print(f"{sum(file.stat().st_size for file in files) / 1e6:10.2f} MB  in all")
-    if CARD not in {file.name for file in files}:
-        print(f"! {args.folder} has no {CARD}: the model goes without a card")
-    if not args.dry_run:
-        print(f"pushed: {push_folder(args.folder, args.repo_id, args.private, args.revision)}")
-    return 0

@@ -3,8 +3,8 @@
 import datasets
 
 
-def describe(dataset: datasets.Dataset) -> str:
-    """A table of the categories: normal training images, normal and anomalous test images, masks, kinds of defect."""
+def count_categories(dataset: datasets.Dataset) -> dict[str, dict]:
+    """For each category: normal training images, normal and anomalous test images, masks, kinds of defect."""
     masks = [mask is not None for mask in dataset.with_format("arrow")["mask"].to_pylist()]
     columns = {name: dataset[name] for name in ("category", "split", "label", "defect")}
     table: dict[str, dict] = {}
@@ -14,6 +14,12 @@ def describe(dataset: datasets.Dataset) -> str:
         row["masks"] += mask
         if label:
             row["defects"].add(defect)
+    return table
+
+
+def describe(dataset: datasets.Dataset) -> str:
+    """The counts of [`count_categories`] as a table for people."""
+    table = count_categories(dataset)
     lines = [f"{'category':20} {'train good':>10} {'test good':>10} {'anomalous':>10} {'masks':>7}  kinds of defect"]
     for category, row in table.items():
         kinds = ", ".join(sorted(row["defects"]))

@@ -31,14 +31,19 @@ NUMBER_OF_IMAGES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<
 
 
 def model_card(
-    folder: str | Path, repo_id: str, results: str | Path | None = None, license: str | None = None
+    folder: str | Path,
+    repo_id: str,
+    results: str | Path | None = None,
+    license: str | None = None,
+    record_folder: str | Path | None = None,
 ) -> str:
     """The card of a model folder: what it is, lines that run, training as recorded, results as measured.
 
     Args:
-        folder: of any flavour; `training.json` in it is what the run recorded.
+        folder: of any flavour.
         repo_id: `OWNER/NAME` that the lines shall load.
         results: results.json of an evaluation of these weights.
+        record_folder: where `training.json` lies, in which the run recorded itself; the folder by default.
         license: the Hub's identifier, such as "apache-2.0"; nothing is claimed without.
 
     Raises:
@@ -46,19 +51,20 @@ def model_card(
     """
     folder = Path(folder)
     config = AdaptCLIPConfig.from_pretrained(folder)
-    record_file = folder / RECORD_FILE
+    record_file = Path(record_folder or folder) / RECORD_FILE
     record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.is_file() else None
     evaluation = read_results(results, folder) if results is not None else None
     return render_model_card(config, repo_id, flavour_of(folder), record=record, evaluation=evaluation, license=license)
 
 
-def released_card(trained_on: str, repo_id: str) -> str:
+def released_card(trained_on: str, repo_id: str, config: AdaptCLIPConfig | None = None) -> str:
     """The card of a converted ViT-L/14@336 model of the authors, with the paper's figures marked as the paper's.
 
     Args:
         trained_on: "MVTec" or "VisA".
+        config: of the model; the released one's by default.
     """
-    config = AdaptCLIPConfig(clip_name="openai/clip-vit-large-patch14-336")
+    config = config or AdaptCLIPConfig(clip_name="openai/clip-vit-large-patch14-336")
     return render_model_card(config, repo_id, COMPLETE, trained_on=trained_on)
 
 
@@ -74,7 +80,9 @@ def render_model_card(
     from ..evaluation.model_index import eval_results
 
     name, vision = repo_id.rpartition("/")[2], config.clip_config.vision_config
-    adapters = [each for each in ("visual", "textual", "prompt_query") if getattr(config, f"{each}_adapter")]
+    adapters = [
+        each.replace("_", "-") for each in ("visual", "textual", "prompt_query") if getattr(config, f"{each}_adapter")
+    ]
     data = ModelCardData(
         license=license,
         library_name="transformers",
@@ -87,7 +95,7 @@ def render_model_card(
     )
     card = ModelCard.from_template(
         data,
-        template_str=template("model.md"),
+        template_str=template("model_template.md"),
         name=name,
         repo_id=repo_id,
         flavour=flavour,
@@ -96,7 +104,7 @@ def render_model_card(
         clip_size=f"image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of "
         f"{vision.patch_size} px",
         patch_size=vision.patch_size,
-        adapters=f"the {' and '.join(adapters).replace('_', '-')} adapters" if adapters else "no adapter",
+        adapters=adapters,
         few_shot=config.prompt_query_adapter,
         image_size=config.image_size,
         feature_layers=", ".join(map(str, config.feature_layers)),
@@ -120,7 +128,7 @@ def prompt_bank_card(bank: PromptBank, repo_id: str, model: str | None = None, s
     is_hub_id = model is not None and "/" in model and not Path(model).exists()
     card = ModelCard.from_template(
         ModelCardData(tags=["anomaly-detection", "adaptclip", "prompt-bank"], base_model=model if is_hub_id else None),
-        template_str=template("prompt_bank.md"),
+        template_str=template("prompt_bank_template.md"),
         name=repo_id.rpartition("/")[2],
         repo_id=repo_id,
         count=len(bank),
@@ -146,7 +154,7 @@ def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
             tags=["anomaly-detection"],
             size_categories=size,
         ),
-        template_str=template("data_set.md"),
+        template_str=template("data_set_template.md"),
         name=repo_id.rpartition("/")[2],
         repo_id=repo_id,
         rows=rows,
@@ -157,11 +165,6 @@ def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
 
 def template(name: str) -> str:
     return files("adaptclip_hf.hub_cards").joinpath(name).read_text(encoding="utf-8")
-
-
-def finished_card(name: str) -> str | None:
-    """The card of a model that this project names, such as "adaptclip-vit-large-patch14-336-mvtec"."""
-    return template(f"{name}.md")
 
 
 def flavour_of(folder: Path) -> str:

@@ -9,11 +9,10 @@ from huggingface_hub import HfApi
 from ..modeling import AdaptCLIPModel, PromptBank
 from ..modeling.adapters_file import ADAPTERS_FILE
 from ..modeling.prompt_bank import BANK_FILE
-from ..pretrained import resolve_model
+from ..pretrained import load_model_and_processor, resolve_model
 from ..processing import AdaptCLIPProcessor
-from .cards import CARD, check_card, model_card, prompt_bank_card
+from .cards import CARD, check_card, flavour_of, model_card, prompt_bank_card
 from .flavours import COMPLETE, code_files, save_flavour
-from .records import RECORD_FILE
 from .thumbnails import SHEET_FILE, thumbnail_sheet
 
 # a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
@@ -128,7 +127,6 @@ def push_model(
         ValueError: the processor or the adapters' CLIP is not known.
         OSError: as [`push_folder`].
     """
-    source = Path(model.name_or_path)
     if processor is None:
         if not model.name_or_path:
             raise ValueError("The model was not loaded from a folder or the Hub: give its processor too (processor=).")
@@ -136,26 +134,46 @@ def push_model(
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_flavour(model, processor, folder, flavour, clip, clip_revision)
-        for name in (RECORD_FILE, CARD):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-        ensure_card(folder, repo_id, results)
+        add_card(folder, Path(model.name_or_path), repo_id, results)
         return push_folder(folder, repo_id, private, revision, token, commit_message)
 
 
-def ensure_card(folder: Path, repo_id: str, results: str | Path | None = None):
-    """Writes the card of a model folder where it has none.
+def stage_model(
+    source: Path,
+    folder: Path,
+    repo_id: str,
+    flavour: str | None = None,
+    results: str | Path | None = None,
+    clip: str | None = None,
+    clip_revision: str | None = None,
+) -> Path:
+    """A model folder as it shall be pushed, with its card: links to the files of `source`, or its other flavour."""
+    if flavour in (None, flavour_of(source)):
+        for file in published_files(source):
+            (folder / file.name).symlink_to(file.resolve())
+    else:
+        model, processor = load_model_and_processor(source)
+        save_flavour(model, processor, folder, flavour, clip, clip_revision)
+    add_card(folder, source, repo_id, results)
+    return folder
+
+
+def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | None = None):
+    """The card of `source`, or where that has none a new one of what it records.
 
     Raises:
-        ValueError: results for a folder that has its own card.
+        ValueError: results for a model that has its own card.
     """
-    if not (folder / CARD).is_file():
-        (folder / CARD).write_text(model_card(folder, repo_id, results), encoding="utf-8")
-    elif results is not None:
+    card = source / CARD
+    if card.is_file() and results is not None:
         raise ValueError(
-            f"{folder / CARD} is there already, and results go into a new card: remove it, or write it anew with "
+            f"{card} is there already, and results go into a new card: remove it, or write it anew with "
             "`adaptclip card --overwrite`."
         )
+    if not card.is_file():
+        (folder / CARD).write_text(model_card(folder, repo_id, results, record_folder=source), encoding="utf-8")
+    elif not (folder / CARD).exists():
+        shutil.copyfile(card, folder / CARD)
 
 
 def push_pipeline(pipeline, repo_id: str, **options) -> str:
@@ -187,11 +205,18 @@ def push_prompt_bank(
         OSError: as [`push_folder`].
     """
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        files = [bank.save_pretrained(folder / BANK_FILE), folder / CARD]
-        if normal_images is not None:
-            thumbnail_sheet(normal_images).save(folder / SHEET_FILE)
-            files.append(folder / SHEET_FILE)
-        card = prompt_bank_card(bank, repo_id, model, SHEET_FILE if normal_images is not None else None)
-        (folder / CARD).write_text(card, encoding="utf-8")
+        files = stage_prompt_bank(bank, Path(temporary), repo_id, model, normal_images)
         return push_files(files, repo_id, private, revision, token, commit_message)
+
+
+def stage_prompt_bank(
+    bank: PromptBank, folder: Path, repo_id: str, model: str | None = None, normal_images: list | None = None
+) -> list[Path]:
+    """The files of a bank as they shall be pushed: the bank, its card, perhaps a sheet of thumbnails."""
+    files = [bank.save_pretrained(folder / BANK_FILE)]
+    if normal_images is not None:
+        thumbnail_sheet(normal_images).save(folder / SHEET_FILE)
+        files.append(folder / SHEET_FILE)
+    card = prompt_bank_card(bank, repo_id, model, SHEET_FILE if normal_images is not None else None)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return [*files, folder / CARD]

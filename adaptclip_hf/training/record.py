@@ -49,7 +49,9 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "processes": args.world_size,
         "loss": round(losses[-1], 4) if losses else None,
-        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{each} {version(each)}" for each in PACKAGES)]),
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *(f"{each} {version(each)}" for each in PACKAGES)]
+        ),
     }
     return record
 

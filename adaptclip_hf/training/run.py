@@ -20,6 +20,7 @@ from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import checkpoints, last_complete_checkpoint
 from .feature_cache import DEFAULT_FOLDER, DEFAULT_LIMIT, FeatureCache, content_digests
 from .prompted_images import PromptedImages
+from .record import describe_images, name_data_set
 from .trainer import AdaptCLIPTrainer
 
 
@@ -58,8 +59,9 @@ def train(
         if state.is_main_process:
             print(line, flush=True)
 
-    dataset = load_all(data, say)
-    eval_datasets = split_categories(load_all(eval_data, say)) if eval_data else {}
+    parts = load_parts(data, say)
+    dataset = join_parts(parts, data)
+    eval_datasets = split_categories(join_parts(load_parts(eval_data, say), eval_data)) if eval_data else {}
     set_seed(args.seed)
     built, processor = build_model(model, TABLE_5[ablation] | config, keep_adapters)
     if not any(parameter.requires_grad for parameter in built.parameters()):
@@ -77,6 +79,7 @@ def train(
         built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
     )
     say(describe(trainer, ablation, checkpoint))
+    trainer.data_sets = [name_data_set(spec, part) for spec, part in zip(data, parts, strict=True)]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
     trainer.save_state()
@@ -99,8 +102,8 @@ def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
     return checkpoint
 
 
-def load_all(specs: Sequence[str], say) -> datasets.Dataset:
-    """The readable rows of all data sets together; one process opens the files, all hear the result."""
+def load_parts(specs: Sequence[str], say) -> list[datasets.Dataset]:
+    """The readable rows of each data set; one process opens the files, all hear the result."""
     parts = []
     for spec in specs:
         part = load_data_set(spec, lambda line: say(f"! {line}"))
@@ -108,19 +111,19 @@ def load_all(specs: Sequence[str], say) -> datasets.Dataset:
         if PartialState().is_main_process:
             kept = [readable_rows(part, lambda line: say(f"! {line}"))]
         parts.append(part.select(broadcast_object_list(kept)[0]))
-    return datasets.concatenate_datasets(name_apart(parts, specs))
+    return parts
 
 
-def name_apart(parts: list[datasets.Dataset], specs: Sequence[str]) -> list[datasets.Dataset]:
-    """Categories of the same name in several data sets get the data set's name before theirs."""
+def join_parts(parts: list[datasets.Dataset], specs: Sequence[str]) -> datasets.Dataset:
+    """One data set; categories of the same name in several get the data set's name before theirs."""
     names = [set(part.unique("category")) for part in parts]
     if len(set().union(*names)) == sum(map(len, names)):
-        return parts
+        return datasets.concatenate_datasets(parts)
     renamed = []
     for part, spec in zip(parts, specs, strict=True):
         categories = [f"{Path(spec.partition(':')[2] or spec).name}/{each}" for each in part["category"]]
         renamed.append(part.remove_columns("category").add_column("category", categories).cast(FEATURES))
-    return renamed
+    return datasets.concatenate_datasets(renamed)
 
 
 def split_categories(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
@@ -200,12 +203,12 @@ def compute_features_once(
 def describe(trainer: AdaptCLIPTrainer, ablation: str, checkpoint: Path | None) -> str:
     """What is about to be trained, in a few lines."""
     queries: PromptedImages = trainer.train_dataset
-    labels = [queries.rows[row]["label"] for row in queries.queries]
+    images = describe_images(queries)
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     without = len(queries) - sum(map(queries.has_prompt, range(len(queries))))
     lines = [
-        f"training: {len(labels)} images ({sum(labels)} anomalous) of {len(set(queries.groups))} categories, beside "
-        f"{sum(map(len, queries.normals.values()))} normal images",
+        f"training: {images['images']} images ({images['anomalous']} anomalous) of {len(images['categories'])} "
+        f"categories, beside {images['normal_images']} normal images",
         f"model: {trained:,} parameters in the adapters ({ablation}), {trainer.model.config.image_size} px",
         f"recipe: {trainer.args.num_train_epochs:g} epochs, {trainer.images_a_step} images a step"
         + (

@@ -7,11 +7,14 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
+from ..hub.cards import CARD, model_card
+from ..hub.pushing import push_folder
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import load_adapters, save_adapters
 from .batch_norm import synchronize_batch_norm
 from .evaluation import CategoryMetrics
 from .prompted_images import PromptedImages, collate_prompted
+from .record import training_record, write_record
 from .samplers import PromptedSampler
 
 
@@ -22,6 +25,9 @@ class AdaptCLIPTrainer(Trainer):
     - The log has the loss of each adapter: `loss_visual`, `loss_textual`, `loss_prompt_query`.
     - Checkpoints hold the adapters alone; `save_model` writes the complete model.
     - Under several processes the batch norms see the whole batch, as one process would.
+    - `save_model` also writes what the run was, for the model's card. `push_to_hub` pushes the complete model and its
+      card in one commit; with `args.push_to_hub` `save_model` does so too. Nothing goes to the Hub before: checkpoints
+      are of no use to anyone else.
     - `eval_dataset={category: PromptedImages}` gives `eval_<category>_image_auroc` and so on, and their means as
       `eval_image_auroc`, ...: 1-shot, each image with a fixed normal one of its category.
 
@@ -37,6 +43,7 @@ class AdaptCLIPTrainer(Trainer):
         self.processor = kwargs.pop("processing_class", None)
         super().__init__(model, args, **kwargs)
         del self.model.config.use_cache  # of text generation; Trainer sets it on every model
+        self.data_sets: list[tuple[str, bool]] = []  # names of them, for the record
         self.images_a_step = self.args.train_batch_size * self.args.world_size
         if self.images_a_step < 2:
             raise ValueError("The adapters' batch norms need at least 2 images a step: raise the batch size.")
@@ -83,9 +90,46 @@ class AdaptCLIPTrainer(Trainer):
         if self.args.should_save and _internal_call:
             save_adapters(self.model, output_dir)
         elif self.args.should_save:
-            self.model.save_pretrained(output_dir or self.args.output_dir)
-            if self.processor is not None:
-                self.processor.save_pretrained(output_dir or self.args.output_dir)
+            self._save_complete(Path(output_dir or self.args.output_dir))
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save")
+
+    def _save_complete(self, folder: Path):
+        self.model.save_pretrained(folder)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
+        if isinstance(self.train_dataset, PromptedImages):
+            write_record(training_record(self, self.data_sets), folder)
+
+    def push_to_hub(
+        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **kwargs
+    ) -> str | None:
+        """Pushes the complete model, its processor and its card in one commit; returns the commit's URL.
+
+        Args:
+            blocking: the upload is always waited for.
+            kwargs: as [`~transformers.Trainer.push_to_hub`] takes them for its card; ours needs none.
+        """
+        token = token or self.args.hub_token
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        if not self.is_world_process_zero():
+            return None
+        folder = Path(self.args.output_dir)
+        self._save_complete(folder)
+        self.create_model_card()
+        revision = revision or self.args.hub_revision
+        return push_folder(folder, self.hub_model_id, private, revision, token, commit_message or "End of training")
+
+    def create_model_card(self, *args, **kwargs):
+        """Writes the card of the trained model to the output folder, in place of the generic one."""
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir)
+            card = model_card(folder, self.hub_model_id or folder.name)
+            (folder / CARD).write_text(card, encoding="utf-8")
+
+    def _push_from_checkpoint(self, checkpoint_folder: str):
+        """Checkpoints stay here: they hold adapters without their CLIP."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
         load_adapters(self.model if model is None else model, resume_from_checkpoint)

@@ -1,0 +1,132 @@
+"""The authors' released checkpoints: found, fetched with the CLIP that they need, converted and kept."""
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+from ..conversion import convert
+from ..modeling import AdaptCLIPModel
+
+REPOSITORY = "csgaobb/AdaptCLIP"
+CLIP = "openai/clip-vit-large-patch14-336"
+SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def from_released(
+    cls: type[AdaptCLIPModel],
+    source: str | Path = REPOSITORY,
+    trained_on: str | None = None,
+    checkpoint: str | None = None,
+    clip: str | Path = CLIP,
+    tokenizer: str | Path | None = None,
+    cache_folder: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    **config,
+) -> AdaptCLIPModel:
+    """A checkpoint as the authors released it, converted; the second call finds it converted already.
+
+    The processor is loaded from where the converted model lies: `AdaptCLIPProcessor.from_pretrained(model.name_or_path)`.
+
+    Args:
+        source: Hub id of the repository, or a local folder or file: then nothing is fetched for it.
+        trained_on: "mvtec", "visa" or another part of the checkpoint's path, where the source holds several.
+        checkpoint: its path in the source, in place of `trained_on`.
+        clip, tokenizer: as [`convert`] takes them.
+        cache_folder: where converted models are kept; beside the Hub's cache by default.
+        revision, token: of the download.
+        config: as [`convert`] takes it, for other models than the released ViT-L/14@336.
+
+    Raises:
+        FileNotFoundError: no such source, checkpoint or CLIP.
+        ValueError: the choice is not clear, with what was found; or as [`convert`].
+    """
+    file = released_checkpoint(source, trained_on, checkpoint, revision, token)
+    folder = Path(cache_folder or default_cache()) / cache_key(file, clip, tokenizer, config)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            convert(file, clip, Path(temporary) / "model", tokenizer, **config)
+            (Path(temporary) / "model").rename(folder)  # whole or not at all
+    return cls.from_pretrained(folder)
+
+
+def default_cache() -> Path:
+    return Path(constants.HF_HOME) / "adaptclip" / "released"
+
+
+def cache_key(file: Path, clip: str | Path, tokenizer: str | Path | None, config: dict) -> str:
+    """A folder's name for what a conversion depends on."""
+    digest = hashlib.sha256(file.read_bytes())
+    digest.update(json.dumps([str(clip), str(tokenizer), config], sort_keys=True).encode())
+    return f"{file.stem}-{digest.hexdigest()[:16]}"
+
+
+def released_checkpoint(
+    source: str | Path = REPOSITORY,
+    trained_on: str | None = None,
+    checkpoint: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Path:
+    """The file of one checkpoint, fetched where it is not here.
+
+    Raises:
+        FileNotFoundError, ValueError: as [`from_released`].
+    """
+    if Path(source).is_file():
+        return Path(source)
+    if Path(source).is_dir():
+        names = [file.relative_to(source).as_posix() for file in sorted(Path(source).rglob("*")) if file.is_file()]
+        return Path(source) / choose(names, str(source), trained_on, checkpoint)
+    name = choose(list_repository(str(source), revision, token), str(source), trained_on, checkpoint)
+    return Path(hf_hub_download(str(source), name, revision=revision, token=token))
+
+
+def list_repository(repo_id: str, revision: str | None, token: str | None) -> list[str]:
+    """The files of a repository; those in the cache where the Hub cannot be asked.
+
+    Raises:
+        FileNotFoundError: neither can be had.
+    """
+    try:
+        return HfApi(token=token).list_repo_files(repo_id, revision=revision)
+    except RepositoryNotFoundError as error:
+        raise FileNotFoundError(f"No repository {repo_id} that may be read, and no such file or folder.") from error
+    except (OSError, OfflineModeIsEnabled) as error:
+        try:
+            folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+        except (LocalEntryNotFoundError, OSError):
+            raise FileNotFoundError(
+                f"{repo_id} is not in the cache and the Hub cannot be asked ({error}). Give a local file or folder of "
+                "the released checkpoint."
+            ) from error
+        return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def choose(names: list[str], source: str, trained_on: str | None, checkpoint: str | None) -> str:
+    """The one checkpoint that is meant.
+
+    Raises:
+        FileNotFoundError, ValueError: none or several fit, with all that was found.
+    """
+    found = [name for name in names if name.endswith(SUFFIXES)]
+    listing = "\n".join(f"  {name}" for name in found or names[:50])
+    if checkpoint is not None:
+        if checkpoint not in names:
+            raise FileNotFoundError(f"{source} holds no {checkpoint}. It holds:\n{listing}")
+        return checkpoint
+    if not found:
+        raise FileNotFoundError(f"{source} holds no checkpoint ({', '.join(SUFFIXES)}). It holds:\n{listing}")
+    fitting = [name for name in found if trained_on is None or trained_on.lower() in name.lower()]
+    if len(fitting) != 1:
+        count = "none" if not fitting else "several"
+        wanted = f"for trained_on={trained_on!r}" if trained_on else "without trained_on"
+        raise ValueError(
+            f"{source}: {count} of its checkpoints fit {wanted}; name one with checkpoint=. It holds:\n{listing}"
+        )
+    return fitting[0]
