@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf.conversion import adapter_names
 from adaptclip_hf.synthetic import make_category, render_sample
 
 SHARED = Path(os.environ.get("ADAPTCLIP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -103,6 +104,32 @@ def small_folder(make_model, tokenizer, tmp_path_factory) -> Path:
     model = make_model()
     model.save_pretrained(folder)
     AdaptCLIPProcessor.for_model(model.config, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(small_model, tokenizer, tmp_path_factory) -> Path:
+    """The small model's CLIP as a folder of its own."""
+    folder = tmp_path_factory.mktemp("clip")
+    small_model.clip.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def released_folder(small_model, make_model, tmp_path_factory) -> Path:
+    """Two checkpoints in the authors' layout, of which that of VisA holds the small model's adapters."""
+    folder = tmp_path_factory.mktemp("released")
+    (folder / "weights").mkdir()
+    (folder / "notes.txt").write_text("no checkpoint")
+    for name, model in (("visa", small_model), ("mvtec", make_model(seed=1))):
+        checkpoint, state = {}, model.state_dict()
+        for ours, copies in adapter_names(model).items():
+            for theirs in copies:
+                learner, _, tensor = theirs.partition(".")
+                shape = (1, 1, *state[ours].shape) if learner == "textual_learner" else state[ours].shape
+                checkpoint.setdefault(learner, {})[tensor] = state[ours].clone().reshape(shape)
+        torch.save(checkpoint, folder / "weights" / f"trained_on_{name}.pth")
     return folder
 
 

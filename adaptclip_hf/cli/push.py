@@ -24,8 +24,10 @@ Checkpoints, logs and other files of the folder stay where they are. Where it ha
 what the folder records; see `adaptclip card`. A push that breaks off publishes nothing; push again. Log in with
 `hf auth login` or set HF_TOKEN.
 
-flavours: complete needs this package where it is loaded. adapters holds a few MB and names its CLIP, which is fetched
-when it is loaded. remote-code brings the code: it loads with trust_remote_code=True where this package is not installed.""",
+flavours:
+  complete      all weights; loads where this package is installed
+  adapters      a few MB that name their CLIP, which is fetched when the model is loaded
+  remote-code   brings the code too; loads with trust_remote_code=True where this package is not installed""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", type=Path, metavar="DIR|FILE", help="model folder, or a prompt bank (.safetensors)")

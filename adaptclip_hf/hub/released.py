@@ -30,7 +30,7 @@ def from_released(
 ) -> AdaptCLIPModel:
     """A checkpoint as the authors released it, converted; the second call finds it converted already.
 
-    The processor is loaded from where the converted model lies: `AdaptCLIPProcessor.from_pretrained(model.name_or_path)`.
+    `model.name_or_path` is the folder of the converted model, with its processor.
 
     Args:
         source: Hub id of the repository, or a local folder or file: then nothing is fetched for it.

@@ -34,7 +34,8 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
     """
     args, state, queries = trainer.args, trainer.state, trainer.train_dataset
     losses = [each["loss"] for each in state.log_history if "loss" in each]
-    record = {
+    versions = {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {
         "data_sets": [name for name, _ in data_sets],
         "hub_data_sets": [name for name, is_hub_id in data_sets if is_hub_id],
         **describe_images(queries),
@@ -49,11 +50,8 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "processes": args.world_size,
         "loss": round(losses[-1], 4) if losses else None,
-        "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{each} {version(each)}" for each in PACKAGES)]
-        ),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
-    return record
 
 
 def describe_images(queries: PromptedImages) -> dict:
