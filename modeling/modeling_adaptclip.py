@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, cached_file
+from transformers.utils import CONFIG_NAME, ModelOutput, cached_file
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
 from .configuration_adaptclip import AdaptCLIPConfig
@@ -163,14 +163,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if config is None:
             config = cls.config_class.from_pretrained(name, **hub, **kwargs)
         place = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
+        place["revision"] = config.clip_revision or "main"
         named = config.clip_name + (f" (revision {config.clip_revision})" if config.clip_revision else "")
         try:
+            cached_file(config.clip_name, CONFIG_NAME, **place)  # fails at once where the weights' search takes minutes
             clip = CLIPModel.from_pretrained(
-                config.clip_name,
-                revision=config.clip_revision or "main",
-                config=config.clip_config,
-                attn_implementation=attn_implementation,
-                **place,
+                config.clip_name, config=config.clip_config, attn_implementation=attn_implementation, **place
             )
         except OSError as error:
             raise OSError(

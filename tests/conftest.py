@@ -2,6 +2,8 @@ import json
 import os
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,8 +17,7 @@ SHARED = Path(os.environ.get("ADAPTCLIP_SHARED", Path(__file__).resolve().parent
 
 
 @pytest.fixture(autouse=True)
-def quiet_and_offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def seeded():
     torch.manual_seed(0)
 
 

@@ -94,7 +94,7 @@ def list_repository(repo_id: str, revision: str | None, token: str | None) -> li
         FileNotFoundError: neither can be had.
     """
     try:
-        return HfApi(token=token).list_repo_files(repo_id, revision=revision)
+        return [each.rfilename for each in HfApi(token=token).model_info(repo_id, revision=revision).siblings]
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(f"No repository {repo_id} that may be read, and no such file or folder.") from error
     except (OSError, OfflineModeIsEnabled) as error:
