@@ -50,7 +50,7 @@ def convert(
     sizes = checkpoint_sizes(adapters, clip_model.config.projection_dim)
     # every backbone runs with quick_gelu in the released program, whose adapters these are
     clip_model.config.vision_config.hidden_act = clip_model.config.text_config.hidden_act = "quick_gelu"
-    config = {**clip_origin(clip_model), "prompt_token_ids": frame_token_ids(tokenizer), **sizes, **config}
+    config = {**clip_origin(clip), "prompt_token_ids": frame_token_ids(tokenizer), **sizes, **config}
     config = AdaptCLIPConfig(clip_config=clip_model.config, **config)
     check_frame(adapters["textual_learner"], clip_model, config)
     model = AdaptCLIPModel(config)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import CONFIG_NAME, ModelOutput, cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
 from .configuration_adaptclip import AdaptCLIPConfig
@@ -203,12 +204,14 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             ValueError: for a configuration that does not fit the CLIP.
         """
         hub = {name: config.pop(name) for name in HUB_ARGUMENTS if name in config}
+        origin = {}
         if isinstance(clip, str | Path):
+            origin = clip_origin(clip, **hub)
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, **hub)
             clip = CLIPModel.from_pretrained(clip, dtype=dtype or "auto", **hub)
         if tokenizer is None:
             raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")
-        config = {**clip_origin(clip), "prompt_token_ids": frame_token_ids(tokenizer), **config}
+        config = {**origin, "prompt_token_ids": frame_token_ids(tokenizer), **config}
         model = cls._on_clip(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
         model.set_object_name(model.config.object_name, tokenizer)
         return model.eval()
@@ -472,10 +475,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return details
 
 
-def clip_origin(clip: CLIPModel) -> dict[str, str]:
-    """Hub id and commit of a CLIP that came from the Hub, as fields of the config; a folder's name says nothing."""
-    name, commit = clip.name_or_path, getattr(clip.config, "_commit_hash", None)
-    return {"clip_name": name, "clip_revision": commit} if name and commit and not Path(name).exists() else {}
+def clip_origin(clip: str | Path, **hub) -> dict[str, str]:
+    """Hub id and commit of a CLIP, as fields of the config; where a folder came from is not known."""
+    if Path(clip).exists():
+        return {}
+    commit = extract_commit_hash(cached_file(str(clip), CONFIG_NAME, **hub), None)
+    return {"clip_name": str(clip), "clip_revision": commit}
 
 
 def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):

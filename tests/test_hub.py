@@ -1,15 +1,21 @@
 """To the Hub and back, against a stand-in for it; each step in a process of its own, as users have it."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from io import BytesIO
+from itertools import count
 
 import pytest
-from hub_server import TOKEN, Hub
+import torch
+from hub_server import TOKEN, Hub, commit_of
+from PIL import Image
 from transformers import pipeline
 
 from adaptclip_hf.cli import main
+from adaptclip_hf.synthetic import write_dataset
 
 
 @pytest.fixture
@@ -22,10 +28,11 @@ def hub():
 @pytest.fixture
 def call(hub, tmp_path):
     """Runs Python with the stand-in as its Hub and an empty cache; gives status and everything printed."""
+    numbers = count()
 
-    def run(*words, token=TOKEN):
+    def run(*words, token=TOKEN, home=None):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / f"cache_{len(list(tmp_path.iterdir()))}")}
+        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home or tmp_path / f"cache_{next(numbers)}")}
         environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         if token:
             environment["HF_TOKEN"] = token
@@ -38,6 +45,7 @@ def call(hub, tmp_path):
 
 
 PUSH = ("-m", "adaptclip_hf.cli", "push")
+DETECT = ("-m", "adaptclip_hf.cli", "detect")
 SCORE = """
 import sys, adaptclip_hf
 from transformers import pipeline
@@ -61,6 +69,99 @@ def test_pushed_and_loaded_elsewhere_with_the_same_bits(hub, call, small_folder,
     assert status == 0 and f"score {here.hex()}" in text, text
     status, text = call("-c", SCORE, "me/parts", photos["bad"][0], token=None)
     assert status != 0 and "me/parts" in text
+    status, text = call(*DETECT, photos["bad"][0], "--model", "me/parts", "--output", tmp_path / "out", token=None)
+    assert status == 1 and "A private or gated one needs a token" in text and "Traceback" not in text, text
+
+
+PUSH_ALL = """
+import sys
+from adaptclip_hf import AdaptCLIPModel, PromptBank
+from transformers import pipeline
+detect = pipeline("anomaly-detection", model=sys.argv[1], device="cpu")
+detect.model.push_to_hub("me/complete")
+detect.push_to_hub("me/code", flavour="remote-code")
+detect.model.push_to_hub("me/adapters", flavour="adapters", clip="org/clip")
+bank = detect.encode_prompts(sys.argv[2:])
+bank.push_to_hub("me/bank", model="me/complete")
+bank.push_to_hub("me/shown", normal_images=sys.argv[2:])
+"""
+
+LOAD_ALL = """
+import sys
+from transformers import pipeline
+import adaptclip_hf
+for name, options in (("complete", {}), ("adapters", {}), ("code", {"trust_remote_code": True})):
+    detect = pipeline("anomaly-detection", model=f"me/{name}", device="cpu", **options)
+    print(name, detect(sys.argv[1])["score"].hex(), detect(sys.argv[1], prompt_bank="me/bank")["score"].hex())
+"""
+
+
+def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, clip_folder, photos):
+    clip = {file.name: file.read_bytes() for file in clip_folder.iterdir()}
+    hub.repos["org/clip"] = {"private": False, "branches": {"main": clip}}
+    status, text = call("-c", PUSH_ALL, small_folder, *photos["normal"][:2])
+    assert status == 0, text
+    pushed = {name.partition("/")[2]: repo["branches"]["main"] for name, repo in hub.repos.items()}
+    model = {"config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert set(pushed["complete"]) == model | {"model.safetensors"}
+    assert set(pushed["adapters"]) == model | {"adapters.safetensors"}
+    assert set(pushed["bank"]) == {"prompt_bank.safetensors", "README.md"}
+    assert set(pushed["shown"]) == {"prompt_bank.safetensors", "README.md", "normal_images.jpg"}
+    assert "modeling_adaptclip.py" in pushed["code"] and b"trust_remote_code=True" in pushed["code"]["README.md"]
+    config = json.loads(pushed["adapters"]["config.json"])
+    assert config["clip_name"] == "org/clip" and config["clip_revision"] == commit_of(clip)
+    assert b"base_model: org/clip" in pushed["adapters"]["README.md"]
+    assert Image.open(BytesIO(pushed["shown"]["normal_images.jpg"])).width == 2 * 168 + 8
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    zero = detect(photos["bad"][0])["score"].hex()
+    few = detect(photos["bad"][0], normal_images=photos["normal"][:2])["score"].hex()
+    status, text = call("-c", LOAD_ALL, photos["bad"][0])
+    assert status == 0, text
+    for name in ("complete", "adapters", "code"):
+        assert f"{name} {zero} {few}" in text, (name, zero, few, text)
+
+
+def test_training_pushes_the_model_with_its_record(hub, call, small_folder, tmp_path):
+    parts = write_dataset(tmp_path / "parts", 2, size=96, train=2, good=2, bad=4)
+    words = ("--data", parts, "--output", tmp_path / "run", "--model", small_folder, "--num-train-epochs", "1")
+    more = ("--push-to-hub", "--hub-model-id", "me/trained", "--use-cpu", "--per-device-train-batch-size", "4")
+    status, text = call("-m", "adaptclip_hf.cli", "train", *words, *more, "--feature-cache", tmp_path / "features")
+    assert status == 0, text
+    pushed = hub.repos["me/trained"]["branches"]["main"]
+    assert set(pushed) >= {"model.safetensors", "processor_config.json", "README.md"}
+    assert not any("checkpoint" in name or name.endswith((".bin", ".pt")) or name == "training.json" for name in pushed)
+    card = pushed["README.md"].decode()
+    assert (
+        "12 images (8 anomalous) of\nparts" in card and "| 1.0 | 3 | 4 | adamw_torch | 0.001 | constant | 42 |" in card
+    )
+    assert str(tmp_path) not in card + pushed["config.json"].decode()
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert record["images"] == 12 and record["normal_images"] == 4 and record["loss"] > 0
+
+
+RELEASED = """
+import torch
+from adaptclip_hf import AdaptCLIPModel
+model = AdaptCLIPModel.from_released("org/released", trained_on="visa", clip="org/clip", image_size=84)
+torch.manual_seed(0)
+print("score", model(torch.rand(1, 3, 84, 84)).anomaly_scores.item().hex(), model.config.clip_revision)
+"""
+
+
+def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_folder, released_folder, tmp_path):
+    clip = {file.name: file.read_bytes() for file in clip_folder.iterdir()}
+    files = {f.relative_to(released_folder).as_posix(): f.read_bytes() for f in released_folder.rglob("*.*")}
+    hub.repos["org/clip"] = {"private": False, "branches": {"main": clip}}
+    hub.repos["org/released"] = {"private": True, "branches": {"main": files}}
+    torch.manual_seed(0)
+    expected = small_model(torch.rand(1, 3, 84, 84)).anomaly_scores.item().hex()
+    status, text = call("-c", RELEASED, home=tmp_path / "home")
+    assert status == 0 and f"score {expected} {commit_of(clip)}" in text, text
+    hub.close()
+    status, text = call("-c", RELEASED, home=tmp_path / "home")
+    assert status == 0 and f"score {expected}" in text, text
+    status, text = call("-c", RELEASED)
+    assert status == 1 and "org/released is not in the cache and the Hub cannot be asked" in text
 
 
 def test_a_branch(hub, call, small_folder, photos):
@@ -85,8 +186,8 @@ def test_a_push_that_breaks_off_publishes_nothing_and_the_next_completes(hub, ca
 def test_dry_run_and_bad_folders(hub, small_folder, tmp_path, capsys):
     assert main(["push", str(small_folder), "me/parts", "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "model.safetensors" in printed and "in all" in printed and "without a card" in printed
-    assert not hub.repos
+    assert "model.safetensors" in printed and "in all" in printed and "README.md" in printed
+    assert not hub.repos and not (small_folder / "README.md").exists()
     assert main(["push", str(tmp_path / "none"), "me/parts"]) == 1
     assert "No model folder at" in capsys.readouterr().err
     assert main(["push", str(tmp_path), "me/parts"]) == 1

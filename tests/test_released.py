@@ -28,9 +28,7 @@ def test_converted_once_and_found_again(released_folder, small_model, local, mon
 
 
 def test_what_was_found_is_said_when_the_choice_is_not_clear(released_folder, local, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"(?s)several.*without trained_on.*trained_on_visa"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"(?s)several.*without trained_on.*trained_on_visa") as caught:
         AdaptCLIPModel.from_released(released_folder, **local)
     assert "weights/trained_on_mvtec.pth" in str(caught.value) and "notes.txt" not in str(caught.value)
     with pytest.raises(ValueError, match="none of its checkpoints fit for trained_on='btad'"):

@@ -33,7 +33,7 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
         data_sets: names of them, of [`name_data_set`].
     """
     args, state, queries = trainer.args, trainer.state, trainer.train_dataset
-    losses = [each["loss"] for each in state.log_history if "loss" in each]
+    losses = [each["train_loss"] for each in state.log_history if "train_loss" in each]
     versions = {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     return {
         "data_sets": [name for name, _ in data_sets],
