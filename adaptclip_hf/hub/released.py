@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ..conversion import convert
 from ..modeling import AdaptCLIPModel
@@ -97,7 +97,7 @@ def list_repository(repo_id: str, revision: str | None, token: str | None) -> li
         return [each.rfilename for each in HfApi(token=token).model_info(repo_id, revision=revision).siblings]
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(f"No repository {repo_id} that may be read, and no such file or folder.") from error
-    except (OSError, OfflineModeIsEnabled) as error:
+    except Exception as error:  # whatever the HTTP library below calls it: the Hub cannot be asked
         try:
             folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
         except (LocalEntryNotFoundError, OSError):
