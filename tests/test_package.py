@@ -15,9 +15,13 @@ from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_python(code, folder, **environment):
+def run_python(code, folder, *words, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -44,6 +48,33 @@ print(adaptclip_hf.__file__)
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "tests", Path("/")])
 def test_import_from_any_folder(folder):
     assert run_python(LIGHT, folder).endswith("__init__.py")
+
+
+NO_NETWORK = """
+import socket, sys
+def refuse(*arguments, **more): raise AssertionError("a network call")
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+import adaptclip_hf
+from huggingface_hub import constants
+assert not constants.HF_HUB_OFFLINE
+from transformers import AutoModel, AutoProcessor, pipeline
+model, photo = sys.argv[1:]
+adaptclip_hf.AdaptCLIPModel.from_pretrained(model)
+adaptclip_hf.AdaptCLIPProcessor.from_pretrained(model)
+AutoModel.from_pretrained(model), AutoProcessor.from_pretrained(model)
+detect = pipeline("anomaly-detection", model=model)
+detect.encode_prompts([photo]).save_pretrained("bank.safetensors")
+print(detect(photo)["score"], detect(photo, normal_images=[photo])["score"])
+print(detect(photo, prompt_bank="bank.safetensors", threshold=0.5)["label"])
+print(pipeline("anomaly-detection")(photo)["score"])
+from adaptclip_hf.cli import main
+assert main(["detect", photo, "--model", model, "--output", "out", "--quiet"]) == 0
+"""
+
+
+def test_no_network_call_at_import_load_or_in_a_local_pipeline(small_folder, photos, tmp_path):
+    online = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "empty")}
+    assert run_python(NO_NETWORK, tmp_path, str(small_folder), photos["bad"][0], **online)
 
 
 @pytest.mark.slow
