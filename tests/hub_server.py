@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 TOKEN = "hf_right"
@@ -20,6 +21,12 @@ class Hub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def serve(self, name: str, folder: Path, private: bool = False) -> dict[str, bytes]:
+        """A repository of the files of a folder."""
+        files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        self.repos[name] = {"private": private, "branches": {"main": files}}
+        return files
 
     def close(self):
         self.server.shutdown()
@@ -62,7 +69,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.content()
-        if self.path == "/api/repos/create":
+        if self.path == "/api/repos/create" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.reply({"error": "Invalid username or password."}, 401)
+        elif self.path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             there = name in self.hub.repos

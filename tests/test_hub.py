@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from io import BytesIO
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 from hub_server import TOKEN, Hub, commit_of
 from PIL import Image
+from test_package import NEED_THE_HUB
 from transformers import pipeline
 
 from adaptclip_hf.cli import main
@@ -68,7 +71,7 @@ def test_pushed_and_loaded_elsewhere_with_the_same_bits(hub, call, small_folder,
     here = pipeline("anomaly-detection", model=str(small_folder), device="cpu")(photos["bad"][0])["score"]
     assert status == 0 and f"score {here.hex()}" in text, text
     status, text = call("-c", SCORE, "me/parts", photos["bad"][0], token=None)
-    assert status != 0 and "me/parts" in text
+    assert status != 0 and "If this is a private repository" in text.splitlines()[-1], text
     status, text = call(*DETECT, photos["bad"][0], "--model", "me/parts", "--output", tmp_path / "out", token=None)
     assert status == 1 and "A private or gated one needs a token" in text and "Traceback" not in text, text
 
@@ -97,8 +100,7 @@ for name, options in (("complete", {}), ("adapters", {}), ("code", {"trust_remot
 
 
 def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, clip_folder, photos):
-    clip = {file.name: file.read_bytes() for file in clip_folder.iterdir()}
-    hub.repos["org/clip"] = {"private": False, "branches": {"main": clip}}
+    clip = hub.serve("org/clip", clip_folder)
     status, text = call("-c", PUSH_ALL, small_folder, *photos["normal"][:2])
     assert status == 0, text
     pushed = {name.partition("/")[2]: repo["branches"]["main"] for name, repo in hub.repos.items()}
@@ -149,10 +151,8 @@ print("score", model(torch.rand(1, 3, 84, 84)).anomaly_scores.item().hex(), mode
 
 
 def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_folder, released_folder, tmp_path):
-    clip = {file.name: file.read_bytes() for file in clip_folder.iterdir()}
-    files = {f.relative_to(released_folder).as_posix(): f.read_bytes() for f in released_folder.rglob("*.*")}
-    hub.repos["org/clip"] = {"private": False, "branches": {"main": clip}}
-    hub.repos["org/released"] = {"private": True, "branches": {"main": files}}
+    clip = hub.serve("org/clip", clip_folder)
+    hub.serve("org/released", released_folder, private=True)
     torch.manual_seed(0)
     expected = small_model(torch.rand(1, 3, 84, 84)).anomaly_scores.item().hex()
     status, text = call("-c", RELEASED, home=tmp_path / "home")
@@ -164,12 +164,31 @@ def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_fold
     assert status == 1 and "org/released is not in the cache and the Hub cannot be asked" in text
 
 
+def test_a_push_without_a_token_says_how_to_log_in(hub, call, small_folder):
+    status, text = call(*PUSH, small_folder, "me/parts", token=None)
+    assert status == 1 and "does not let you write me/parts: log in with `hf auth login`" in text, text
+    assert "Traceback" not in text and not hub.repos
+
+
 def test_a_branch(hub, call, small_folder, photos):
     status, text = call(*PUSH, small_folder, "me/parts", "--revision", "v2")
     assert status == 0, text
     assert not hub.repos["me/parts"]["branches"]["main"] and hub.repos["me/parts"]["branches"]["v2"]
     status, text = call("-c", SCORE, "me/parts", photos["bad"][0], "v2")
     assert status == 0 and "score 0x" in text, text
+
+
+def test_the_lines_of_the_readme_that_need_the_hub_run(hub, call, clip_folder, released_folder):
+    hub.serve("openai/clip-vit-large-patch14-336", clip_folder)
+    hub.serve("csgaobb/AdaptCLIP", released_folder)
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    blocks = [
+        each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if any(w in each for w in NEED_THE_HUB)
+    ]
+    assert len(blocks) == 2
+    for block in blocks:
+        status, text = call("-c", block + 'print(sorted(result), "ran")')
+        assert status == 0 and "ran" in text, text
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def add_command(commands):
   adaptclip train --data parts/ --output adaptclip-parts   parts/good and parts/bad (and parts/masks), embedded CLIP
   adaptclip train --data parts/ --output adaptclip-parts --resume                            goes on where it stopped
   adaptclip train --data visa:/data/VisA --output run --ablation textual --num-train-epochs 5
+  adaptclip train --data parts/ --output adaptclip-parts --push-to-hub --hub-model-id me/adaptclip-parts
   accelerate launch --num_processes 2 -m adaptclip_hf.cli train --data ... --output ...
   torchrun --nproc_per_node 2 -m adaptclip_hf.cli train --data ... --output ...
 

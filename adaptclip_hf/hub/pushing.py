@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from ..modeling import AdaptCLIPModel, PromptBank
 from ..modeling.adapters_file import ADAPTERS_FILE
@@ -65,7 +66,8 @@ def push_folder(
     Raises:
         FileNotFoundError: as [`published_files`].
         ValueError: the card's metadata is not what the Hub takes.
-        HfHubHTTPError: the Hub refuses; nothing is published then.
+        PermissionError: no token, or one that may not write there.
+        HfHubHTTPError: the Hub refuses for another reason; nothing is published then.
         OSError: the connection broke; nothing is published then either.
     """
     return push_files(published_files(folder), repo_id, private, revision, token, message)
@@ -79,10 +81,10 @@ def push_files(
     if (folder / CARD) in files:
         check_card(folder / CARD)
     hub = HfApi(token=token)
-    repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if revision is not None:
-        hub.create_branch(repo_id, branch=revision, exist_ok=True)
     try:
+        repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            hub.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = hub.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
@@ -90,6 +92,13 @@ def push_files(
             revision=revision,
             commit_message=message,
         )
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise PermissionError(
+                f"The Hub does not let you write {repo_id}: log in with `hf auth login`, or set HF_TOKEN to a token "
+                f"that may write there. ({str(error).strip().splitlines()[-1]})"
+            ) from error
+        raise
     except RuntimeError as error:  # what huggingface_hub makes of a connection that broke while weights went
         reason = error.__cause__ or error
         raise OSError(f"The upload to {repo_id} broke off ({reason}): nothing is published, push again.") from error
