@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
+from ..hub.released import CLIP, released_checkpoint
+
 # as a checkpoint's path has it, and as the paper calls it
 TRAINED_ON = {"mvtec": "MVTec", "visa": "VisA"}
-CLIP = "openai/clip-vit-large-patch14-336"
 
 
 def add_command(commands):
@@ -58,7 +59,6 @@ running anything that is in them.""",
 def run(args: argparse.Namespace) -> int:
     from ..conversion import convert
     from ..hub.cards import CARD, released_card
-    from ..hub.released import released_checkpoint
 
     names = ("feature_layers", "num_dual_path_layers", "image_size", "object_name")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-FLAVOURS = ("complete", "adapters", "remote-code")
+from ..hub.flavours import ADAPTERS, FLAVOURS
 
 
 def add_command(commands):
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return push_bank(args)
     if args.model or args.normal:
         args.parser.error("--model and --normal belong to a prompt bank")
-    if args.clip and args.flavour != "adapters":
+    if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
     from ..hub.pushing import published_files, push_folder, stage_model
 
