@@ -24,6 +24,7 @@ from adaptclip_hf.hub.cards import (
     released_card,
 )
 from adaptclip_hf.hub.flavours import save_flavour
+from adaptclip_hf.hub.pushing import stage_model
 from adaptclip_hf.hub.thumbnails import thumbnail_sheet
 from adaptclip_hf.synthetic import write_dataset
 
@@ -126,6 +127,14 @@ def test_nothing_recorded_nothing_claimed(small_folder, workplace, capsys):
     assert "is there already, and results go into a new card" in capsys.readouterr().err
     assert main(["push", str(folder), "me/model"]) == 1
     assert "has no metadata" in capsys.readouterr().err and (folder / "README.md").read_text() == "mine"
+
+
+def test_another_flavour_gets_a_card_of_its_own(workplace):
+    staged = stage_model(Path(DEFAULT_MODEL), workplace, "me/tiny", "remote-code")
+    assert 'model="me/tiny", trust_remote_code=True' in (staged / "README.md").read_text()
+    (workplace / "same").mkdir()
+    staged = stage_model(Path(DEFAULT_MODEL), workplace / "same", "me/tiny")
+    assert (staged / "README.md").read_bytes() == (Path(DEFAULT_MODEL) / "README.md").read_bytes()
 
 
 @pytest.mark.parametrize("flavour", ["adapters", "remote-code"])

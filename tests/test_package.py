@@ -89,6 +89,7 @@ def test_plain_install_works_from_the_root_too(tmp_path):
     installed = target / "adaptclip_hf"
     assert (installed / "modeling" / "modeling_adaptclip.py").is_file()
     assert (installed / "models" / "adaptclip-tiny" / "model.safetensors").is_file()
+    assert (installed / "hub_cards" / "model_template.md").is_file()
     code = "import adaptclip_hf, adaptclip_hf.modeling as m; print(adaptclip_hf.__file__, m.__file__)"
     elsewhere = run_python(code, tmp_path, PYTHONPATH=str(target))
     assert elsewhere.count(str(installed)) == 2

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ..hub.released import CLIP, released_checkpoint
+from ..hub.cards import CARD, RELEASED_CLIP, released_card
+from ..hub.released import released_checkpoint
 
 # as a checkpoint's path has it, and as the paper calls it
 TRAINED_ON = {"mvtec": "MVTec", "visa": "VisA"}
@@ -35,7 +36,7 @@ running anything that is in them.""",
     )
     parser.add_argument(
         "--clip",
-        default=CLIP,
+        default=RELEASED_CLIP,
         help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names (%(default)s)",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
@@ -58,7 +59,6 @@ running anything that is in them.""",
 
 def run(args: argparse.Namespace) -> int:
     from ..conversion import convert
-    from ..hub.cards import CARD, released_card
 
     names = ("feature_layers", "num_dual_path_layers", "image_size", "object_name")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -29,7 +29,7 @@ passed over; the exit status is then 1.""",
     )
     normal = parser.add_mutually_exclusive_group()
     normal.add_argument("--normal", nargs="+", metavar="PATH", help="normal images to compare with; 1 to hundreds")
-    normal.add_argument("--prompt-bank", metavar="FILE", help="a saved prompt bank in their place")
+    normal.add_argument("--prompt-bank", metavar="FILE|ID", help="a saved prompt bank in their place, or its Hub id")
     parser.add_argument("--save-prompt-bank", metavar="FILE", help="keep the encoded normal images (with --normal)")
     parser.add_argument(
         "--threshold", type=probability, help="label images that score at or above it anomalous; between 0 and 1"

@@ -20,9 +20,9 @@ def add_command(commands):
   adaptclip push adaptclip-parts me/parts-adapters --flavour adapters --clip openai/clip-vit-large-patch14-336
   adaptclip push bottle.safetensors me/bottle-bank --model me/adaptclip-parts
 
-Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), one is made of
-what the folder records; see `adaptclip card`. A push that breaks off publishes nothing; push again. Log in with
-`hf auth login` or set HF_TOKEN.
+Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), and for another
+flavour, one is made of what the folder records; see `adaptclip card`. A push that breaks off publishes nothing; push
+again. Log in with `hf auth login` or set HF_TOKEN.
 
 flavours:
   complete      all weights; loads where this package is installed

@@ -16,6 +16,7 @@ from .flavours import ADAPTERS, COMPLETE, REMOTE_CODE
 CARD = "README.md"
 # what training writes beside the model
 RECORD_FILE = "training.json"
+RELEASED_CLIP = "openai/clip-vit-large-patch14-336"
 # the task of the Hub's list that comes nearest; it knows none for anomaly detection
 PIPELINE_TAG = "image-classification"
 TAGS = ["anomaly-detection", "anomaly-segmentation", "zero-shot", "few-shot", "clip", "adaptclip"]
@@ -64,7 +65,7 @@ def released_card(trained_on: str, repo_id: str, config: AdaptCLIPConfig | None 
         trained_on: "MVTec" or "VisA".
         config: of the model; the released one's by default.
     """
-    config = config or AdaptCLIPConfig(clip_name="openai/clip-vit-large-patch14-336")
+    config = config or AdaptCLIPConfig(clip_name=RELEASED_CLIP)
     return render_model_card(config, repo_id, COMPLETE, trained_on=trained_on)
 
 

@@ -168,19 +168,19 @@ def stage_model(
 
 
 def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | None = None):
-    """The card of `source`, or where that has none a new one of what it records.
+    """The card of `source`; where it has none, or is of another flavour, a new one of what it records.
 
     Raises:
         ValueError: results for a model that has its own card.
     """
     card = source / CARD
-    if card.is_file() and results is not None:
+    if not card.is_file() or flavour_of(source) != flavour_of(folder):
+        (folder / CARD).write_text(model_card(folder, repo_id, results, record_folder=source), encoding="utf-8")
+    elif results is not None:
         raise ValueError(
             f"{card} is there already, and results go into a new card: remove it, or write it anew with "
             "`adaptclip card --overwrite`."
         )
-    if not card.is_file():
-        (folder / CARD).write_text(model_card(folder, repo_id, results, record_folder=source), encoding="utf-8")
     elif not (folder / CARD).exists():
         shutil.copyfile(card, folder / CARD)
 

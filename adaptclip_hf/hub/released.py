@@ -10,9 +10,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 
 from ..conversion import convert
 from ..modeling import AdaptCLIPModel
+from .cards import RELEASED_CLIP
 
 REPOSITORY = "csgaobb/AdaptCLIP"
-CLIP = "openai/clip-vit-large-patch14-336"
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
@@ -21,7 +21,7 @@ def from_released(
     source: str | Path = REPOSITORY,
     trained_on: str | None = None,
     checkpoint: str | None = None,
-    clip: str | Path = CLIP,
+    clip: str | Path = RELEASED_CLIP,
     tokenizer: str | Path | None = None,
     cache_folder: str | Path | None = None,
     revision: str | None = None,
