@@ -89,7 +89,7 @@ def test_a_trained_models_card_says_what_was_done_and_measured(trained, workplac
     assert main(["card", str(folder), "me/model", "--results", str(results), "--license", "mit"]) == 0
     card = (folder / "README.md").read_text()
     record, measured = json.loads((folder / "training.json").read_text()), json.loads(results.read_text())
-    assert f"{record['images']} images ({record['anomalous']} anomalous) of\nparts" in card
+    assert f"{record['images']} images ({record['anomalous']} anomalous) of parts" in card
     for name in record["categories"]:
         assert name in card
     assert str(trained) not in card and "/tmp" not in card
@@ -103,6 +103,8 @@ def test_a_trained_models_card_says_what_was_done_and_measured(trained, workplac
         if line["category"] == "mean" and line["metric"] == "pixel_auroc":
             assert index[f"{line['shots']}-shot", "Pixel AUROC"] == round(100 * line["mean"], 1)
             assert f"{100 * line['mean']:.1f}" in card
+    seen = set(record["categories"]) & {each["category"] for each in measured["results"]}
+    assert seen and f"It was trained on some of what is measured here ({', '.join(sorted(seen))})" in card
     assert "Not evaluated yet" not in card and "| others, 1-shot |" in card
     assert run_lines(card) == 2 and (workplace / "heatmap.png").is_file()
 

@@ -134,7 +134,7 @@ def test_training_pushes_the_model_with_its_record(hub, call, small_folder, tmp_
     assert not any("checkpoint" in name or name.endswith((".bin", ".pt")) or name == "training.json" for name in pushed)
     card = pushed["README.md"].decode()
     assert (
-        "12 images (8 anomalous) of\nparts" in card and "| 1.0 | 3 | 4 | adamw_torch | 0.001 | constant | 42 |" in card
+        "12 images (8 anomalous) of parts" in card and "| 1.0 | 3 | 4 | adamw_torch | 0.001 | constant | 42 |" in card
     )
     assert str(tmp_path) not in card + pushed["config.json"].decode()
     record = json.loads((tmp_path / "run" / "training.json").read_text())

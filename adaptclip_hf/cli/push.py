@@ -55,8 +55,11 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--model and --normal belong to a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
+    from transformers.utils import logging
+
     from ..hub.pushing import published_files, push_folder, stage_model
 
+    logging.disable_progress_bar()
     published_files(args.what)
     with TemporaryDirectory() as temporary:
         folder = stage_model(
@@ -89,5 +92,5 @@ def push_bank(args: argparse.Namespace) -> int:
 
 def show(files: list[Path]):
     for file in files:
-        print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.name}")
-    print(f"{sum(file.stat().st_size for file in files) / 1e6:10.2f} MB  in all")
+        print(f"{file.stat().st_size / 1e3:12,.1f} kB  {file.name}")
+    print(f"{sum(file.stat().st_size for file in files) / 1e3:12,.1f} kB  in all")

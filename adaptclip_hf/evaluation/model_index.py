@@ -41,7 +41,8 @@ def eval_results(results: dict | str | Path) -> list[EvalResult]:
             dataset_config=f"{line['shots']}-shot",
             dataset_split="test",
             metric_type=line["metric"],
-            metric_name=f"{METRICS[line['metric']]}, mean of {line['categories']} categories",
+            metric_name=METRICS[line["metric"]]
+            + (f", mean of {line['categories']} categories" if line["categories"] > 1 else ""),
             metric_value=round(100 * line["mean"], 1),
         )
         for line in results["summary"]

@@ -114,6 +114,7 @@ def render_model_card(
         trained_on=trained_on,
         record=record,
         results_table=published_table(trained_on) if trained_on else results_table(evaluation) if evaluation else None,
+        seen=seen_categories(record, evaluation) if record and evaluation else [],
         results_note=results_note(evaluation) if evaluation else None,
     )
     return f"{card}\n"
@@ -193,6 +194,12 @@ def results_note(evaluation: dict) -> str:
     model, protocol = evaluation["model"], evaluation["protocol"]
     seeds = ", ".join(map(str, protocol["seeds"]))
     return f"{model['image_size']} px, {model['dtype']}, seeds {seeds}, weights {model['weights'][:12]}"
+
+
+def seen_categories(record: dict, evaluation: dict) -> list[str]:
+    """What was both learned from and measured, by its name."""
+    measured = {category for data_set in evaluation["data_sets"] for category in data_set["categories"]}
+    return sorted(measured & {name.rpartition("/")[2] for name in record["categories"]})
 
 
 def results_table(evaluation: dict) -> str:
