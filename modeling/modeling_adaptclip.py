@@ -113,6 +113,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def __init__(self, config: AdaptCLIPConfig):
         super().__init__(config)
+        config.adapters_only = False  # of a folder: here they are put to their CLIP
         self.clip = CLIPModel._from_config(config.clip_config)
         for part in (config.clip_config, config.clip_config.text_config, config.clip_config.vision_config):
             # loading fills these in: a model saved fresh and one saved after loading have the same config
@@ -175,7 +176,6 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             raise OSError(
                 f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not at hand: {error}"
             ) from error
-        config.adapters_only = False
         model = cls._on_clip(config, clip)
         load_adapters(model, Path(cached_file(name, ADAPTERS_FILE, **hub)).parent)
         config.name_or_path = str(name)
@@ -215,6 +215,16 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         model = cls._on_clip(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
         model.set_object_name(model.config.object_name, tokenizer)
         return model.eval()
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Saves a complete model, as [`~PreTrainedModel.save_pretrained`] does.
+
+        Where the class came from an installed package, no code goes along, and none is named that was loaded from.
+        """
+        if self._auto_class is None:
+            for name in ("auto_map", "custom_pipelines"):
+                self.config.__dict__.pop(name, None)
+        super().save_pretrained(save_directory, **kwargs)
 
     def freeze_clip(self):
         """CLIP is a service: never trained, always in eval mode."""

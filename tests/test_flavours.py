@@ -14,7 +14,9 @@ from transformers import AutoModel, pipeline
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main
+from adaptclip_hf.hub.cards import flavour_of
 from adaptclip_hf.hub.flavours import code_files, save_flavour
+from adaptclip_hf.training.run import build_model
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,29 @@ def test_adapters_are_put_to_the_clip_that_they_name(small_folder, adapters_fold
     shutil.copy(small_folder / "processor_config.json", tmp_path)
     states = [AdaptCLIPModel.from_pretrained(folder).state_dict() for folder in (tmp_path, small_folder)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_training_from_adapters_or_code_ends_with_a_plain_complete_model(adapters_folder, small_folder, tmp_path):
+    parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)
+    save_flavour(*parts, tmp_path / "code", "remote-code")
+    for source in (adapters_folder, tmp_path / "code"):
+        for keep_adapters in (True, False):
+            model, processor = build_model(str(source), {}, keep_adapters)
+            folder = tmp_path / f"{source.name}_{keep_adapters}"
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
+            assert flavour_of(folder) == "complete" and (folder / "model.safetensors").is_file()
+            assert AdaptCLIPModel.from_pretrained(folder).fingerprint() == parts[0].fingerprint()
+
+
+def test_pushing_adapters_needs_a_clip_that_others_have(small_folder, clip_folder, capsys):
+    call = ["push", str(small_folder), "me/x", "--flavour", "adapters", "--dry-run"]
+    assert main([*call, "--clip", str(clip_folder)]) == 1
+    assert "is no Hub id" in capsys.readouterr().err
+    assert main([*call, "--clip", "org/clip", "--clip-revision", "a1b2"]) == 0
+    assert "adapters.safetensors" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([*call[:3], "--clip", "org/clip"])
 
 
 def test_a_missing_clip_is_an_error_and_never_a_random_one(adapters_folder, tmp_path, capsys, photos):

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--clip belongs to --flavour adapters")
     from transformers.utils import logging
 
+    from ..hub.cards import CARD, check_card
     from ..hub.pushing import published_files, push_folder, stage_model
 
     logging.disable_progress_bar()
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         folder = stage_model(
             args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
         )
+        check_card(folder / CARD)
         show(published_files(folder))
         if not args.dry_run:
             print(f"pushed: {push_folder(folder, args.repo_id, args.private or None, args.revision)}")
