@@ -4,6 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
 
 from .heatmap import render_heatmap
 from .modeling.modeling_adaptclip import AdaptCLIPOutput
@@ -76,6 +77,8 @@ class AnomalyDetectionPipeline(Pipeline):
         """Saves model and processor; the folder loads with `pipeline("anomaly-detection", model=save_directory)`."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+        if self.model._auto_class is not None:  # loaded with its code, which goes along
+            custom_object_save(self, save_directory)
 
     def encode_prompts(self, normal_images) -> PromptBank:
         """A [`PromptBank`] of normal images, on the pipeline's device."""

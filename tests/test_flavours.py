@@ -117,6 +117,9 @@ detect = pipeline("anomaly-detection", model=sys.argv[1], trust_remote_code=True
 result = detect(sys.argv[2])
 print("zero", result["score"].hex(), result["heatmap"].size)
 print("few", detect(sys.argv[2], normal_images=[sys.argv[2]])["score"].hex())
+detect.save_pretrained("again")
+again = pipeline("anomaly-detection", model="again", trust_remote_code=True, device="cpu")
+assert again(sys.argv[2])["score"] == result["score"]
 assert "adaptclip_hf" not in sys.modules
 """
 
