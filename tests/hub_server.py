@@ -12,12 +12,15 @@ TOKEN = "hf_right"
 
 
 class Hub:
-    """Repositories {id: {"private", "branches": {name: {path: bytes}}}}; `break_uploads` closes uploads half-way."""
+    """Repositories {id: {"private", "branches": {name: {path: bytes}}}}.
+
+    `break_uploads` and `break_commits` hang up in the middle.
+    """
 
     def __init__(self):
         self.repos: dict[str, dict] = {}
         self.blobs: dict[str, bytes] = {}
-        self.break_uploads = False
+        self.break_uploads = self.break_commits = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         Thread(target=self.server.serve_forever, daemon=True).start()
@@ -103,7 +106,9 @@ class Handler(BaseHTTPRequestHandler):
                 repo["branches"].setdefault(match[2], dict(repo["branches"]["main"]))
                 self.reply()
         elif match := re.fullmatch(r"/api/models/(.+?)/commit/([^?]+).*", self.path):
-            if repo := self.repo(match[1]):
+            if self.hub.break_commits:
+                self.hang_up()
+            elif self.repo(match[1]):
                 self.commit(match[1], match[2], body)
         else:
             self.reply({"error": self.path}, 404)
@@ -119,12 +124,14 @@ class Handler(BaseHTTPRequestHandler):
         oid = commit_of(files)
         self.reply({"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}"})
 
+    def hang_up(self):
+        self.close_connection = True
+        self.connection.close()
+
     def do_PUT(self):
         if self.hub.break_uploads:
             self.rfile.read(1000)
-            self.close_connection = True
-            self.connection.close()
-            return
+            return self.hang_up()
         self.hub.blobs[self.path.rpartition("/")[2]] = self.content()
         self.reply()
 

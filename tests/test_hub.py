@@ -192,14 +192,26 @@ def test_the_lines_of_the_readme_that_need_the_hub_run(hub, call, clip_folder, r
 
 
 @pytest.mark.slow
-def test_a_push_that_breaks_off_publishes_nothing_and_the_next_completes(hub, call, small_folder):
-    hub.break_uploads = True
+@pytest.mark.parametrize("step", ["uploads", "commits"])
+def test_a_push_that_breaks_off_publishes_nothing_and_the_next_completes(step, hub, call, small_folder, photos):
+    setattr(hub, f"break_{step}", True)
     status, text = call(*PUSH, small_folder, "me/parts")
-    assert status == 1 and "nothing is published, push again" in text and "Traceback" not in text, text
+    assert status == 1 and "broke off" in text and "push again" in text and "Traceback" not in text, text
     assert not hub.repos["me/parts"]["branches"]["main"]
-    hub.break_uploads = False
+    status, text = call("-c", SCORE, "me/parts", photos["bad"][0])
+    assert status != 0 and "score" not in text.splitlines()[-1]
+    setattr(hub, f"break_{step}", False)
     status, text = call(*PUSH, small_folder, "me/parts")
     assert status == 0 and "model.safetensors" in hub.repos["me/parts"]["branches"]["main"], text
+
+
+@pytest.mark.slow
+def test_a_hub_that_cannot_be_reached(hub, call, small_folder):
+    hub.close()
+    status, text = call(*PUSH, small_folder, "me/parts")
+    assert status == 1 and "adaptclip: The push to me/parts broke off" in text and "Traceback" not in text, text
+    status, text = call(*PUSH, small_folder, "me/parts", "--flavour", "adapters", "--clip", "org/clip")
+    assert status == 1 and "cannot be asked for" in text and "Traceback" not in text, text
 
 
 def test_dry_run_and_bad_folders(hub, small_folder, tmp_path, capsys):

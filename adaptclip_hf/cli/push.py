@@ -21,8 +21,8 @@ def add_command(commands):
   adaptclip push bottle.safetensors me/bottle-bank --model me/adaptclip-parts
 
 Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), and for another
-flavour, one is made of what the folder records; see `adaptclip card`. A push that breaks off publishes nothing; push
-again. Log in with `hf auth login` or set HF_TOKEN.
+flavour, one is made of what the folder records; see `adaptclip card`. A push that breaks off leaves no
+half of it there; push again. Log in with `hf auth login` or set HF_TOKEN.
 
 flavours:
   complete      all weights; loads where this package is installed

@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from .. import heatmap, modeling, pipeline, processing
+from ..conversion import first_line
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import save_adapters
 from ..processing import AdaptCLIPProcessor
@@ -70,13 +71,28 @@ def save_adapters_only(model: AdaptCLIPModel, folder: Path, clip: str | None, cl
     if not clip_revision and clip_name == model.config.clip_name:
         clip_revision = model.config.clip_revision
     if not clip_revision and not Path(clip_name).is_dir():
-        clip_revision = HfApi().model_info(clip_name).sha
+        clip_revision = newest_revision(clip_name)
     save_adapters(model, folder)
     config = type(model.config)(
         **{**model.config.to_dict(), "clip_name": clip_name, "clip_revision": clip_revision, "adapters_only": True}
     )
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
+
+
+def newest_revision(repo_id: str) -> str:
+    """The commit that a repository's main branch is at.
+
+    Raises:
+        ValueError: the Hub cannot be asked, or there is no such repository.
+    """
+    try:
+        return HfApi().model_info(repo_id).sha
+    except Exception as error:  # whatever the HTTP library below calls it
+        raise ValueError(
+            f"The newest revision of {repo_id} cannot be asked for ({first_line(error)}): name the one that the "
+            "adapters belong to (clip_revision=, --clip-revision)."
+        ) from error
 
 
 def add_code(folder: Path):

@@ -68,7 +68,7 @@ def push_folder(
         ValueError: the card's metadata is not what the Hub takes.
         PermissionError: no token, or one that may not write there.
         HfHubHTTPError: the Hub refuses for another reason; nothing is published then.
-        OSError: the connection broke; nothing is published then either.
+        OSError: the connection broke; no half of it is published.
     """
     return push_files(published_files(folder), repo_id, private, revision, token, message)
 
@@ -99,9 +99,11 @@ def push_files(
                 f"that may write there. ({str(error).strip().splitlines()[-1]})"
             ) from error
         raise
-    except RuntimeError as error:  # what huggingface_hub makes of a connection that broke while weights went
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # whatever huggingface_hub and the HTTP library below it call a broken connection
         reason = error.__cause__ or error
-        raise OSError(f"The upload to {repo_id} broke off ({reason}): nothing is published, push again.") from error
+        raise OSError(f"The push to {repo_id} broke off ({reason}): no half of it is there, push again.") from error
     return commit.commit_url
 
 
