@@ -10,7 +10,7 @@ if not (_HERE / "modeling").is_dir():
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor  # noqa: E402
 from transformers.pipelines import PIPELINE_REGISTRY  # noqa: E402
 
-from .hub import pushing, released  # noqa: E402
+from .hub import prompt_banks, pushing, released  # noqa: E402
 from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank  # noqa: E402
 from .pipeline import AnomalyDetectionPipeline  # noqa: E402
 from .pretrained import DEFAULT_MODEL  # noqa: E402
@@ -20,7 +20,7 @@ from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor  # noqa: E40
 AdaptCLIPModel.push_to_hub = pushing.push_model
 AdaptCLIPModel.from_released = classmethod(released.from_released)
 AnomalyDetectionPipeline.push_to_hub = pushing.push_pipeline
-PromptBank.push_to_hub = pushing.push_prompt_bank
+PromptBank.push_to_hub = prompt_banks.push_prompt_bank
 
 AutoConfig.register(AdaptCLIPConfig.model_type, AdaptCLIPConfig)
 AutoModel.register(AdaptCLIPConfig, AdaptCLIPModel)

@@ -24,8 +24,8 @@ from adaptclip_hf.hub.cards import (
     released_card,
 )
 from adaptclip_hf.hub.flavours import save_flavour
+from adaptclip_hf.hub.prompt_banks import thumbnail_sheet
 from adaptclip_hf.hub.pushing import stage_model
-from adaptclip_hf.hub.thumbnails import thumbnail_sheet
 from adaptclip_hf.synthetic import write_dataset
 
 CARDS = Path(__file__).resolve().parents[1] / "hub_cards"

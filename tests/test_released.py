@@ -37,6 +37,9 @@ def test_what_was_found_is_said_when_the_choice_is_not_clear(released_folder, lo
         released_checkpoint(released_folder, checkpoint="a.pth")
     with pytest.raises(FileNotFoundError, match=r"holds no checkpoint .*It holds:\n  README.md"):
         choose(["README.md"], "org/empty", None, None)
+    for path in ("/no/such/folder", "adapters.pth", "weights/adapters.pth"):
+        with pytest.raises(FileNotFoundError, match=f"No checkpoint {path}: there is no such file"):
+            released_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="not in the cache and the Hub cannot be asked"):
         AdaptCLIPModel.from_released("nobody/nothing", **local)
 

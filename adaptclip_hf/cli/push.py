@@ -21,8 +21,8 @@ def add_command(commands):
   adaptclip push bottle.safetensors me/bottle-bank --model me/adaptclip-parts
 
 Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), and for another
-flavour, one is made of what the folder records; see `adaptclip card`. A push that breaks off leaves no
-half of it there; push again. Log in with `hf auth login` or set HF_TOKEN.
+flavour, one is made of what the folder records; see `adaptclip card`. A push that breaks off leaves no half of it
+there; push again. Log in with `hf auth login` or set HF_TOKEN.
 
 flavours:
   complete      all weights; loads where this package is installed
@@ -77,7 +77,8 @@ def push_bank(args: argparse.Namespace) -> int:
     given = [name for name in ("results", "flavour", "clip", "clip_revision") if getattr(args, name)]
     if given:
         args.parser.error(f"--{given[0].replace('_', '-')} belongs to a model, and {args.what} is a prompt bank")
-    from ..hub.pushing import push_files, stage_prompt_bank
+    from ..hub.prompt_banks import stage_prompt_bank
+    from ..hub.pushing import push_files
     from ..image_files import find_images
     from ..modeling import PromptBank
 

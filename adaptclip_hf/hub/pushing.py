@@ -1,4 +1,4 @@
-"""Models and prompt banks to the Hub: what goes, checked before, in one commit."""
+"""Models to the Hub: what goes, checked before, in one commit."""
 
 import shutil
 from pathlib import Path
@@ -7,14 +7,12 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..modeling import AdaptCLIPModel, PromptBank
+from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import ADAPTERS_FILE
-from ..modeling.prompt_bank import BANK_FILE
 from ..pretrained import load_model_and_processor, resolve_model
 from ..processing import AdaptCLIPProcessor
-from .cards import CARD, check_card, flavour_of, model_card, prompt_bank_card
+from .cards import CARD, check_card, flavour_of, model_card
 from .flavours import COMPLETE, code_files, save_flavour
-from .thumbnails import SHEET_FILE, thumbnail_sheet
 
 # a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
 PUBLISHED = (
@@ -190,44 +188,3 @@ def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | Non
 def push_pipeline(pipeline, repo_id: str, **options) -> str:
     """Pushes the pipeline's model, processor and card; see [`push_model`]."""
     return push_model(pipeline.model, repo_id, pipeline.processor, **options)
-
-
-def push_prompt_bank(
-    bank: PromptBank,
-    repo_id: str,
-    model: str | None = None,
-    normal_images: list | None = None,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-    commit_message: str = "Upload prompt bank",
-) -> str:
-    """Pushes the bank and its card; `PromptBank.from_pretrained(repo_id)` and `prompt_bank=repo_id` load it.
-
-    Args:
-        repo_id: `OWNER/NAME`; made if it is not there.
-        model: folder or Hub id of the model that made it, for the card.
-        normal_images: the images it was made of, for a sheet of thumbnails; by default no image is shown.
-
-    Returns:
-        `str`: the commit's URL.
-
-    Raises:
-        OSError: as [`push_folder`].
-    """
-    with TemporaryDirectory() as temporary:
-        files = stage_prompt_bank(bank, Path(temporary), repo_id, model, normal_images)
-        return push_files(files, repo_id, private, revision, token, commit_message)
-
-
-def stage_prompt_bank(
-    bank: PromptBank, folder: Path, repo_id: str, model: str | None = None, normal_images: list | None = None
-) -> list[Path]:
-    """The files of a bank as they shall be pushed: the bank, its card, perhaps a sheet of thumbnails."""
-    files = [bank.save_pretrained(folder / BANK_FILE)]
-    if normal_images is not None:
-        thumbnail_sheet(normal_images).save(folder / SHEET_FILE)
-        files.append(folder / SHEET_FILE)
-    card = prompt_bank_card(bank, repo_id, model, SHEET_FILE if normal_images is not None else None)
-    (folder / CARD).write_text(card, encoding="utf-8")
-    return [*files, folder / CARD]

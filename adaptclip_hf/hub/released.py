@@ -83,6 +83,8 @@ def released_checkpoint(
     if Path(source).is_dir():
         names = [file.relative_to(source).as_posix() for file in sorted(Path(source).rglob("*")) if file.is_file()]
         return Path(source) / choose(names, str(source), trained_on, checkpoint)
+    if Path(source).suffix in SUFFIXES or str(source).count("/") != 1 or str(source).startswith("."):
+        raise FileNotFoundError(f"No checkpoint {source}: there is no such file or folder, and it is no Hub id.")
     name = choose(list_repository(str(source), revision, token), str(source), trained_on, checkpoint)
     return Path(hf_hub_download(str(source), name, revision=revision, token=token))
 
