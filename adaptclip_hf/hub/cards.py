@@ -11,7 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from ..modeling.fingerprint import weights_digest
-from .flavours import ADAPTERS, COMPLETE, REMOTE_CODE
+from .flavours import COMPLETE, flavour_of
 
 CARD = "README.md"
 # what training writes beside the model
@@ -104,7 +104,6 @@ def render_model_card(
         image_size=config.image_size,
         feature_layers=", ".join(map(str, config.feature_layers)),
         score_fusion=config.score_fusion,
-        origin="released" if trained_on else None,
         trained_on=trained_on,
         record=record,
         results_table=published_table(trained_on) if trained_on else results_table(evaluation) if evaluation else None,
@@ -161,11 +160,6 @@ def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
 
 def template(name: str) -> str:
     return files("adaptclip_hf.hub_cards").joinpath(name).read_text(encoding="utf-8")
-
-
-def flavour_of(folder: Path) -> str:
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return ADAPTERS if settings.get("adapters_only") else REMOTE_CODE if "auto_map" in settings else COMPLETE
 
 
 def read_results(file: str | Path, folder: Path) -> dict:

@@ -117,9 +117,14 @@ def name_code(folder: Path, model_code: dict, processor_code: dict, image_proces
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def flavour_of(folder: Path) -> str:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return ADAPTERS if settings.get("adapters_only") else REMOTE_CODE if "auto_map" in settings else COMPLETE
+
+
 def code_files(folder: Path) -> list[str]:
     """The code that belongs to a folder of the remote-code flavour; empty for the others."""
-    if "auto_map" not in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+    if flavour_of(folder) != REMOTE_CODE:
         return []
     entries = (MODEL_CODE["auto_map"], PROCESSOR_CODE["auto_map"], IMAGE_PROCESSOR_CODE["auto_map"])
     waiting = ["pipeline", *(name.partition(".")[0] for each in entries for name in each.values())]

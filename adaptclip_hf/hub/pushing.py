@@ -11,8 +11,8 @@ from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import ADAPTERS_FILE
 from ..pretrained import load_model_and_processor, resolve_model
 from ..processing import AdaptCLIPProcessor
-from .cards import CARD, check_card, flavour_of, model_card
-from .flavours import COMPLETE, code_files, save_flavour
+from .cards import CARD, check_card, model_card
+from .flavours import COMPLETE, code_files, flavour_of, save_flavour
 
 # a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
 PUBLISHED = (
