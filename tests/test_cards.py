@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -70,8 +71,18 @@ def metadata(card: str) -> dict:
     return yaml.safe_load(card.split("---\n")[1])
 
 
+def assert_renders(card: str):
+    """Nothing of the template is left over, and tables are tables: after a blank line, as many cells in every row."""
+    assert "{{" not in card and "{%" not in card and "\n\n\n" not in card and "None" not in card
+    body = card.split("---\n", 2)[2].splitlines()
+    for above, line in pairwise(body):
+        if line.startswith("|"):
+            assert above == "" or (above.startswith("|") and above.count("|") == line.count("|")), line
+
+
 def run_lines(card: str) -> int:
     """Runs every block of code of a card; gives how many there were."""
+    assert_renders(card)
     blocks = re.findall(r"```(\w*)\n(.*?)```", card, re.DOTALL)
     for language, block in blocks:
         if language == "python":
