@@ -6,8 +6,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from .fingerprint import weights_digest
-
 ADAPTERS_FILE = "adapters.safetensors"
 CLIP_PREFIX = "clip."
 
@@ -17,7 +15,7 @@ def save_adapters(model: nn.Module, folder: str | Path) -> Path:
     file = Path(folder) / ADAPTERS_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.contiguous() for name, each in model.state_dict().items() if not name.startswith(CLIP_PREFIX)}
-    save_file(tensors, file, metadata={"format": "pt", "clip": weights_digest(model.clip)})
+    save_file(tensors, file, metadata={"format": "pt", "clip": model.clip_digest()})
     return file
 
 
@@ -34,7 +32,7 @@ def load_adapters(model: nn.Module, folder: str | Path):
     with safe_open(file, framework="pt") as opened:
         digest = (opened.metadata() or {}).get("clip")
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-    if digest != weights_digest(model.clip):
+    if digest != model.clip_digest():
         raise ValueError(f"{file} belongs to another CLIP than this model's: its adapters would score nonsense.")
     expected = {name for name in model.state_dict() if not name.startswith(CLIP_PREFIX)}
     if differing := sorted(expected ^ tensors.keys()):

@@ -123,7 +123,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None
         self.register_buffer("static_text_embeds", torch.full((2, config.clip_config.projection_dim), float("nan")))
         self._text_cache: tuple | None = None
-        self._fingerprint_cache: tuple | None = None
+        self._digests: dict[str, tuple] = {}
         self.post_init()
         self.freeze_clip()
 
@@ -136,13 +136,13 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             ValueError: when weights are missing, so that nothing ever runs on a part initialised at random, and for
                 adapters alone when the CLIP is not the one that they belong to.
         """
-        config = kwargs.get("config")
-        if config is None:
+        config = kwargs.get("config") or pretrained_model_name_or_path
+        if isinstance(config, str | Path):
             hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-            settings = cls.config_class.get_config_dict(pretrained_model_name_or_path, **hub)[0]
+            adapters_only = cls.config_class.get_config_dict(config, **hub)[0].get("adapters_only")
         else:
-            settings = config.to_dict()
-        if settings.get("adapters_only"):
+            adapters_only = config.adapters_only
+        if adapters_only:
             model = cls._from_adapters(pretrained_model_name_or_path, **kwargs)
             return (model, {"missing_keys": set(), "unexpected_keys": set()}) if output_loading_info else model
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
@@ -162,8 +162,8 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
         if device_map is not None:
             raise ValueError(f"{name} holds adapters alone, which take no device_map: load the model, then move it.")
-        if config is None:
-            config = cls.config_class.from_pretrained(name, **hub, **kwargs)
+        if config is None or isinstance(config, str | Path):
+            config = cls.config_class.from_pretrained(config or name, **hub, **kwargs)
         place = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
         place["revision"] = config.clip_revision or "main"
         named = config.clip_name + (f" (revision {config.clip_revision})" if config.clip_revision else "")
@@ -298,18 +298,25 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def fingerprint(self) -> dict[str, str]:
         """What a prompt bank depends on: the settings and a digest of the frozen image encoder."""
-        modules = (self.clip.vision_model, self.clip.visual_projection)
-        version = tuple(weights_version(module) for module in modules)
-        if self._fingerprint_cache is None or self._fingerprint_cache[0] != version:
-            self._fingerprint_cache = (version, weights_digest(*modules))
         config = self.config
         return {
-            "weights": self._fingerprint_cache[1],
+            "weights": self._digest("encoder", self.clip.vision_model, self.clip.visual_projection),
             "hidden_act": config.clip_config.vision_config.hidden_act,
             "image_size": str(config.image_size),
             "feature_layers": str(config.feature_layers),
             "num_dual_path_layers": str(config.num_dual_path_layers),
         }
+
+    def clip_digest(self) -> str:
+        """Of the whole CLIP, to which adapters belong."""
+        return self._digest("clip", self.clip)
+
+    def _digest(self, name: str, *modules: nn.Module) -> str:
+        """[`weights_digest`] of the modules, computed anew when their weights change."""
+        version = tuple(weights_version(module) for module in modules)
+        if name not in self._digests or self._digests[name][0] != version:
+            self._digests[name] = (version, weights_digest(*modules))
+        return self._digests[name][1]
 
     def encode_prompts(self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None) -> PromptBank:
         """Remembers normal images, to compare any number of queries with them.

@@ -57,16 +57,13 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--clip belongs to --flavour adapters")
     from transformers.utils import logging
 
-    from ..hub.cards import CARD, check_card
     from ..hub.pushing import published_files, push_folder, stage_model
 
     logging.disable_progress_bar()
-    published_files(args.what)
     with TemporaryDirectory() as temporary:
         folder = stage_model(
             args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
         )
-        check_card(folder / CARD)
         show(published_files(folder))
         if not args.dry_run:
             print(f"pushed: {push_folder(folder, args.repo_id, args.private or None, args.revision)}")
@@ -77,7 +74,7 @@ def push_bank(args: argparse.Namespace) -> int:
     given = [name for name in ("results", "flavour", "clip", "clip_revision") if getattr(args, name)]
     if given:
         args.parser.error(f"--{given[0].replace('_', '-')} belongs to a model, and {args.what} is a prompt bank")
-    from ..hub.prompt_banks import stage_prompt_bank
+    from ..hub.prompt_banks import MESSAGE, stage_prompt_bank
     from ..hub.pushing import push_files
     from ..image_files import find_images
     from ..modeling import PromptBank
@@ -88,7 +85,7 @@ def push_bank(args: argparse.Namespace) -> int:
         files = stage_prompt_bank(bank, Path(temporary), args.repo_id, args.model, images)
         show(files)
         if not args.dry_run:
-            url = push_files(files, args.repo_id, args.private or None, args.revision, None, "Upload prompt bank")
+            url = push_files(files, args.repo_id, args.private or None, args.revision, None, MESSAGE)
             print(f"pushed: {url}")
     return 0
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .markdown import KINDS, cell, summary_cell, table_head, table_row
 from .model_index import write_model_index
 from .progress import write_json
 from .published import METHOD, published_figures
 
 PACKAGES = ("adaptclip-hf", "torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
 MEAN = "mean"
-KINDS = {"image": "I", "pixel": "P", "sample": "S"}
-FIGURES = {"auroc": "AUROC", "ap": "AP", "f1max": "F1max", "aupro": "AUPRO"}
 
 
 def collect(header: dict, records: list[dict], seconds: float) -> dict:
@@ -156,27 +155,15 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     if not chosen:
         return []
     metrics = list(dict.fromkeys(each["metric"] for each in chosen))
-    cells = {
-        (each["category"], each["metric"]): cell(100 * each["mean"], each["std"] and 100 * each["std"])
-        for each in chosen
-    }
-    lines = ["", f"| {shots}-shot | " + " | ".join(map(title, metrics)) + " |", "|---" * (len(metrics) + 1) + "|"]
+    cells: dict[str, dict[str, str]] = {}
+    for each in chosen:
+        cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each)
+    lines = ["", *table_head(f"{shots}-shot", metrics)]
     for category in [*data_set["categories"], MEAN]:
         if category == MEAN and len(data_set["categories"]) == 1 and not data_set["published_as"]:
             continue
-        row = [cells.get((category, metric), "-") for metric in metrics]
-        lines.append(f"| {'**mean**' if category == MEAN else category} | " + " | ".join(row) + " |")
+        lines.append(table_row("**mean**" if category == MEAN else category, metrics, cells.get(category, {})))
     for method, figures in published_figures(data_set["published_as"], shots).items():
-        row = [cell(**figures[metric]) if metric in figures else "-" for metric in metrics]
-        lines.append(f"| *{method}, published* | " + " | ".join(row) + " |")
+        published = {metric: cell(**figure) for metric, figure in figures.items()}
+        lines.append(table_row(f"*{method}, published*", metrics, published))
     return lines
-
-
-def title(metric: str) -> str:
-    """The usual short name, such as I-AUROC of `image_auroc`."""
-    kind, _, name = metric.partition("_")
-    return f"{KINDS[kind]}-{FIGURES.get(name, name.capitalize())}"
-
-
-def cell(mean: float, std: float | None = None) -> str:
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 
@@ -73,9 +74,8 @@ def save_adapters_only(model: AdaptCLIPModel, folder: Path, clip: str | None, cl
     if not clip_revision and not Path(clip_name).is_dir():
         clip_revision = newest_revision(clip_name)
     save_adapters(model, folder)
-    config = type(model.config)(
-        **{**model.config.to_dict(), "clip_name": clip_name, "clip_revision": clip_revision, "adapters_only": True}
-    )
+    config = deepcopy(model.config)
+    config.clip_name, config.clip_revision, config.adapters_only = clip_name, clip_revision, True
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
 

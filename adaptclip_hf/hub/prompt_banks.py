@@ -13,6 +13,7 @@ from .cards import CARD, prompt_bank_card
 from .pushing import push_files
 
 SHEET_FILE = "normal_images.jpg"
+MESSAGE = "Upload prompt bank"
 SIDE, GAP, COLUMNS = 160, 8, 6
 
 
@@ -24,7 +25,7 @@ def push_prompt_bank(
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
-    commit_message: str = "Upload prompt bank",
+    commit_message: str = MESSAGE,
 ) -> str:
     """Pushes the bank and its card; `PromptBank.from_pretrained(repo_id)` and `prompt_bank=repo_id` load it.
 

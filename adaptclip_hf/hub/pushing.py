@@ -157,8 +157,9 @@ def stage_model(
     clip_revision: str | None = None,
 ) -> Path:
     """A model folder as it shall be pushed, with its card: links to the files of `source`, or its other flavour."""
+    files = published_files(source)
     if flavour in (None, flavour_of(source)):
-        for file in published_files(source):
+        for file in files:
             (folder / file.name).symlink_to(file.resolve())
     else:
         model, processor = load_model_and_processor(source)
@@ -171,7 +172,7 @@ def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | Non
     """The card of `source`; where it has none, or is of another flavour, a new one of what it records.
 
     Raises:
-        ValueError: results for a model that has its own card.
+        ValueError: results for a model that has its own card; or as [`check_card`].
     """
     card = source / CARD
     if not card.is_file() or flavour_of(source) != flavour_of(folder):
@@ -183,6 +184,7 @@ def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | Non
         )
     elif not (folder / CARD).exists():
         shutil.copyfile(card, folder / CARD)
+    check_card(folder / CARD)
 
 
 def push_pipeline(pipeline, repo_id: str, **options) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..conversion import convert
 from ..modeling import AdaptCLIPModel
@@ -81,8 +81,7 @@ def released_checkpoint(
     if Path(source).is_file():
         return Path(source)
     if Path(source).is_dir():
-        names = [file.relative_to(source).as_posix() for file in sorted(Path(source).rglob("*")) if file.is_file()]
-        return Path(source) / choose(names, str(source), trained_on, checkpoint)
+        return Path(source) / choose(list_folder(Path(source)), str(source), trained_on, checkpoint)
     if Path(source).suffix in SUFFIXES or str(source).count("/") != 1 or str(source).startswith("."):
         raise FileNotFoundError(f"No checkpoint {source}: there is no such file or folder, and it is no Hub id.")
     name = choose(list_repository(str(source), revision, token), str(source), trained_on, checkpoint)
@@ -102,12 +101,16 @@ def list_repository(repo_id: str, revision: str | None, token: str | None) -> li
     except Exception as error:  # whatever the HTTP library below calls it: the Hub cannot be asked
         try:
             folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
-        except (LocalEntryNotFoundError, OSError):
+        except OSError:
             raise FileNotFoundError(
                 f"{repo_id} is not in the cache and the Hub cannot be asked ({error}). Give a local file or folder of "
                 "the released checkpoint."
             ) from error
-        return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
+        return list_folder(folder)
+
+
+def list_folder(folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
 
 
 def choose(names: list[str], source: str, trained_on: str | None, checkpoint: str | None) -> str:

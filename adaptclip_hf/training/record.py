@@ -55,9 +55,9 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
 
 
 def describe_images(queries: PromptedImages) -> dict:
-    labels = [queries.rows[row]["label"] for row in queries.queries]
+    labels = queries.rows.select_columns("label")[queries.queries]["label"]
     return {
-        "categories": sorted({queries.rows[row]["category"] for row in queries.queries}),
+        "categories": sorted({category for category, _ in queries.groups}),
         "images": len(labels),
         "anomalous": sum(labels),
         "normal_images": sum(map(len, queries.normals.values())),

@@ -87,12 +87,13 @@ class AdaptCLIPTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Writes the complete model and its processor; checkpoints, which Trainer writes itself, hold the adapters."""
+        folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save and _internal_call:
-            save_adapters(self.model, output_dir)
+            save_adapters(self.model, folder)
         elif self.args.should_save:
-            self._save_complete(Path(output_dir or self.args.output_dir))
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save")
+            self._save_complete(folder)
+        if self.args.push_to_hub and not _internal_call and self.is_world_process_zero():
+            self._push(folder, "Model save")
 
     def _save_complete(self, folder: Path):
         self.model.save_pretrained(folder)
@@ -117,16 +118,20 @@ class AdaptCLIPTrainer(Trainer):
             return None
         folder = Path(self.args.output_dir)
         self._save_complete(folder)
-        self.create_model_card()
-        revision = revision or self.args.hub_revision
-        return push_folder(folder, self.hub_model_id, private, revision, token, commit_message or "End of training")
+        return self._push(folder, commit_message or "End of training", private, revision, token)
+
+    def _push(self, folder: Path, message: str, private=None, revision=None, token=None) -> str:
+        self._write_card(folder)
+        revision, token = revision or self.args.hub_revision, token or self.args.hub_token
+        return push_folder(folder, self.hub_model_id, private, revision, token, message)
 
     def create_model_card(self, *args, **kwargs):
         """Writes the card of the trained model to the output folder, in place of the generic one."""
         if self.is_world_process_zero():
-            folder = Path(self.args.output_dir)
-            card = model_card(folder, self.hub_model_id or folder.name)
-            (folder / CARD).write_text(card, encoding="utf-8")
+            self._write_card(Path(self.args.output_dir))
+
+    def _write_card(self, folder: Path):
+        (folder / CARD).write_text(model_card(folder, self.hub_model_id or folder.name), encoding="utf-8")
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
         """Checkpoints stay here: they hold adapters without their CLIP."""
