@@ -3,5 +3,7 @@
 from .configuration_adaptclip import AdaptCLIPConfig
 from .modeling_adaptclip import AdaptCLIPModel, AdaptCLIPOutput
 from .prompt_bank import PromptBank
+from .text_encoder import TextEmbeds
+from .vision_encoder import ImageFeatures
 
-__all__ = ["AdaptCLIPConfig", "AdaptCLIPModel", "AdaptCLIPOutput", "PromptBank"]
+__all__ = ["AdaptCLIPConfig", "AdaptCLIPModel", "AdaptCLIPOutput", "ImageFeatures", "PromptBank", "TextEmbeds"]

@@ -1,26 +1,34 @@
 """Spatial alignment: the nearest normal token of each query token (paper, equation 5)."""
 
+from collections.abc import Sequence
+
 import torch
 
 from .precision import full_precision
 
 SIMILARITIES_AT_ONCE = 2**24
 
+# a pool (N, d) for the whole batch, or one a query: a tensor (B, N, d), or tensors (N, d) of any lengths
+Pool = torch.Tensor | Sequence[torch.Tensor]
 
-def nearest_tokens(query: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
+
+def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
     """The pool token nearest to each query token by cosine distance, in bounded memory.
 
     Args:
         query: (B, L, d), L2-normalised.
-        pool: (N, d) shared by the batch, or (B, N, d) one pool a query; L2-normalised.
+        pool: a [`Pool`]; L2-normalised.
 
     Returns:
         (B, L, d) tokens of the pool; the first of equally near ones. At most `SIMILARITIES_AT_ONCE` similarities are
-        held at a time, whatever N is.
+        held at a time, whatever N is, but in an exported or compiled graph, which has no loop over a length it does
+        not know.
     """
-    if pool.ndim == 3:
+    if not isinstance(pool, torch.Tensor) or pool.ndim == 3:
         return torch.cat([nearest_tokens(one[None], its_pool) for one, its_pool in zip(query, pool, strict=True)])
     tokens = query.flatten(0, 1)
+    if torch.compiler.is_compiling():
+        return pool[(tokens @ pool.T).argmax(dim=1)].view_as(query)
     step = max(1, SIMILARITIES_AT_ONCE // len(tokens))
     best, nearest = (tokens @ pool[:step].T).max(dim=1)
     for start in range(step, len(pool), step):

@@ -56,6 +56,8 @@ PROMPT_TEMPLATES = (
 )
 
 SCORE_FUSIONS = ("harmonic", "mean")
+# what the static text embeddings depend on
+TEXT_FIELDS = ("object_name", "normal_states", "anomalous_states", "prompt_templates")
 
 
 @strict

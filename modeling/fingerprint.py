@@ -1,19 +1,9 @@
-"""Which weights a module holds: a cheap version for caches, and a digest for what is written to disk."""
+"""Which weights some modules hold: a digest for what is written to disk, and a quick key of their contents."""
 
 import hashlib
 
 import torch
 from torch import nn
-
-
-def weights_version(module: nn.Module) -> tuple:
-    """Changes when any parameter or buffer of the module is replaced, moved or written to; costs microseconds."""
-    return tuple(tensor_version(tensor) for tensor in (*module.parameters(), *module.buffers()))
-
-
-def tensor_version(tensor: torch.Tensor) -> tuple[int, int]:
-    """Where a tensor lies and how often it was written to, which inference tensors do not count."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()
@@ -26,3 +16,17 @@ def weights_digest(*modules: nn.Module) -> str:
             rounded = tensor.to(torch.bfloat16).cpu().contiguous().view(torch.int16)
             digest.update(rounded.numpy().data)
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def contents_key(*modules: nn.Module) -> tuple[float, ...]:
+    """Changes with what the modules' weights hold, however it was written; a tenth of a second for a billion bytes.
+
+    Tensor versions would not do: a fused optimiser and `tensor.data` write without counting. The bits' parity and the
+    sum see between them what either alone would miss.
+    """
+    tensors = [each for module in modules for each in (*module.parameters(), *module.buffers())]
+    tensors = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in tensors]
+    parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in tensors])
+    sums = torch.stack([each.sum(dtype=torch.float32) for each in tensors])
+    return (*parities.tolist(), *sums.tolist())

@@ -14,9 +14,10 @@ def gaussian_filter(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     if sigma == 0:
         return maps
     radius = int(4 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    # in the maps' own dtype: some devices have no float64
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    kernel = kernel / kernel.sum()
     for _ in range(2):
         # filters the rows and transposes, twice: both axes are filtered along contiguous memory
         padded = maps[..., reflected_indices(maps.shape[-1], radius, maps.device)]

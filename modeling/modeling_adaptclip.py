@@ -1,6 +1,7 @@
 """AdaptCLIP: three small adapters on a frozen CLIP that find anomalies in objects never seen."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +14,24 @@ from transformers.utils import CONFIG_NAME, ModelOutput, cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
-from .configuration_adaptclip import AdaptCLIPConfig
-from .fingerprint import tensor_version, weights_digest, weights_version
+from .alignment import Pool
+from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
+from .fingerprint import contents_key, weights_digest
 from .fusion import fuse
-from .loss import adapter_loss
-from .precision import align_weights, full_precision
+from .loss import UNKNOWN_MASK, adapter_loss
+from .precision import align_weights
 from .prompt_bank import PromptBank
 from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
-from .text_encoder import encode_sentences, frame_token_ids
+from .text_encoder import TextEmbeds, check_tokenizer, encode_sentences, frame_token_ids, unit
 from .textual_adapter import TextualAdapter
 from .vision_encoder import ImageFeatures, encode_image
 from .visual_adapter import VisualAdapter
 
 PROMPTS_AT_ONCE = 8
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+# of transformers' own loading, without a meaning for adapters alone
+LOADER_OPTIONS = ("code_revision", "trust_remote_code", "use_safetensors", "weights_only")
+ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
 
 
 @dataclass
@@ -68,7 +73,6 @@ class AdaptCLIPPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _no_split_modules = ["CLIPModel"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -111,10 +115,17 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     ```
     """
 
-    def __init__(self, config: AdaptCLIPConfig):
+    def __init__(self, config: AdaptCLIPConfig, clip: CLIPModel | None = None):
+        """
+        Args:
+            config: of the model.
+            clip: the frozen CLIP that `config.clip_config` describes; one of random weights is built without.
+        """
         super().__init__(config)
         config.adapters_only = False  # of a folder: here they are put to their CLIP
-        self.clip = CLIPModel._from_config(config.clip_config)
+        self.clip = CLIPModel._from_config(config.clip_config) if clip is None else initialized(clip)
+        if clip is not None and clip.config._attn_implementation is None:  # a config put into another one loses it
+            clip.set_attn_implementation(self.config._attn_implementation)
         for part in (config.clip_config, config.clip_config.text_config, config.clip_config.vision_config):
             # loading fills these in: a model saved fresh and one saved after loading have the same config
             part.dtype = part.dtype or self.clip.dtype
@@ -122,38 +133,45 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         self.textual_adapter = TextualAdapter(config) if config.textual_adapter else None
         self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None
         self.register_buffer("static_text_embeds", torch.full((2, config.clip_config.projection_dim), float("nan")))
-        self._text_cache: tuple | None = None
+        self._encoded_name = config.object_name
         self._digests: dict[str, tuple] = {}
         self.post_init()
+        self.to(self.clip.dtype)
         self.freeze_clip()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         """Loads a model, as [`~PreTrainedModel.from_pretrained`] does; adapters alone get the CLIP that they name.
 
+        Fields of the config may be given too: adapters may be switched off, and the static prompts are encoded anew for
+        another `object_name`.
+
         Raises:
-            OSError: there is no such model, or the CLIP that adapters alone belong to is not at hand.
-            ValueError: when weights are missing, so that nothing ever runs on a part initialised at random, and for
-                adapters alone when the CLIP is not the one that they belong to.
+            OSError: there is no such model, its weights cannot be read, or the CLIP that adapters alone belong to is
+                not at hand.
+            TypeError: an argument that there is not.
+            ValueError: weights are missing, so that nothing ever runs on a part initialised at random, or do not
+                belong to the model; the CLIP is not the one that adapters alone belong to; a `device_map` that leaves
+                parts on a disk or on several devices.
         """
-        config = kwargs.get("config") or pretrained_model_name_or_path
+        check_device_map(kwargs.get("device_map"))
+        name, config = pretrained_model_name_or_path, kwargs.get("config") or pretrained_model_name_or_path
+        hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
         if isinstance(config, str | Path):
-            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
             adapters_only = cls.config_class.get_config_dict(config, **hub)[0].get("adapters_only")
         else:
             adapters_only = config.adapters_only
         if adapters_only:
-            model = cls._from_adapters(pretrained_model_name_or_path, **kwargs)
-            return (model, {"missing_keys": set(), "unexpected_keys": set()}) if output_loading_info else model
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        if missing := sorted(info["missing_keys"]):
-            raise ValueError(
-                f"{pretrained_model_name_or_path} is not a complete AdaptCLIP model: {len(missing)} tensors are "
-                f"missing, such as {', '.join(missing[:3])}. Expected a folder written by save_pretrained or "
-                "`adaptclip convert`."
-            )
+            model = cls._from_adapters(name, **kwargs)
+            info = {"missing_keys": set(), "unexpected_keys": set()}
+        else:
+            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        require_all_weights(model, info, name)
         model.freeze_clip()
         align_weights(model)
+        stored = cls.config_class.get_config_dict(name, **hub)[0]
+        if any(stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS):
+            model._encode_other_prompts(name, **hub)
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -163,7 +181,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if device_map is not None:
             raise ValueError(f"{name} holds adapters alone, which take no device_map: load the model, then move it.")
         if config is None or isinstance(config, str | Path):
-            config = cls.config_class.from_pretrained(config or name, **hub, **kwargs)
+            config = cls.config_class.from_pretrained(config or name, **hub)
+        config = deepcopy(config)
+        fields = {key: value for key, value in kwargs.items() if key not in LOADER_OPTIONS and key[0] != "_"}
+        if unknown := [key for key in fields if not hasattr(config, key)]:
+            raise TypeError(f"from_pretrained takes no {', '.join(unknown)}, and AdaptCLIPConfig has no such field.")
+        config.update(fields)
         place = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
         place["revision"] = config.clip_revision or "main"
         named = config.clip_name + (f" (revision {config.clip_revision})" if config.clip_revision else "")
@@ -176,19 +199,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             raise OSError(
                 f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not at hand: {error}"
             ) from error
-        model = cls._on_clip(config, clip)
+        if dtype == "auto":
+            dtype = config.dtype or clip.dtype
+        model = cls(config, clip)
         load_adapters(model, Path(cached_file(name, ADAPTERS_FILE, **hub)).parent)
         config.name_or_path = str(name)
-        align_weights(model)
-        return model.to(dtype if isinstance(dtype, torch.dtype) else config.dtype or clip.dtype).eval()
-
-    @classmethod
-    def _on_clip(cls, config: AdaptCLIPConfig, clip: CLIPModel) -> "AdaptCLIPModel":
-        """A model with fresh adapters on this very CLIP, in its dtype."""
-        model = cls(config).to(clip.dtype)
-        model.clip = clip
-        model.freeze_clip()
-        return model
+        return model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype).eval()
 
     @classmethod
     def from_clip_pretrained(cls, clip, tokenizer=None, dtype: torch.dtype | None = None, **config) -> "AdaptCLIPModel":
@@ -201,20 +217,57 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             config: fields of [`AdaptCLIPConfig`], and the usual arguments of a download (`revision`, `token`, ...).
 
         Raises:
-            ValueError: for a configuration that does not fit the CLIP.
+            ValueError: for a configuration or tokenizer that does not fit the CLIP.
         """
         hub = {name: config.pop(name) for name in HUB_ARGUMENTS if name in config}
-        origin = {}
+        origin, source = {}, "hand"
         if isinstance(clip, str | Path):
-            origin = clip_origin(clip, **hub)
+            origin, source = clip_origin(clip, **hub), str(clip)
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, **hub)
             clip = CLIPModel.from_pretrained(clip, dtype=dtype or "auto", **hub)
         if tokenizer is None:
             raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")
-        config = {**origin, "prompt_token_ids": frame_token_ids(tokenizer), **config}
-        model = cls._on_clip(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
+        check_tokenizer(tokenizer, clip.config, source)
+        attention = clip.config._attn_implementation
+        config = {**origin, "prompt_token_ids": frame_token_ids(tokenizer), "attn_implementation": attention, **config}
+        model = cls(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
         model.set_object_name(model.config.object_name, tokenizer)
         return model.eval()
+
+    @classmethod
+    def from_released(cls, source: str | Path | None = None, **options) -> "AdaptCLIPModel":
+        """A checkpoint as the authors released it, converted once and kept.
+
+        Args:
+            source: Hub id of the repository (the authors' own by default), or a local folder or file.
+            options: of [`adaptclip_hf.hub.released.load_released`], such as `trained_on="mvtec"` and `clip`.
+
+        Raises:
+            FileNotFoundError: no such source, checkpoint or CLIP.
+            ValueError: the choice is not clear, with what was found; or as [`adaptclip_hf.conversion.convert`].
+        """
+        try:
+            from adaptclip_hf.hub.released import REPOSITORY, load_released
+        except ImportError as error:
+            raise needs_the_package("from_released") from error
+        return load_released(cls, source or REPOSITORY, **options)
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Pushes model, processor and card to the Hub, in one commit: it loads in one line elsewhere.
+
+        Args:
+            repo_id: `OWNER/NAME`; made if it is not there.
+            options: of [`adaptclip_hf.hub.pushing.push_model`]: `processor`, `flavour`, `results`, `private`,
+                `revision`, `token`, ...
+
+        Returns:
+            `str`: the commit's URL.
+        """
+        try:
+            from adaptclip_hf.hub.pushing import push_model
+        except ImportError as error:
+            raise needs_the_package("push_to_hub") from error
+        return push_model(self, repo_id, **options)
 
     def save_pretrained(self, save_directory, **kwargs):
         """Saves a complete model, as [`~PreTrainedModel.save_pretrained`] does.
@@ -237,7 +290,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return self
 
     def set_object_name(self, object_name: str, tokenizer):
-        """Encodes the static prompts anew with another word for the object ("object" by default).
+        """Makes another word for the object the model's own, with which it is saved ("object" by default).
+
+        To score with other words without a change of the model see [`~AdaptCLIPModel.encode_text`].
 
         Args:
             object_name: one or several words, such as "bottle" or "metal nut".
@@ -246,55 +301,65 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         Raises:
             ValueError: for another CLIP's tokenizer, or a name too long for the text tower.
         """
+        self.static_text_embeds = self._encode_static_prompts(object_name, tokenizer)
+        self.config.object_name = self._encoded_name = object_name
+
+    def encode_text(self, object_name: str | None = None, tokenizer=None) -> TextEmbeds:
+        """Text embeddings to score with: a value, made once and used any number of times.
+
+        Args:
+            object_name: the word for the object in the static prompts; the model's own by default.
+            tokenizer: the one that belongs to the CLIP; needed for another name than the model's own.
+
+        Raises:
+            ValueError: another name without tokenizer or too long for the text tower, another CLIP's tokenizer, or
+                static prompts that were never encoded.
+        """
+        if self.config.object_name != self._encoded_name:
+            raise ValueError(
+                f"config.object_name was set to {self.config.object_name!r}, and the model knows the prompts of "
+                f"{self._encoded_name!r}: call set_object_name(name, tokenizer)."
+            )
+        static = self.static_text_embeds
+        if object_name not in (None, self.config.object_name):
+            if tokenizer is None:
+                raise ValueError(f"The object name {object_name!r} needs the CLIP's tokenizer (processor.tokenizer).")
+            static = self._encode_static_prompts(object_name, tokenizer)
+        elif can_look_at(static) and not static.isfinite().all():
+            raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
+        learned = None if self.textual_adapter is None else unit(self.textual_adapter(self.clip))
+        return TextEmbeds(static=unit(static), learned=learned)
+
+    def _encode_static_prompts(self, object_name: str, tokenizer) -> torch.Tensor:
+        """(2, d), not normalised."""
+        check_tokenizer(tokenizer, self.config.clip_config, getattr(tokenizer, "name_or_path", "hand"))
         if (frame := frame_token_ids(tokenizer)) != self.config.prompt_token_ids:
             raise ValueError(f"This tokenizer frames '.' as {frame}, the model's as {self.config.prompt_token_ids}.")
         prompts = self.config.text_prompts(object_name)
-        self.static_text_embeds = torch.stack([encode_sentences(self.clip, tokenizer, each) for each in prompts])
-        self.config.object_name = object_name
+        return torch.stack([encode_sentences(self.clip, tokenizer, each) for each in prompts])
 
-    def text_embeds(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Unit text embeddings (2, d) of the static and of the learned prompts, float32, normal first.
-
-        The learned ones are computed once and kept until the prompts change; only training runs the text tower.
-
-        Raises:
-            ValueError: when the static prompts have not been encoded.
-        """
-        if self.training:
-            return self._encode_text_embeds()
-        version = tuple(weights_version(part) for part in (self.clip.text_model, self.textual_adapter) if part)
-        version = (tensor_version(self.static_text_embeds), *version)
-        if self._text_cache is None or self._text_cache[0] != version:
-            with torch.inference_mode(False), torch.no_grad():
-                self._text_cache = (version, self._encode_text_embeds())
-        return self._text_cache[1]
-
-    def _encode_text_embeds(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        static = F.normalize(full_precision(self.static_text_embeds), dim=-1)
-        if not static.isfinite().all():
-            raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
-        if self.textual_adapter is None:
-            return static, None
-        return static, F.normalize(full_precision(self.textual_adapter(self.clip)), dim=-1)
+    def _encode_other_prompts(self, name: str | Path, **hub):
+        """Encodes the static prompts of a config that differs from the stored one."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+            self.set_object_name(self.config.object_name, tokenizer)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"The prompts of object_name={self.config.object_name!r} cannot be encoded with what lies at {name}: "
+                f"{error}"
+            ) from error
 
     def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
         """Image and patch embeddings of pixel values (B, 3, S, S).
 
         Raises:
-            ValueError: for another shape, or values that are not finite.
+            ValueError: for another shape.
         """
         size = self.config.image_size
         if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
             raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
         with torch.no_grad():
-            features = encode_image(
-                self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers
-            )
-        if not (features.image_embeds.isfinite().all() and features.patch_embeds[-1].isfinite().all()):
-            if pixel_values.isfinite().all():
-                raise ValueError(f"The image encoder overflows in {self.dtype}: load the model in bfloat16 or float32.")
-            raise ValueError("pixel_values hold values that are not finite (NaN or infinity).")
-        return features
+            return encode_image(self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers)
 
     def fingerprint(self) -> dict[str, str]:
         """What a prompt bank depends on: the settings and a digest of the frozen image encoder."""
@@ -312,11 +377,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return self._digest("clip", self.clip)
 
     def _digest(self, name: str, *modules: nn.Module) -> str:
-        """[`weights_digest`] of the modules, computed anew when their weights change."""
-        version = tuple(weights_version(module) for module in modules)
-        if name not in self._digests or self._digests[name][0] != version:
-            self._digests[name] = (version, weights_digest(*modules))
-        return self._digests[name][1]
+        """[`weights_digest`] of the modules, computed anew when what they hold is not what it was computed of."""
+        key = contents_key(*modules)
+        kept = self._digests.get(name)
+        if kept is None or kept[0] != key:
+            self._digests[name] = kept = (key, weights_digest(*modules))
+        return kept[1]
 
     def encode_prompts(self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None) -> PromptBank:
         """Remembers normal images, to compare any number of queries with them.
@@ -345,24 +411,26 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         batch_size: int,
         prompt_pixel_values: torch.Tensor | None,
         prompt_features: ImageFeatures | None,
-        prompt_bank: PromptBank | None,
-    ) -> tuple[torch.Tensor, ...] | None:
-        """The normal tokens to compare with, for each layer (k*L, d) or (B, k*L, d); `None` for zero-shot."""
+        prompt_bank: PromptBank | Sequence[PromptBank] | None,
+    ) -> Sequence[Pool] | None:
+        """The normal tokens to compare with, for each layer; `None` for zero-shot."""
         given = [each for each in (prompt_pixel_values, prompt_features, prompt_bank) if each is not None]
         if not given:
             return None
         if self.prompt_query_adapter is None:
-            raise ValueError("This model has no prompt-query adapter: it cannot compare with normal images.")
+            raise ValueError(
+                "This model has no prompt-query adapter: it cannot compare with normal images. Score zero-shot, "
+                "without them."
+            )
         if len(given) > 1:
             raise ValueError("Give prompt_pixel_values, prompt_features or a prompt_bank, not both.")
         if prompt_bank is not None:
-            prompt_bank.require_match(self.fingerprint())
-            return prompt_bank.to(self.device, self.dtype).pools()
+            return self._pools_of_banks(prompt_bank, batch_size)
         if prompt_features is not None:
             tokens = [unit_patch_tokens(layer) for layer in prompt_features.patch_embeds]
         else:
             size = self.config.image_size
-            if prompt_pixel_values.ndim != 5 or len(prompt_pixel_values) != batch_size:
+            if prompt_pixel_values.ndim != 5 or prompt_pixel_values.shape[0] != batch_size:
                 raise ValueError(
                     f"Expected prompt_pixel_values of shape ({batch_size}, k, 3, {size}, {size}), got "
                     f"{tuple(prompt_pixel_values.shape)}. Normal images for the whole batch go through encode_prompts."
@@ -370,13 +438,28 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             tokens = self._prompt_tokens(prompt_pixel_values.flatten(0, 1))
         return tuple(layer.unflatten(0, (batch_size, -1)).flatten(1, 2) for layer in tokens)
 
+    def _pools_of_banks(self, banks: PromptBank | Sequence[PromptBank], batch_size: int) -> Sequence[Pool]:
+        """For each layer the pool of one bank, or those of a bank for each image."""
+        one = isinstance(banks, PromptBank)
+        distinct = [banks] if one else list({id(bank): bank for bank in banks}.values())
+        if not torch.compiler.is_compiling():
+            if not one and len(banks) != batch_size:
+                raise ValueError(f"Expected a prompt bank for each of {batch_size} images, got {len(banks)}.")
+            fingerprint = self.fingerprint()
+            for bank in distinct:
+                bank.require_match(fingerprint)
+        pools = {id(bank): bank.to(self.device, self.dtype).pools() for bank in distinct}
+        if one:
+            return pools[id(banks)]
+        return [[pools[id(bank)][layer] for bank in banks] for layer in range(len(self.config.feature_layers))]
+
     def _similarity_prediction(
         self, image_embeds: torch.Tensor, patch_embeds: torch.Tensor, text_embeds: torch.Tensor
     ) -> AdapterPrediction:
         """Image and patch embeddings against two text embeddings (paper, equations 1 and 2)."""
 
         def logits(embeds):
-            return F.normalize(full_precision(embeds), dim=-1) @ text_embeds.T / self.config.temperature
+            return unit(embeds) @ text_embeds.T / self.config.temperature
 
         grid = self.config.grid_size
         patches = logits(patch_embeds)[:, 1:].softmax(-1)
@@ -387,53 +470,62 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         size = (self.config.image_size, self.config.image_size)
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
-    def _zero_shot_predictions(self, features: ImageFeatures) -> dict[str, AdapterPrediction]:
-        """The adapters that need no normal image; plain CLIP where there is none."""
-        static, learned = self.text_embeds()
+    def _zero_shot_predictions(self, features: ImageFeatures, text: TextEmbeds) -> dict[str, AdapterPrediction]:
+        """The adapters that need no normal image."""
         image_embeds, patch_embeds = features.image_embeds, features.patch_embeds[-1]
         if self.config.joint_learning:
             adapted = self.visual_adapter(image_embeds, patch_embeds)
-            return {"joint": self._similarity_prediction(*adapted, learned)}
+            return {"joint": self._similarity_prediction(*adapted, text.learned)}
         predictions = {}
         if self.visual_adapter is not None:
             adapted = self.visual_adapter(image_embeds, patch_embeds)
-            predictions["visual"] = self._similarity_prediction(*adapted, static)
+            predictions["visual"] = self._similarity_prediction(*adapted, text.static)
         if self.textual_adapter is not None:
-            predictions["textual"] = self._similarity_prediction(image_embeds, patch_embeds, learned)
+            predictions["textual"] = self._similarity_prediction(image_embeds, patch_embeds, text.learned)
         return predictions
 
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
         prompt_pixel_values: torch.Tensor | None = None,
-        prompt_bank: PromptBank | None = None,
+        prompt_bank: PromptBank | Sequence[PromptBank] | None = None,
         labels: torch.Tensor | None = None,
         mask_labels: torch.Tensor | None = None,
         image_features: ImageFeatures | None = None,
         prompt_features: ImageFeatures | None = None,
+        text_embeds: TextEmbeds | None = None,
         output_details: bool = False,
     ) -> AdaptCLIPOutput:
         """Scores a batch: zero-shot without normal images, few-shot with them.
 
+        Exports and compiles without a break (`torch.export`, a bank's length and the batch dynamic); the checks of
+        banks and values are not part of the graph.
+
         Args:
             pixel_values: (B, 3, S, S), from [`AdaptCLIPProcessor`].
             prompt_pixel_values: (B, k, 3, S, S), the k normal images of each query, or
-            prompt_bank: one [`PromptBank`] for the whole batch.
+            prompt_bank: one [`PromptBank`] for the whole batch, or a list of B, one for each image.
             labels: (B,), 0 normal or 1 anomalous, for the loss.
             mask_labels: (B, S, S), 0 or 1, for the loss; -100 throughout for an image whose mask is not known.
             image_features: of [`~AdaptCLIPModel.image_features`] in place of `pixel_values`: encode once, use often.
             prompt_features: likewise in place of `prompt_pixel_values`, those of B*k images in the queries' order.
+            text_embeds: of [`~AdaptCLIPModel.encode_text`]; encoded anew, for the model's own object name, without.
             output_details: also return every intermediate result.
 
         Raises:
-            ValueError: for wrong shapes, values that are not finite, or the bank of another model.
+            ValueError: for wrong shapes, values that are not finite (on a CPU; elsewhere a look would stop the device,
+                and the image's score and map are NaN), or the bank of another model.
         """
         if (pixel_values is None) == (image_features is None):
             raise ValueError("Give pixel_values or image_features, one of the two.")
         features = self.image_features(pixel_values) if image_features is None else image_features
-        batch_size = len(features.image_embeds)
+        batch_size = features.image_embeds.shape[0]
+        if not torch.compiler.is_compiling():
+            check_finite(features, pixel_values)
+            check_labels(labels, mask_labels, batch_size, self.config.image_size)
+        text = self.encode_text() if text_embeds is None else text_embeds
         pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
-        predictions = self._zero_shot_predictions(features)
+        predictions = self._zero_shot_predictions(features, text)
         comparisons, alignment = [], None
         if pools is not None:
             compared = self.prompt_query_adapter([unit_patch_tokens(layer) for layer in features.patch_embeds], pools)
@@ -441,11 +533,10 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             alignment = self._resize(torch.stack([each.alignment for each in compared], dim=1)).transpose(0, 1)
         elif not predictions:
             embeds = (features.image_embeds, features.patch_embeds[-1])
-            predictions["clip"] = self._similarity_prediction(*embeds, self.text_embeds()[0])
+            predictions["clip"] = self._similarity_prediction(*embeds, text.static)
 
         losses = None
         if labels is not None or mask_labels is not None:
-            check_labels(labels, mask_labels, batch_size, self.config.image_size)
             losses = {
                 name: adapter_loss(each.logits, each.maps, labels, mask_labels) for name, each in predictions.items()
             }
@@ -462,27 +553,31 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             anomaly_maps, anomaly_scores = fuse(
                 maps, scores, alignment, self.config.score_fusion, self.config.smoothing_sigma
             )
+            # fusion makes 0 of what is not finite, and an image that could not be encoded is no normal one
+            sound = sound_images(features) & text.static.isfinite().all()
+            anomaly_scores = anomaly_scores.where(sound, torch.nan)
+            anomaly_maps = anomaly_maps.where(sound[:, None, None], torch.nan)
         return AdaptCLIPOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             anomaly_scores=anomaly_scores,
             anomaly_maps=anomaly_maps,
             losses=losses,
-            details=self._details(features, predictions, comparisons, alignment) if output_details else None,
+            details=self._details(features, text, predictions, comparisons, alignment) if output_details else None,
         )
 
     def _details(
         self,
         features: ImageFeatures,
+        text: TextEmbeds,
         predictions: dict[str, AdapterPrediction],
         comparisons: Sequence[AdapterPrediction],
         alignment: torch.Tensor | None,
     ) -> dict:
-        static, learned = self.text_embeds()
         details = {
             "image_embeds": features.image_embeds,
             "patch_embeds": features.patch_embeds,
-            "text_embeds": static,
-            "learned_text_embeds": learned,
+            "text_embeds": text.static,
+            "learned_text_embeds": text.learned,
             "alignment_maps": alignment,
             "prompt_query_logits": [each.logits for each in comparisons],
             "prompt_query_maps": [each.maps[:, 1] for each in comparisons],
@@ -490,6 +585,17 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         for name, each in predictions.items():
             details |= {f"{name}_logits": each.logits, f"{name}_maps": each.maps[:, 1]}
         return details
+
+
+def initialized(clip: CLIPModel) -> CLIPModel:
+    """A CLIP whose weights transformers leaves as they are."""
+    for module in clip.modules():
+        module._is_hf_initialized = True
+    return clip
+
+
+def needs_the_package(name: str) -> ImportError:
+    return ImportError(f"{name} is part of the package adaptclip-hf, and only this model's own code is here: install it.")
 
 
 def clip_origin(clip: str | Path, **hub) -> dict[str, str]:
@@ -500,14 +606,69 @@ def clip_origin(clip: str | Path, **hub) -> dict[str, str]:
     return {"clip_name": str(clip), "clip_revision": commit}
 
 
+def check_device_map(device_map):
+    """Refuses to spread a model over devices or a disk: the encoder reads single weights, which hooks do not bring."""
+    if isinstance(device_map, dict) and (len(device_map) > 1 or "disk" in device_map.values()):
+        raise ValueError(
+            f"device_map={device_map} would leave parts of the model elsewhere, which it cannot run with: load it "
+            "whole, on one device (device_map='cuda:0', or model.to(device) afterwards)."
+        )
+    if device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
+        raise ValueError(f"device_map={device_map!r} may split the model; name one device, such as 'cuda:0' or 'cpu'.")
+
+
+def require_all_weights(model: AdaptCLIPModel, info: dict, name: str | Path):
+    """Refuses a folder that lacks weights, or holds some that belong to no part of the model but to a switched-off one.
+
+    Raises:
+        ValueError: names them.
+    """
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"{name} is not a complete AdaptCLIP model: {len(missing)} tensors are missing, such as "
+            f"{', '.join(missing[:3])}. Expected a folder written by save_pretrained or `adaptclip convert`."
+        )
+    off = tuple(f"{adapter}." for adapter in ADAPTERS if getattr(model, adapter) is None)
+    if superfluous := sorted(key for key in info["unexpected_keys"] if not key.startswith(off)):
+        raise ValueError(
+            f"{name} holds {len(superfluous)} tensors that its config has no place for, such as "
+            f"{', '.join(superfluous[:3])}: it is another model than the config says."
+        )
+
+
+def can_look_at(tensor: torch.Tensor) -> bool:
+    """Whether its values can be read without stopping a device or breaking a graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def sound_images(features: ImageFeatures) -> torch.Tensor:
+    """(B,), whether an image's embeddings are finite."""
+    return features.image_embeds.isfinite().all(-1) & features.patch_embeds[-1].isfinite().flatten(1).all(-1)
+
+
+def check_finite(features: ImageFeatures, pixel_values: torch.Tensor | None):
+    """Raises a ValueError for embeddings that are not finite, and says why, where they can be looked at."""
+    if not can_look_at(features.image_embeds) or sound_images(features).all():
+        return
+    if pixel_values is None or pixel_values.isfinite().all():
+        dtype = features.image_embeds.dtype
+        raise ValueError(f"The image encoder overflows in {dtype}: load the model in bfloat16 or float32.")
+    raise ValueError("pixel_values hold values that are not finite (NaN or infinity).")
+
+
 def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):
-    """Raises a ValueError that says which shape was expected."""
+    """Raises a ValueError that says which shape and which values were expected."""
     if labels is not None and tuple(labels.shape) != (batch_size,):
         raise ValueError(f"Expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
     if mask_labels is not None and tuple(mask_labels.shape) != (batch_size, size, size):
         raise ValueError(
             f"Expected mask_labels of shape ({batch_size}, {size}, {size}), got {tuple(mask_labels.shape)}."
         )
+    for name, values, known in (("labels", labels, (0, 1)), ("mask_labels", mask_labels, (0, 1, UNKNOWN_MASK))):
+        if values is not None and can_look_at(values):
+            wrong = values[sum(values == each for each in known) == 0]
+            if len(wrong):
+                raise ValueError(f"Expected {name} of {' or '.join(map(str, known))}, got {wrong[0].item():g}.")
 
 
 __all__ = ["AdaptCLIPModel", "AdaptCLIPOutput", "AdaptCLIPPreTrainedModel"]

@@ -1,5 +1,6 @@
 """A prompt bank: the remembered features of some normal images."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -9,13 +10,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.export import register_dataclass
 from transformers.utils import cached_file
 
 BANK_FILE = "prompt_bank.safetensors"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptBank:
     """Features of k normal images, compared with any number of queries.
 
@@ -34,6 +36,16 @@ class PromptBank:
         """k, the number of normal images."""
         return len(self.features[0])
 
+    def __eq__(self, other) -> bool:
+        """Whether all features and what made them are the same."""
+        if not isinstance(other, PromptBank):
+            return NotImplemented
+        made_alike = (self.fingerprint, self.preprocessing) == (other.fingerprint, other.preprocessing)
+        return made_alike and all(map(torch.equal, self.features, other.features))
+
+    def __hash__(self) -> int:
+        return hash((len(self), *sorted(self.fingerprint.items())))
+
     def pools(self) -> tuple[torch.Tensor, ...]:
         """For each layer one pool (k*L, d) of all images' tokens, without a copy."""
         return tuple(layer.flatten(0, 1) for layer in self.features)
@@ -47,6 +59,13 @@ class PromptBank:
     def select(self, images: Sequence[int]) -> "PromptBank":
         """The bank of some of its images, by their numbers; one may come twice."""
         return replace(self, features=tuple(layer[list(images)] for layer in self.features))
+
+    def digest(self) -> str:
+        """SHA-256 of the features, each rounded to bfloat16: it tells banks of other normal images apart."""
+        digest = hashlib.sha256()
+        for layer in self.features:
+            digest.update(layer.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().data)
+        return digest.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptBank":
         """The bank on another device or in another dtype; itself where nothing changes."""
@@ -76,6 +95,22 @@ class PromptBank:
         metadata = {"fingerprint": json.dumps(self.fingerprint), "preprocessing": json.dumps(self.preprocessing)}
         save_file(tensors, path, metadata={"format": "pt", **metadata})
         return path
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Pushes the bank and its card; `PromptBank.from_pretrained(repo_id)` and `prompt_bank=repo_id` load it.
+
+        Args:
+            repo_id: `OWNER/NAME`; made if it is not there.
+            options: of [`adaptclip_hf.hub.prompt_banks.push_prompt_bank`]: `model`, `normal_images`, `private`, ...
+
+        Returns:
+            `str`: the commit's URL.
+        """
+        try:
+            from adaptclip_hf.hub.prompt_banks import push_prompt_bank
+        except ImportError as error:
+            raise ImportError("push_to_hub is part of the package adaptclip-hf: install it.") from error
+        return push_prompt_bank(self, repo_id, **options)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **hub) -> "PromptBank":
@@ -119,6 +154,9 @@ def fetch_bank(repo_id: str, hub: dict) -> Path:
         raise FileNotFoundError(
             f"No prompt bank at {repo_id}, neither a folder here nor on the Hub: {error}"
         ) from error
+
+
+register_dataclass(PromptBank)  # a bank may be an input of an exported graph
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:

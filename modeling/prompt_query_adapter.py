@@ -1,12 +1,13 @@
 """The prompt-query adapter: compares a query with normal prompt images (paper, equations 5 to 8)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .alignment import cosine_distance, nearest_tokens
+from .alignment import Pool, cosine_distance, nearest_tokens
 from .configuration_adaptclip import AdaptCLIPConfig
 from .precision import full_precision
 
@@ -54,31 +55,28 @@ class PromptQueryAdapter(nn.Module):
     def __init__(self, config: AdaptCLIPConfig):
         super().__init__()
         size, hidden_size = config.clip_config.projection_dim, config.prompt_query_hidden_size
-        self.context = config.prompt_query_context
-        self.pooling_top_k = config.pooling_top_k
+        self.config = config
         self.feature_norms = nn.ModuleList(nn.BatchNorm2d(size) for _ in config.feature_layers)
         self.segmentation_head = segmentation_head(size, hidden_size)
         self.image_head = image_head(size, hidden_size)
 
-    def forward(
-        self, query_tokens: tuple[torch.Tensor, ...], prompt_tokens: tuple[torch.Tensor, ...]
-    ) -> list[PromptQueryPrediction]:
+    def forward(self, query_tokens: Sequence[torch.Tensor], pools: Sequence[Pool]) -> list[PromptQueryPrediction]:
         """Compares unit patch tokens without their class token, layer by layer.
 
         Args:
             query_tokens: for each layer (B, L, d).
-            prompt_tokens: for each layer (k*L, d), shared by the batch, or (B, k*L, d).
+            pools: for each layer the normal tokens.
         """
         return [
-            self.compare(norm, query, prompt)
-            for norm, query, prompt in zip(self.feature_norms, query_tokens, prompt_tokens, strict=True)
+            self.compare(norm, query, pool)
+            for norm, query, pool in zip(self.feature_norms, query_tokens, pools, strict=True)
         ]
 
-    def compare(self, norm: nn.Module, query: torch.Tensor, prompt: torch.Tensor) -> PromptQueryPrediction:
-        grid = round(query.shape[1] ** 0.5)
-        aligned = nearest_tokens(query, prompt)
+    def compare(self, norm: nn.Module, query: torch.Tensor, pool: Pool) -> PromptQueryPrediction:
+        grid = self.config.grid_size
+        aligned = nearest_tokens(query, pool)
         residual = (query - aligned).abs()
-        joint = query + residual if self.context else residual
+        joint = query + residual if self.config.prompt_query_context else residual
         joint = norm(joint.transpose(1, 2).unflatten(2, (grid, grid)))
         return PromptQueryPrediction(
             alignment=cosine_distance(query, aligned).unflatten(1, (grid, grid)),
@@ -89,7 +87,7 @@ class PromptQueryAdapter(nn.Module):
     def pool(self, joint: torch.Tensor) -> torch.Tensor:
         """Mean and mean of the `pooling_top_k` largest values of each channel, averaged: (B, d, g, g) -> (B, d)."""
         values = joint.flatten(2)
-        return (values.mean(-1) + values.topk(self.pooling_top_k, dim=-1).values.mean(-1)) / 2
+        return (values.mean(-1) + values.topk(self.config.pooling_top_k, dim=-1).values.mean(-1)) / 2
 
 
 def unit_patch_tokens(patch_embeds: torch.Tensor) -> torch.Tensor:

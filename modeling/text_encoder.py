@@ -1,10 +1,31 @@
 """The frozen CLIP text tower, read with token ids (static prompts) or with embeddings (learned prompts)."""
 
+from dataclasses import dataclass
+
 import torch
+from torch.nn import functional as F
 from transformers import CLIPModel
 from transformers.masking_utils import create_causal_mask
+from transformers.utils import ModelOutput
 
 from .precision import full_precision
+
+
+@dataclass
+class TextEmbeds(ModelOutput):
+    """What images are compared with: unit text embeddings, float32, normal first.
+
+    Args:
+        static (`torch.FloatTensor` of shape `(2, d)`): of the static prompts with an object's name.
+        learned (`torch.FloatTensor` of shape `(2, d)`, *optional*): of the textual adapter's prompts, if it is there.
+    """
+
+    static: torch.FloatTensor | None = None
+    learned: torch.FloatTensor | None = None
+
+
+def unit(embeds: torch.Tensor) -> torch.Tensor:
+    return F.normalize(full_precision(embeds), dim=-1)
 
 
 def encode_text(clip: CLIPModel, inputs_embeds: torch.Tensor, end_positions: torch.Tensor) -> torch.Tensor:
@@ -17,13 +38,12 @@ def encode_text(clip: CLIPModel, inputs_embeds: torch.Tensor, end_positions: tor
     """
     text_model = clip.text_model
     hidden_states = text_model.embeddings(inputs_embeds=inputs_embeds)
-    attention_mask = create_causal_mask(
-        config=text_model.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
-    )
+    # by position: the fourth argument, the cache, changes its name between versions
+    attention_mask = create_causal_mask(text_model.config, hidden_states, None, None)
     hidden_states = text_model.encoder(
         inputs_embeds=hidden_states, attention_mask=attention_mask, is_causal=True
     ).last_hidden_state
-    sentences = torch.arange(len(hidden_states), device=hidden_states.device)
+    sentences = torch.arange(hidden_states.shape[0], device=hidden_states.device)
     return clip.text_projection(text_model.final_layer_norm(hidden_states[sentences, end_positions]))
 
 
@@ -54,3 +74,17 @@ def frame_token_ids(tokenizer) -> list[int]:
     if len(token_ids) != 3:
         raise ValueError(f"The tokenizer reads '.' as {token_ids}; expected [start of text, full stop, end of text].")
     return token_ids
+
+
+def check_tokenizer(tokenizer, clip_config, source: str):
+    """Refuses a tokenizer whose vocabulary is not the text tower's, such as the empty one of a folder without any.
+
+    Raises:
+        ValueError: names both sizes.
+    """
+    entries, expected = len(tokenizer), clip_config.text_config.vocab_size
+    if not expected // 2 <= entries <= expected:
+        raise ValueError(
+            f"The tokenizer at {source} has {entries} entries, the CLIP's text tower reads {expected}: expected the "
+            "tokenizer.json that belongs to this CLIP."
+        )

@@ -16,13 +16,13 @@ class TextualAdapter(nn.Module):
         shape = (config.prompt_length, config.clip_config.text_config.hidden_size)
         self.normal_prompt = nn.Parameter(torch.empty(shape))
         self.anomalous_prompt = nn.Parameter(torch.empty(shape))
-        self.frame_token_ids = config.prompt_token_ids
+        self.config = config
         self.gradient_checkpointing = False
 
     def forward(self, clip: CLIPModel) -> torch.Tensor:
         """Text embeddings (2, d), normal first, of [start] theta_1..theta_r "." [end]."""
         prompts = torch.stack([self.normal_prompt, self.anomalous_prompt])
-        frame = clip.text_model.embeddings.token_embedding(torch.tensor(self.frame_token_ids, device=prompts.device))
+        frame = clip.text_model.embeddings.token_embedding.weight[self.config.prompt_token_ids]
         start, end = frame[:1].expand(2, -1, -1), frame[1:].expand(2, -1, -1)
         inputs_embeds = torch.cat([start, prompts, end], dim=1)
         end_positions = torch.full((2,), inputs_embeds.shape[1] - 1, device=prompts.device)
