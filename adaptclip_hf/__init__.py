@@ -1,38 +1,49 @@
 """AdaptCLIP as a Hugging Face Transformers model package: universal visual anomaly detection."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "modeling").is_dir():
     # a checkout: modeling/ and processing/ stand beside this folder and install as its subpackages
     __path__.append(str(_HERE.parent))
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor  # noqa: E402
-from transformers.pipelines import PIPELINE_REGISTRY  # noqa: E402
+from .model_files import DEFAULT_MODEL  # noqa: E402
+from .registration import is_command, register  # noqa: E402
+from .versions import __version__  # noqa: E402
 
-from .hub import prompt_banks, pushing, released  # noqa: E402
-from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank  # noqa: E402
-from .pipeline import AnomalyDetectionPipeline  # noqa: E402
-from .pretrained import DEFAULT_MODEL  # noqa: E402
-from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor  # noqa: E402
+if TYPE_CHECKING:
+    from .engine import AnomalyDetector, DetectionResult
+    from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
+    from .pipeline import AnomalyDetectionPipeline
+    from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
 
-# the model's own files, which also load alone as remote code, know nothing of processors and cards
-AdaptCLIPModel.push_to_hub = pushing.push_model
-AdaptCLIPModel.from_released = classmethod(released.from_released)
-AnomalyDetectionPipeline.push_to_hub = pushing.push_pipeline
-PromptBank.push_to_hub = prompt_banks.push_prompt_bank
+# where each name is; imported when it is asked for
+_PLACES = {
+    "AdaptCLIPConfig": "modeling",
+    "AdaptCLIPImageProcessor": "processing",
+    "AdaptCLIPModel": "modeling",
+    "AdaptCLIPProcessor": "processing",
+    "AnomalyDetectionPipeline": "pipeline",
+    "AnomalyDetector": "engine",
+    "DetectionResult": "engine",
+    "PromptBank": "modeling",
+}
 
-AutoConfig.register(AdaptCLIPConfig.model_type, AdaptCLIPConfig)
-AutoModel.register(AdaptCLIPConfig, AdaptCLIPModel)
-AutoImageProcessor.register(AdaptCLIPConfig, image_processor_classes={"pil": AdaptCLIPImageProcessor})
-AutoProcessor.register(AdaptCLIPConfig, AdaptCLIPProcessor)
-PIPELINE_REGISTRY.register_pipeline(
-    "anomaly-detection",
-    pipeline_class=AnomalyDetectionPipeline,
-    pt_model=AutoModel,
-    default={"model": (DEFAULT_MODEL, "main")},
-    type="image",
-)
+
+def __getattr__(name: str):
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])
+
+
+if not is_command():
+    register()
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -41,5 +52,8 @@ __all__ = [
     "AdaptCLIPModel",
     "AdaptCLIPProcessor",
     "AnomalyDetectionPipeline",
+    "AnomalyDetector",
+    "DetectionResult",
     "PromptBank",
+    "__version__",
 ]

@@ -1,21 +1,28 @@
-"""The run behind `adaptclip detect`: many images, one line each as it goes, a broken file reported and passed over."""
+"""The run behind `adaptclip detect`: many images, one line each as it goes; stopped anywhere, it goes on from there."""
 
 import json
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import nlargest
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from .image_files import unique_names
-from .pipeline import AnomalyDetectionPipeline
-from .processing.image_loading import load_image
+from .engine import AnomalyDetector, DetectionResult
+from .files import new_name, write_whole
+from .modeling.prompt_bank import PromptBank
+from .reporting import Report, say, say_nothing
+from .run_settings import keep_or_match
 
 RESULTS_FILE = "results.jsonl"
+SETTINGS_FILE = "detect.json"
 HEATMAP_FOLDER = "heatmaps"
+MAP_FOLDER = "maps"
+SHOWN = 10
 
 
 @dataclass
@@ -23,84 +30,225 @@ class DetectionSummary:
     """What a run came to.
 
     Attributes:
-        results: the lines of `results.jsonl`, in the order of the images.
+        scored, unreadable: how many images of this call.
+        before: how many of its images had been scored by an earlier call.
+        labels: how many of each.
+        highest: (score, label, path) of the highest scores.
+        lowest: the lowest score.
         failures: (path, reason) of each file that could not be read.
         seconds: of the whole run.
     """
 
-    results: list[dict] = field(default_factory=list)
-    failures: list[tuple[Path, str]] = field(default_factory=list)
+    scored: int = 0
+    before: int = 0
+    labels: Counter = field(default_factory=Counter)
+    highest: list[tuple[float, str, str]] = field(default_factory=list)
+    lowest: float = 1.0
+    failures: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def describe(self, most: int = 10) -> str:
+    def add(self, line: dict):
+        if line["error"] is not None:
+            self.failures.append((line["path"], line["error"]))
+            return
+        self.labels[line["label"]] += 1
+        self.lowest = min(self.lowest, line["score"])
+        self.highest = nlargest(SHOWN, [*self.highest, (line["score"], line["label"] or "", line["path"])])
+
+    def describe(self) -> str:
         """A few lines for people: how many, how fast, the highest scores, what failed."""
-        per_image = self.seconds / max(1, len(self.results))
-        lines = [f"{len(self.results)} images in {self.seconds:.1f} s ({per_image:.2f} s an image)"]
-        labels = [result["label"] for result in self.results]
-        if any(labels):
-            lines[0] += f": {labels.count('anomalous')} anomalous, {labels.count('normal')} normal"
-        ranked = sorted(self.results, key=lambda result: -result["score"])
-        if ranked:
-            lines.append("highest scores:" if len(ranked) > most else "scores:")
-            lines += [
-                f"  {result['score']:.4f}  {result['label'] or '':9}  {result['path']}" for result in ranked[:most]
-            ]
-        if len(ranked) > most:
-            lines.append(f"  ... {len(ranked) - most} more, down to {ranked[-1]['score']:.4f}")
+        total = sum(self.labels.values())
+        lines = [f"{self.scored} images in {self.seconds:.1f} s ({self.seconds / max(1, self.scored):.2f} s an image)"]
+        if self.before:
+            lines[0] += f", {self.before} scored before"
+        if self.labels.keys() - {None}:
+            lines[0] += f": {self.labels['anomalous']} anomalous, {self.labels['normal']} normal"
+        if self.highest:
+            lines.append("highest scores:" if total > len(self.highest) else "scores:")
+            lines += [f"  {score:.4f}  {label:9}  {path}" for score, label, path in self.highest]
+        if total > len(self.highest):
+            lines.append(f"  ... {total - len(self.highest)} more, down to {self.lowest:.4f}")
         if self.failures:
-            lines.append(
-                f"{len(self.failures)} files could not be read: " + ", ".join(str(path) for path, _ in self.failures)
-            )
+            names = ", ".join(path for path, _ in self.failures[:SHOWN])
+            more = f" and {len(self.failures) - SHOWN} more" if len(self.failures) > SHOWN else ""
+            lines.append(f"{len(self.failures)} files could not be read: {names}{more}")
         return "\n".join(lines)
 
 
 def detect_files(
-    pipeline: AnomalyDetectionPipeline,
+    detector: AnomalyDetector,
     paths: list[Path],
     output: Path,
+    prompt_bank: PromptBank | None = None,
+    object_name: str | None = None,
+    threshold: float | None = None,
     batch_size: int = 1,
     heatmaps: bool = True,
+    maps: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
-    **parameters,
 ) -> DetectionSummary:
-    """Scores files into `output/results.jsonl` (a line an image, flushed as it goes) and `output/heatmaps/*.png`.
+    """Scores files into `output/results.jsonl`, a line an image as it goes, and draws `output/heatmaps/*.png`.
+
+    Lines that an earlier call with the same settings wrote stay, and their images are not scored again unless the files
+    have changed since.
 
     Args:
-        parameters: of the pipeline's call (`prompt_bank`, `threshold`).
+        maps: also keep each map as `output/maps/*.npy`, float32 (H, W) of the image's own size.
+        overwrite: begin anew where `output` holds other results.
+
+    Raises:
+        ValueError: `output` holds results of other settings, named, or another process is writing there.
     """
     output.mkdir(parents=True, exist_ok=True)
-    if heatmaps:
-        (output / HEATMAP_FOLDER).mkdir(exist_ok=True)
-    summary, start = DetectionSummary(), time.perf_counter()
-    names = dict(zip(paths, unique_names(paths), strict=True))
-    waiting: deque[Path] = deque()
+    report = say if progress else say_nothing
+    settings = detector.describe(object_name) | {
+        "normal_images": None if prompt_bank is None else prompt_bank.digest(),
+        "threshold": threshold,
+        "heatmaps": heatmaps,
+        "maps": maps,
+    }
+    settings.pop("device")
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            begin(output, settings, overwrite)
+            return DetectionRun(output, heatmaps, maps, report).score(
+                paths,
+                progress,
+                detector,
+                prompt_bank=prompt_bank,
+                object_name=object_name,
+                threshold=threshold,
+                batch_size=batch_size,
+            )
+    except Timeout as error:
+        raise ValueError(f"Another `adaptclip detect` is writing to {output}: name another --output.") from error
 
-    def readable_images() -> Iterator[Image.Image]:
-        for path in paths:
-            try:
-                image = load_image(path)
-            except (OSError, ValueError) as error:
-                summary.failures.append((path, str(error)))
-                tqdm.write(f"not read: {error}")
+
+def begin(output: Path, settings: dict, overwrite: bool):
+    """Notes the settings, or checks that what is there has the same.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    results, advice = output / RESULTS_FILE, "name another --output, or replace it with --overwrite"
+    if overwrite:
+        clear(output)
+    elif results.is_file() and not (output / SETTINGS_FILE).is_file():
+        raise ValueError(f"{results} is there without a {SETTINGS_FILE} that says what its lines are of: {advice}.")
+    keep_or_match(output / SETTINGS_FILE, settings, advice)
+
+
+def clear(output: Path):
+    """Removes what an earlier run wrote, and nothing else."""
+    for name in (SETTINGS_FILE, RESULTS_FILE):
+        (output / name).unlink(missing_ok=True)
+    for folder, ending in ((HEATMAP_FOLDER, "*.png"), (MAP_FOLDER, "*.npy")):
+        for file in (output / folder).glob(ending):
+            file.unlink()
+
+
+class DetectionRun:
+    """The results of a folder: the lines that are there, and those that come."""
+
+    def __init__(self, output: Path, heatmaps: bool, maps: bool, report: Report):
+        self.output, self.heatmaps, self.maps, self.report = output, heatmaps, maps, report
+        self.file = output / RESULTS_FILE
+        self.lines = {line["path"]: line for line in self._read_lines()}
+        self.names = {Path(each).stem.lower() for line in self.lines.values() for each in files_of(line)}
+
+    def score(self, paths: list[Path], progress: bool, detector: AnomalyDetector, **options) -> DetectionSummary:
+        """Scores the paths that have no line yet; their lines are written as they come."""
+        start, summary = time.perf_counter(), DetectionSummary()
+        waiting = self._without_line(paths, summary)
+        with (
+            tqdm(total=len(paths), initial=len(paths) - len(waiting), unit="image", disable=not progress) as bar,
+            self.file.open("a", encoding="utf-8") as opened,
+        ):
+            results = detector.stream(
+                map(str, waiting), on_error=lambda name, error: self.report(f"not read: {error}"), **options
+            )
+            for path, result in zip(waiting, results, strict=True):
+                line = self._line(path, result)
+                opened.write(json.dumps(line, ensure_ascii=False) + "\n")
+                opened.flush()
+                summary.add(line)
+                summary.scored += result.error is None
                 bar.update()
-                continue
-            waiting.append(path)
-            yield image
+        summary.seconds = time.perf_counter() - start
+        return summary
 
-    with (
-        tqdm(total=len(paths), unit="image", disable=not progress) as bar,
-        (output / RESULTS_FILE).open("w", encoding="utf-8") as lines,
-    ):
-        for result in pipeline(readable_images(), batch_size=batch_size, **parameters):
-            path = waiting.popleft()
-            line = {"path": str(path), "score": result["score"], "label": result["label"], "heatmap": None}
-            if heatmaps:
-                file = output / HEATMAP_FOLDER / f"{names[path]}.png"
-                result["heatmap"].save(file)
-                line["heatmap"] = str(file)
-            lines.write(json.dumps(line) + "\n")
-            lines.flush()
-            summary.results.append(line)
-            bar.update()
-    summary.seconds = time.perf_counter() - start
-    return summary
+    def _without_line(self, paths: list[Path], summary: DetectionSummary) -> list[Path]:
+        """The paths to score; lines of files that have changed since are taken back."""
+        changed = {str(path) for path in paths if str(path) in self.lines and stamp(path) != self._stamp(str(path))}
+        if changed:
+            self.report(f"{len(changed)} files have changed since they were scored: they are scored again")
+            for name in changed:
+                self.lines.pop(name)
+            kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines.values()]
+            write_whole(self.file, "".join(kept).encode())
+        for path in paths:
+            if str(path) in self.lines:
+                summary.before += 1
+                summary.add(self.lines[str(path)])
+        return [path for path in paths if str(path) not in self.lines]
+
+    def _stamp(self, path: str) -> list:
+        return [self.lines[path]["bytes"], self.lines[path]["modified"]]
+
+    def _line(self, path: Path, result: DetectionResult) -> dict:
+        """One image's line; its pictures are on disk before it is written."""
+        size, modified = stamp(path)
+        line = {"path": str(path), "score": result.score, "label": result.label, "heatmap": None, "map": None}
+        line |= {"error": result.error, "among_normals": result.among_normals, "bytes": size, "modified": modified}
+        if result.error is not None:
+            return line
+        if result.among_normals:
+            self.report(f"{path} is itself among the normal images: its score says nothing")
+        if self.heatmaps or self.maps:
+            name = new_name(path, self.names)
+            self.names.add(name.lower())
+        if self.heatmaps:
+            line["heatmap"] = str(self._saved(HEATMAP_FOLDER, f"{name}.png", result.heatmap().save))
+        if self.maps:
+            line["map"] = str(self._saved(MAP_FOLDER, f"{name}.npy", lambda file: np.save(file, result.anomaly_map)))
+        return line
+
+    def _saved(self, folder: str, name: str, save) -> Path:
+        """A file that appears whole or not at all."""
+        file = self.output / folder / name
+        file.parent.mkdir(exist_ok=True)
+        temporary = file.with_name(f".{name}")
+        save(temporary)
+        temporary.replace(file)
+        return file
+
+    def _read_lines(self) -> Iterator[dict]:
+        """The whole lines that are there; a last one that was cut off is cut away."""
+        if not self.file.is_file():
+            return
+        content = self.file.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            write_whole(self.file, whole)
+        for number, text in enumerate(whole.decode("utf-8").splitlines(), start=1):
+            try:
+                line = json.loads(text)
+                line["path"], line["bytes"], line["modified"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{self.file}, line {number}, is not of `adaptclip detect` ({error!r}): remove it, or --overwrite."
+                ) from error
+            yield line
+
+
+def files_of(line: dict) -> list[str]:
+    return [line[name] for name in ("heatmap", "map") if line.get(name)]
+
+
+def stamp(path: Path) -> list:
+    """Size and time of a file's last change, by which a changed one is known."""
+    if not path.is_file():
+        return [None, None]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]

@@ -21,7 +21,7 @@ from adaptclip_hf.data import load_data_set
 from adaptclip_hf.modeling.configuration_adaptclip import VIT_L_14_336
 from adaptclip_hf.synthetic import write_dataset
 from adaptclip_hf.training import AdaptCLIPTrainer, AdaptCLIPTrainingArguments, FeatureCache, PromptedImages
-from adaptclip_hf.training.run import compute_features_once
+from adaptclip_hf.training.train import compute_features_once
 
 VIT_B_16 = {
     "projection_dim": 512,

@@ -170,7 +170,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         model.freeze_clip()
         align_weights(model)
         stored = cls.config_class.get_config_dict(name, **hub)[0]
-        if any(stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS):
+        if any(
+            stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
+        ):
             model._encode_other_prompts(name, **hub)
         return (model, info) if output_loading_info else model
 
@@ -595,7 +597,9 @@ def initialized(clip: CLIPModel) -> CLIPModel:
 
 
 def needs_the_package(name: str) -> ImportError:
-    return ImportError(f"{name} is part of the package adaptclip-hf, and only this model's own code is here: install it.")
+    return ImportError(
+        f"{name} is part of the package adaptclip-hf, and only this model's own code is here: install it."
+    )
 
 
 def clip_origin(clip: str | Path, **hub) -> dict[str, str]:

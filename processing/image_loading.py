@@ -1,6 +1,8 @@
 """Whatever users hand over as an image or a mask, as 8-bit RGB or as booleans."""
 
+import base64
 import io
+import re
 import urllib.request
 from pathlib import Path
 
@@ -10,31 +12,27 @@ from PIL import Image, ImageOps
 
 MIN_SIDE = 8
 MAX_ASPECT_RATIO = 100
-URL_SCHEMES = ("http://", "https://", "data:image/")
+URL_SCHEMES = ("http://", "https://", "file://", "data:image/")
 URL_TIMEOUT = 30
+LONGEST_NAME = 1024  # characters; a longer string is no path
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 
 
 def load_image(source) -> Image.Image:
-    """An upright 8-bit RGB image of a path, URL, PIL image, array or tensor.
+    """An upright 8-bit RGB image of anything that holds one; the file is read once.
 
     Args:
-        source: PIL images may have any mode (16-bit greys are read over their full range, transparency is dropped).
-            Arrays are (H, W), (H, W, C) or (C, H, W) with C of 1, 3 or 4; 8-bit or 16-bit unsigned, boolean, or
-            floats in [0, 1].
+        source: a path, URL (`http`, `https`, `file`, `data`), base64 text, bytes, PIL image, array, tensor, or a data
+            set's undecoded row (`{"path", "bytes"}`). PIL images may have any mode (16-bit greys are read over their
+            full range, transparency is dropped). Arrays are (H, W), (H, W, C) or (C, H, W) with C of 1, 3 or 4; 8-bit
+            or 16-bit unsigned, boolean, or floats in [0, 1].
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: what cannot be read as an image, names the file and what was expected.
     """
-    if isinstance(source, str | Path):
-        image = open_image(source)
-        name = str(source)[:200]
-    elif isinstance(source, Image.Image):
-        image, name = source, getattr(source, "filename", "") or "the image"
-    elif isinstance(source, np.ndarray | torch.Tensor):
-        image, name = image_from_array(source), "the array"
-    else:
-        raise ValueError(f"Expected a path, URL, PIL image, array or tensor as an image, got {type(source).__name__}.")
+    name = name_of(source)
+    image = open_image(source)
     try:
         image = ImageOps.exif_transpose(image)
         image = to_rgb(image)
@@ -44,26 +42,88 @@ def load_image(source) -> Image.Image:
     return image
 
 
-def open_image(source: str | Path) -> Image.Image:
-    """Opens a path or URL; the pixels are decoded later."""
-    if str(source).startswith(URL_SCHEMES):
-        try:
-            with urllib.request.urlopen(str(source), timeout=URL_TIMEOUT) as response:
-                return Image.open(io.BytesIO(response.read()))
-        except Exception as error:
-            raise ValueError(f"{str(source)[:200]} cannot be fetched as an image: {error}") from error
-    path = Path(source)
+def name_of(source) -> str:
+    """What errors and results call an image: its path or URL, or what kind of thing it is."""
+    if isinstance(source, dict):
+        return str(source.get("path") or "an image without a file name")
+    if isinstance(source, str):
+        return f"{source[:60]}..." if len(source) > LONGEST_NAME or source.startswith("data:") else source
+    if isinstance(source, Path):
+        return str(source)
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or "the image"
+    if isinstance(source, bytes | bytearray):
+        return f"{len(source)} bytes"
+    return "the array"
+
+
+def open_image(source) -> Image.Image:
+    """Opens whatever `load_image` takes; the pixels of a file are decoded later."""
+    if isinstance(source, dict):
+        source = source["path"] if source.get("bytes") is None else source["bytes"]
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray | torch.Tensor):
+        return image_from_array(source)
+    if isinstance(source, bytes | bytearray):
+        return open_bytes(bytes(source), name_of(source))
+    if isinstance(source, str) and source.startswith(URL_SCHEMES):
+        return open_bytes(fetch(source), name_of(source))
+    if isinstance(source, str) and (scheme := re.match(r"([a-zA-Z][\w+.-]+)://", source)):
+        raise ValueError(f"{name_of(source)}: {scheme[1]}:// cannot be read; expected a file, http:// or https://.")
+    if isinstance(source, str) and is_base64(source):
+        return open_bytes(from_base64(source), f"the base64 text {source[:20]}...")
+    if isinstance(source, str | Path):
+        return open_file(Path(source))
+    raise ValueError(
+        f"Expected a path, URL, bytes, PIL image, array or tensor as an image, got {type(source).__name__}."
+    )
+
+
+def open_file(path: Path) -> Image.Image:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; expected an image file.")
     if not path.is_file():
         raise FileNotFoundError(f"No such image file: {path}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes); expected an image file.")
+    return identified(path, str(path))
+
+
+def open_bytes(content: bytes, name: str) -> Image.Image:
+    if not content:
+        raise ValueError(f"{name}: there are no bytes; expected an image file's.")
+    return identified(io.BytesIO(content), name)
+
+
+def identified(file: Path | io.BytesIO, name: str) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(file)
     except Exception as error:
         reason = "not an image format that Pillow knows" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise ValueError(f"{path} cannot be opened as an image: {reason}.") from error
+        raise ValueError(f"{name} cannot be opened as an image: {reason}.") from error
+
+
+def fetch(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=URL_TIMEOUT) as response:
+            return response.read()
+    except Exception as error:
+        raise ValueError(f"{name_of(url)} cannot be fetched as an image: {error}") from error
+
+
+def is_base64(text: str) -> bool:
+    """Whether a text can be no path, or looks like base64 and is no path."""
+    return len(text) > LONGEST_NAME or bool(BASE64.fullmatch(text) and not Path(text).exists())
+
+
+def from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{name_of(text)} is neither a path, being {len(text)} characters long, nor base64: {error}."
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -89,7 +149,7 @@ def sixteen_to_eight_bits(values: np.ndarray) -> np.ndarray:
 def image_from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
     """An 8-bit image of an array or tensor in one of the layouts that `load_image` names."""
     channels_first = isinstance(array, torch.Tensor)
-    array = array.detach().cpu().float().numpy() if channels_first and array.is_floating_point() else np.asarray(array)
+    array = to_numpy(array)
     shape = array.shape
     if array.ndim == 3 and (channels_first or shape[-1] not in (1, 3, 4)) and shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)
@@ -134,24 +194,38 @@ def check_size(image: Image.Image, name: str):
         )
 
 
+def to_numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
+    """A tensor of any device; half precision as float32."""
+    if not isinstance(array, torch.Tensor):
+        return np.asarray(array)
+    array = array.detach().cpu()
+    return (array.float() if array.is_floating_point() else array).numpy()
+
+
 def load_mask(source) -> np.ndarray:
-    """A mask as booleans (H, W): true where any channel of the path, PIL image, array or tensor is above 0.
+    """A mask as booleans (H, W): true where any channel is above 0, alpha left out.
+
+    Args:
+        source: whatever `load_image` takes; tensors are (H, W) or (C, H, W), arrays (H, W) or (H, W, C), with C of 1 to
+            4.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: what cannot be read as a mask.
     """
-    if isinstance(source, str | Path):
-        source = open_image(source)
-    if isinstance(source, Image.Image):
-        source = source.convert("L") if source.mode == "P" else source
-    try:
-        mask = np.asarray(source)
-    except Exception as error:
-        raise ValueError(f"The mask cannot be decoded: {error}") from error
-    if mask.ndim == 3:
-        # colour and transparency: alpha is no part of a mask
-        mask = mask.max(0) if mask.shape[0] == 1 else mask[..., : 1 if mask.shape[-1] in (1, 2) else 3].max(-1)
+    name, channels_first = name_of(source), isinstance(source, torch.Tensor)
+    if isinstance(source, np.ndarray | torch.Tensor):
+        mask = to_numpy(source)
+    else:
+        image = open_image(source)
+        try:
+            mask = np.asarray(image.convert("L") if image.mode == "P" else image)
+        except Exception as error:
+            raise ValueError(f"{name}: the mask cannot be decoded: {error}") from error
+    if mask.ndim == 3 and (channels_first or mask.shape[0] == 1):
+        mask = np.moveaxis(mask, 0, -1)
+    if mask.ndim == 3 and mask.shape[-1] in (1, 2, 3, 4):
+        mask = mask[..., : 1 if mask.shape[-1] in (1, 2) else 3].max(-1, initial=0)
     if mask.ndim != 2 or 0 in mask.shape:
-        raise ValueError(f"Expected a mask of shape (H, W), got {mask.shape}.")
+        raise ValueError(f"{name}: expected a mask of shape (H, W) or with 1 to 4 channels, got {mask.shape}.")
     return mask > 0

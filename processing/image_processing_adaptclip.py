@@ -12,6 +12,18 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 
 from .image_loading import load_image, load_mask
 
+# what pixel values depend on, beside the size
+SETTINGS = (
+    "do_convert_rgb",
+    "do_normalize",
+    "do_rescale",
+    "do_resize",
+    "image_mean",
+    "image_std",
+    "resample",
+    "rescale_factor",
+)
+
 
 class AdaptCLIPImageProcessor(PilBackend):
     """
@@ -50,20 +62,21 @@ class AdaptCLIPImageProcessor(PilBackend):
             masks = as_list(masks)
             if len(masks) != len(images):
                 raise ValueError(f"Expected one mask an image, got {len(masks)} for {len(images)} images.")
-            resized = np.stack([self.read_mask(mask) for mask in masks])
+            resized = np.stack([self.read_mask(mask, kwargs.get("size")) for mask in masks])
             features["mask_labels"] = torch.from_numpy(resized) if return_tensors == "pt" else resized
         return features
 
-    def read_mask(self, mask) -> np.ndarray:
+    def read_mask(self, mask, size: dict[str, int] | None = None) -> np.ndarray:
         """A mask (see `load_mask`) as float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""
+        size = dict(self.size) | dict(size or {})
         resized = Image.fromarray(load_mask(mask).astype(np.uint8) * 255).resize(
-            (self.size["width"], self.size["height"]), Image.Resampling.BILINEAR
+            (size["width"], size["height"]), Image.Resampling.BILINEAR
         )
         return (np.asarray(resized) / 255 > 0.5).astype(np.float32)
 
     def fingerprint(self) -> dict[str, str]:
         """How images become pixel values; a prompt bank records it."""
-        settings = {name: getattr(self, name) for name in ("resample", "image_mean", "image_std", "rescale_factor")}
+        settings = {name: getattr(self, name) for name in SETTINGS}
         settings["size"] = dict(self.size)
         return {name: json.dumps(value, default=int) for name, value in settings.items()}
 
@@ -82,21 +95,37 @@ class AdaptCLIPImageProcessor(PilBackend):
             `anomaly_map` (float32 array (H, W) in [0, 1]).
 
         Raises:
-            ValueError: for a threshold out of range, or not one size an image.
+            ValueError: for a threshold out of range, not one size an image, or scores that are not finite, as those of
+                an image that the encoder could not take in half precision.
         """
         check_threshold(threshold)
         scores, maps = outputs.anomaly_scores.float().cpu(), outputs.anomaly_maps.float().cpu()
+        if not scores.isfinite().all():
+            raise ValueError(
+                "A score is not finite: the pixel values were not, or the image encoder overflows in half precision. "
+                "Load the model in bfloat16 or float32."
+            )
         target_sizes = [maps.shape[-2:]] * len(maps) if target_sizes is None else list(target_sizes)
         if len(target_sizes) != len(maps):
             raise ValueError(f"Expected {len(maps)} target sizes, one an image, got {len(target_sizes)}.")
         return [
             {
                 "score": score,
-                "label": None if threshold is None else ("anomalous" if score >= threshold else "normal"),
-                "anomaly_map": F.interpolate(each[None, None], size=tuple(size), mode="bilinear")[0, 0].numpy(),
+                "label": label_of(score, threshold),
+                "anomaly_map": resize_map(each.numpy(), size),
             }
             for score, each, size in zip(scores.tolist(), maps, target_sizes, strict=True)
         ]
+
+
+def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (S, S) at an image's own (height, width), float32."""
+    values = torch.from_numpy(anomaly_map)[None, None]
+    return F.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def label_of(score: float, threshold: float | None) -> str | None:
+    return None if threshold is None else "anomalous" if score >= threshold else "normal"
 
 
 def check_threshold(threshold: float | None):

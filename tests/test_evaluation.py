@@ -14,10 +14,11 @@ import yaml
 from PIL import Image
 from test_data import make_br35h, make_good_and_bad, make_kvasir, make_real_iad, mvtec
 
-from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
 from adaptclip_hf.cli import main
 from adaptclip_hf.data import load_data_set
-from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics, eval_results, run
+from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics, eval_results
+from adaptclip_hf.evaluation import evaluate as run
 from adaptclip_hf.evaluation.protocol import Setting, draw_prompts, settings_of
 from adaptclip_hf.evaluation.published import published_results
 from adaptclip_hf.synthetic import write_dataset
@@ -101,7 +102,7 @@ def test_what_the_command_writes(evaluate, products, tmp_path):
     lines = list(csv.DictReader((out / "scores.csv").open()))
     assert len(lines) == 2 * 7 * 3 and all(0 <= float(line["score"]) <= 1 for line in lines)
     summary = list(csv.DictReader((out / "results.csv").open()))
-    assert {line["category"] for line in summary} == {"category_000", "category_001", "mean"}
+    assert {line["category"] for line in summary} == {"category_000", "category_001", ""}
     report = (out / "results.md").read_text()
     assert "| 2-shot | I-AUROC |" in report and "**mean**" in report and " ± " in report
     for category in ("category_000", "category_001"):
@@ -142,7 +143,7 @@ def test_mean_and_deviation_over_seeds(evaluate, products):
             for seed in (10, 20, 30)
         ]
     )
-    [mean] = [line for line in results["summary"] if (line["category"], line["metric"]) == ("mean", "image_auroc")]
+    [mean] = [line for line in results["summary"] if (line["category"], line["metric"]) == (None, "image_auroc")]
     assert mean["mean"] == pytest.approx(values.mean()) and mean["categories"] == 2 and mean["seeds"] == 3
     assert mean["std"] == pytest.approx(values.mean(axis=1).std(ddof=1))
 
@@ -212,7 +213,7 @@ def test_stopped_anywhere_and_started_again(evaluate, products, tmp_path, monkey
 
     monkeypatch.setattr(run.CategoryTally, "add", stop_after)
     for _ in range(3):
-        assert evaluate(products) == (1, None)
+        assert evaluate(products) == (130, None)
         assert not (tmp_path / "out" / "results.json").exists()
     status, again = evaluate(products)
     assert status == 0 and without_time(again) == without_time(whole)
@@ -224,10 +225,11 @@ def test_stopped_anywhere_and_started_again(evaluate, products, tmp_path, monkey
 
 def test_another_evaluation_is_not_overwritten_unless_asked(evaluate, products, tmp_path, capsys):
     assert evaluate(products, shots=[0])[0] == 0
-    assert evaluate(products, shots=[0, 1])[0] == 1
+    assert evaluate(products, shots=[0], batch_size=[3])[0] == 1
     message = capsys.readouterr().err
-    assert "another evaluation, which differs in shots" in message and "--overwrite" in message
-    status, results = evaluate(products, shots=[1], seeds=[10], overwrite=[])
+    assert "another run, which differs in batch_size (batch_size: 2 there, 3 now)" in message
+    assert "--overwrite" in message
+    status, results = evaluate(products, shots=[1], seeds=[10], batch_size=[3], overwrite=[])
     assert status == 0 and {each["shots"] for each in results["results"]} == {1}
 
 
@@ -251,7 +253,7 @@ def test_published_figures_beside_ours(evaluate, tmp_path):
         [line] = [
             each
             for each in results["summary"]
-            if (each["category"], each["metric"], each["shots"]) == ("mean", "image_auroc", shots)
+            if (each["category"], each["metric"], each["shots"]) == (None, "image_auroc", shots)
         ]
         assert line["published"] == pytest.approx(theirs / 100)
         assert f"| *AdaptCLIP, published* | {theirs:.1f}" in (tmp_path / "out" / "results.md").read_text()
@@ -270,7 +272,7 @@ def test_model_index(evaluate, products, tmp_path):
         next(
             round(100 * each["mean"], 1)
             for each in results["summary"]
-            if (each["category"], each["shots"], each["metric"]) == ("mean", 2, "pixel_aupro")
+            if (each["category"], each["shots"], each["metric"]) == (None, 2, "pixel_aupro")
         )
     )
 
@@ -289,7 +291,7 @@ def test_bad_calls(evaluate, products, make_model, tokenizer, tmp_path, capsys):
     model = make_model(prompt_query_adapter=False)
     processor = AdaptCLIPProcessor.for_model(model.config, tokenizer)
     with pytest.raises(ValueError, match="no prompt-query adapter"):
-        run.evaluate(model, processor, [str(products)], tmp_path / "out")
+        run.evaluate(AnomalyDetector(model, processor), [str(products)], tmp_path / "out")
     (tmp_path / "empty" / "train" / "good").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "train" / "good" / "0.png")
     assert evaluate(f"mvtec:{tmp_path / 'empty'}")[0] == 1 and "empty" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from adaptclip_hf import DEFAULT_MODEL
-from adaptclip_hf.pretrained import resolve_model
+from adaptclip_hf.model_files import resolve_model
 from adaptclip_hf.synthetic import write_dataset
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

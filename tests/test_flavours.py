@@ -15,7 +15,7 @@ from transformers import AutoModel, pipeline
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main
 from adaptclip_hf.hub.flavours import code_files, flavour_of, save_flavour
-from adaptclip_hf.training.run import build_model
+from adaptclip_hf.training.train import build_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetectionPipeline, PromptBank
-from adaptclip_hf.heatmap import render_heatmap
+from adaptclip_hf.engine.heatmap import render_heatmap
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import Trainer, TrainerCallback
 
-from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
 from adaptclip_hf.ablations import TABLE_5
 from adaptclip_hf.cli import main
 from adaptclip_hf.conversion import adapter_names
@@ -47,7 +47,7 @@ def parts(tmp_path_factory) -> Path:
 def cache_folder(monkeypatch, tmp_path_factory):
     """Features are kept beside the tests, not in the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "features"
-    monkeypatch.setattr("adaptclip_hf.training.run.DEFAULT_FOLDER", folder)
+    monkeypatch.setattr("adaptclip_hf.training.train.DEFAULT_FOLDER", folder)
     return folder
 
 
@@ -251,7 +251,7 @@ def test_images_without_a_mask_teach_the_image_heads_alone():
 
 
 def cached(images, model, folder) -> FeatureCache:
-    cache = FeatureCache(folder, model, images.processor)
+    cache = FeatureCache(folder, AnomalyDetector(model, images.processor))
     rows = images.used_rows()
     pictures = [images.rows[row]["image"] for row in rows]
     digests = content_digests(pictures, progress=False)
@@ -286,10 +286,10 @@ def test_the_cache_outlives_interruptions_and_knows_model_and_content(make_model
     broken.unlink()
     broken.with_suffix(".123.tmp").write_bytes(b"half a file")
     assert list(cache.missing(digests)) == [broken.stem]
-    again = FeatureCache(tmp_path, model, images.processor)
+    again = FeatureCache(tmp_path, AnomalyDetector(model, images.processor))
     assert again.folder == cache.folder and len(again.missing(digests)) == 1
-    assert FeatureCache(tmp_path, make_model(seed=1), images.processor).folder != cache.folder
-    assert FeatureCache(tmp_path, model, images.processor, torch.bfloat16).folder != cache.folder
+    assert FeatureCache(tmp_path, AnomalyDetector(make_model(seed=1), images.processor)).folder != cache.folder
+    assert FeatureCache(tmp_path, AnomalyDetector(model, images.processor), torch.bfloat16).folder != cache.folder
     assert "limit of 1e-05 GB" in cache.refusal(27, 27, 1e-5)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10, "total": 100})())
     assert "do not fit" in cache.refusal(27, 27, 50)
@@ -343,7 +343,7 @@ def test_the_command_trains_writes_a_whole_model_and_resumes_bitwise(
 
     with monkeypatch.context() as patch:
         patch.setattr("transformers.trainer_callback.DefaultFlowCallback.on_step_begin", stop)
-        assert main(command) == 1
+        assert main(command) == 130
     broken = tmp_path / "two" / "checkpoint-4"
     broken.mkdir()
     (broken / "trainer_state.json").write_text('{"half')
@@ -398,7 +398,8 @@ def test_a_broken_image_is_named_and_passed_over(parts, small_folder, tmp_path, 
 
     shutil.copytree(parts, tmp_path / "data")
     (tmp_path / "data/category_000/test/good/zzz.png").write_bytes(b"no image")
-    assert main(run_command(tmp_path / "data", small_folder, tmp_path / "out", "--max-steps", "1")) == 0
+    assert main(run_command(tmp_path / "data", small_folder, tmp_path / "out", "--max-steps", "1")) == 1
+    assert (tmp_path / "out" / "model.safetensors").is_file()
     out = capsys.readouterr().out
     assert "zzz.png: left out" in out and "training: 18 images" in out
 

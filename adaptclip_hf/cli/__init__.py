@@ -1,38 +1,56 @@
-"""The command line: `adaptclip COMMAND`, a module a command."""
+"""The command line: `adaptclip COMMAND`, a module a command; a module's `run` imports what the command needs."""
 
 import argparse
 import sys
 
-from huggingface_hub.errors import StrictDataclassError
-
 from . import card, convert, data, detect, evaluate, push, train
+
+STOPPED = 130  # as shells have it: 128 + SIGINT
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command. Exit status 0, 1 when something failed, 2 for a wrong call."""
+    """Runs one command. Exit status 0, 1 when something failed, 2 for a wrong call, 130 when stopped by Ctrl-C."""
     parser = build_parser()
     args, more = parser.parse_known_args(arguments)
     if more and args.command != train.NAME:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     args.more = more  # training arguments, which that command looks at itself
     try:
-        return args.run(args)
+        return run_quietly(args)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 1
-    except StrictDataclassError as error:
-        print(f"adaptclip: {error.__cause__ or error}", file=sys.stderr)
-        return 1
+        return STOPPED
     except (OSError, ValueError) as error:
-        print(f"adaptclip: {error}", file=sys.stderr)
+        print(f"adaptclip: {reason_of(error)}", file=sys.stderr)
         return 1
+
+
+def run_quietly(args: argparse.Namespace) -> int:
+    """Runs the command, with transformers knowing AdaptCLIP and quiet about loading."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers.utils import logging
+
+    from ..registration import register
+
+    register()
+    logging.disable_progress_bar()
+    try:
+        return args.run(args)
+    except StrictDataclassError as error:
+        raise ValueError(error.__cause__ or error) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, for people."""
+    return str(error) or type(error).__name__
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adaptclip",
         description="Finds anomalies in images of things never seen, from no example or a few normal images.",
-        epilog="`adaptclip COMMAND --help` explains a command with examples.",
+        epilog="`adaptclip COMMAND --help` explains a command with examples. Exit status: 0 done, 1 something failed, "
+        "2 wrong call, 130 stopped by Ctrl-C.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for command in (detect, evaluate, train, data, convert, card, push):

@@ -23,3 +23,11 @@ def whole(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
     return int(text)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, default: str):
+    """Which model, and where it runs; the same on every command that scores."""
+    parser.add_argument(
+        "--model", default=default, help="folder, Hub id or %(default)s, the small embedded one (the default)"
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")

@@ -26,12 +26,10 @@ def add_command(commands):
 
 
 def run(args: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from ..data.specs import load_data_set, resolve_spec
-    from ..hub.cards import CARD, check_card, data_set_card, model_card
+    from ..hub.cards import check_card, data_set_card, model_card
+    from ..model_files import CARD
 
-    logging.disable_progress_bar()
     if (Path(args.what) / "config.json").is_file():
         folder = Path(args.what)
         card = model_card(folder, args.repo_id, args.results, args.license)

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..hub.cards import CARD, RELEASED_CLIP, released_card
-from ..hub.released import released_checkpoint
+from ..model_files import CARD
 
 # as a checkpoint's path has it, and as the paper calls it
 TRAINED_ON = {"mvtec": "MVTec", "visa": "VisA"}
@@ -36,8 +35,8 @@ running anything that is in them.""",
     )
     parser.add_argument(
         "--clip",
-        default=RELEASED_CLIP,
-        help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names (%(default)s)",
+        help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names (OpenAI's ViT-L/14@336, "
+        "to which the released checkpoints belong)",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
     parser.add_argument("--tokenizer", help="folder or Hub id; by default the one beside the CLIP")
@@ -58,14 +57,16 @@ running anything that is in them.""",
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..conversion import convert
+    from ..conversion import RELEASED_CLIP, convert
+    from ..hub.cards import released_card
+    from ..hub.released import released_checkpoint
 
     names = ("feature_layers", "num_dual_path_layers", "image_size", "object_name")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.no_prompt_query_context:
         settings["prompt_query_context"] = False
     file = released_checkpoint(args.checkpoint, args.trained_on)
-    model = convert(file, args.clip, args.output, args.tokenizer, **settings)
+    model = convert(file, args.clip or RELEASED_CLIP, args.output, args.tokenizer, **settings)
     config = model.config
     if args.trained_on:
         card = released_card(TRAINED_ON[args.trained_on], args.output.name, config)

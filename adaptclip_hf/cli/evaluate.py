@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ..pretrained import DEFAULT_NAME
-from .argument_types import positive, whole
+from ..model_files import DEFAULT_NAME
+from .argument_types import add_model_arguments, positive, whole
 
 
 def add_command(commands):
@@ -23,14 +23,13 @@ def add_command(commands):
 Written to OUTPUT: results.json (everything: figures, versions, fingerprint, drawn prompts), results.csv, results.md
 (tables ready to paste), scores.csv (a line an image and setting), prompts.json, model-index.yml (for a model card), and
 plots/DATA_SET/CATEGORY_curves.png and _examples.jpg. Stopped and started again with the same arguments, it goes on
-where it was. Every test image is encoded once for all shots and seeds. A file that cannot be read is named, left out
-and listed in the results; the exit status is then 1. `adaptclip data --help` explains the data sets.""",
+where it was; with more data sets, shots or seeds it adds them to what is there. Every test image is encoded once for
+all shots and seeds. A file that cannot be read is named, left out and listed in the results; the exit status is then 1.
+`adaptclip data --help` explains the data sets.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="LAYOUT:FOLDER or folder, one or more")
-    parser.add_argument(
-        "--model", default=DEFAULT_NAME, help="folder, Hub id or %(default)s, the small embedded one (the default)"
-    )
+    add_model_arguments(parser, DEFAULT_NAME)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, or to go on with")
     parser.add_argument(
         "--shots", type=whole, nargs="+", default=[0, 1, 2, 4], metavar="K", help="numbers of normal images (0 1 2 4)"
@@ -39,28 +38,23 @@ and listed in the results; the exit status is then 1. `adaptclip data --help` ex
         "--seeds", type=whole, nargs="+", default=[10, 20, 30], metavar="N", help="of the prompt draws (10 20 30)"
     )
     parser.add_argument("--batch-size", type=positive, default=4, metavar="B", help="images at a time (%(default)s)")
-    parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds another evaluation")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no tables")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
     from accelerate import PartialState
-    from transformers.utils import logging
 
+    from ..engine import AnomalyDetector
+    from ..engine.loading import choose_device
+    from ..evaluation.evaluate import evaluate
     from ..evaluation.results import report
-    from ..evaluation.run import evaluate
-    from ..pretrained import load_model_and_processor
 
-    logging.disable_progress_bar()
-    on_cpu = not torch.accelerator.is_available() if args.device is None else args.device == "cpu"
-    state = PartialState(cpu=on_cpu)
-    model, processor = load_model_and_processor(args.model)
+    device = choose_device(args.device)
+    state = PartialState(cpu=device.type == "cpu")
     results = evaluate(
-        model.to(args.device or state.device),
-        processor,
+        AnomalyDetector.from_pretrained(args.model, device=args.device or state.device),
         args.data,
         args.output,
         shots=args.shots,

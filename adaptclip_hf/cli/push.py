@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..hub.flavours import ADAPTERS, FLAVOURS
+from ..model_files import ADAPTERS, FLAVOURS
 
 
 def add_command(commands):
@@ -55,18 +55,15 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--model and --normal belong to a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
-    from transformers.utils import logging
+    from ..hub.pushing import MESSAGE, push_files, staged_model
 
-    from ..hub.pushing import published_files, push_folder, stage_model
-
-    logging.disable_progress_bar()
     with TemporaryDirectory() as temporary:
-        folder = stage_model(
+        files = staged_model(
             args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
         )
-        show(published_files(folder))
+        show(files)
         if not args.dry_run:
-            print(f"pushed: {push_folder(folder, args.repo_id, args.private or None, args.revision)}")
+            print(f"pushed: {push_files(files, args.repo_id, args.private or None, args.revision, None, MESSAGE)}")
     return 0
 
 

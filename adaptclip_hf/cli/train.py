@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..ablations import TABLE_5
-from ..pretrained import DEFAULT_NAME
+from ..model_files import DEFAULT_NAME
 from .argument_types import positive
 
 NAME = "train"
@@ -30,7 +30,8 @@ Every field of transformers.TrainingArguments is an option too (--learning-rate,
 --gradient-accumulation-steps, --eval-strategy, --report-to, --use-cpu, ...); `adaptclip train --help-training` lists
 them with their defaults. Checkpoints in OUTPUT/checkpoint-* hold the adapters alone; OUTPUT itself becomes the
 complete model, for `--model OUTPUT` elsewhere. The CLIP's features of each image are computed once and kept in the
-feature cache, where all later runs on the same CLIP and images find them; it may be deleted at any time.""",
+feature cache, where all later runs on the same CLIP and images find them; it may be deleted at any time. Images that
+cannot be read are named and left out, and the exit status is then 1, the model being written.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -106,10 +107,10 @@ def run(args: argparse.Namespace) -> int:
 
     from accelerate import PartialState
 
-    from ..training.run import train
+    from ..training.train import train
 
     names = ("image_size", "feature_layers", "num_dual_path_layers")
-    train(
+    outcome = train(
         args.model,
         args.data,
         training_arguments,
@@ -123,4 +124,4 @@ def run(args: argparse.Namespace) -> int:
     )
     # a process that ends while the group is open may be aborted, and the launcher then calls the run failed
     PartialState().destroy_process_group()
-    return 0
+    return 1 if outcome.unreadable else 0

@@ -1,15 +1,13 @@
 """Opens every file of a data set, to name what cannot be used before hours are spent."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 
 import datasets
-from PIL import Image
 from tqdm.auto import tqdm
 
-from ..processing.image_loading import load_image, load_mask
+from ..processing.image_loading import load_image, load_mask, name_of
+from ..reporting import Report
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
@@ -19,23 +17,12 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset
 
 
-def open_source(value: dict) -> str | Image.Image:
-    """What `load_image` and `load_mask` take of an undecoded image: its path, or an image of its bytes."""
-    return value["path"] if value["bytes"] is None else Image.open(BytesIO(value["bytes"]))
-
-
-def name_of(value: dict) -> str:
-    return value["path"] or "an image without a file name"
-
-
-def drop_unreadable(
-    dataset: datasets.Dataset, report: Callable[[str], None], progress: bool = True
-) -> datasets.Dataset:
+def drop_unreadable(dataset: datasets.Dataset, report: Report, progress: bool = True) -> datasets.Dataset:
     """The data set without the rows that [`readable_rows`] reports as left out."""
     return dataset.select(readable_rows(dataset, report, progress))
 
 
-def readable_rows(dataset: datasets.Dataset, report: Callable[[str], None], progress: bool = True) -> list[int]:
+def readable_rows(dataset: datasets.Dataset, report: Report, progress: bool = True) -> list[int]:
     """Which rows have an image and a mask that can be decoded; the others are reported, and odd masks as well.
 
     A mask of another size than its image is kept: both are resized to the model's input.
@@ -45,13 +32,13 @@ def readable_rows(dataset: datasets.Dataset, report: Callable[[str], None], prog
     def problem(index: int) -> tuple[bool, str | None]:
         row = rows[index]
         try:
-            image = load_image(open_source(row["image"]))
+            image = load_image(row["image"])
         except (OSError, ValueError) as error:
             return False, f"{name_of(row['image'])}: left out, {error}"
         if row["mask"] is None:
             return True, None
         try:
-            mask = load_mask(open_source(row["mask"]))
+            mask = load_mask(row["mask"])
         except (OSError, ValueError) as error:
             return False, f"{name_of(row['mask'])}: left out with its image, {error}"
         if mask.shape != (image.height, image.width):

@@ -15,6 +15,10 @@ IMAGE_FOLDERS = ("images", "image", "original")
 KEPT_FOR_TEST = 4
 
 
+def is_good_and_bad(root: Path) -> bool:
+    return bool(find_subfolder(root, GOOD) and find_subfolder(root, BAD))
+
+
 def read_good_and_bad(root: Path, report: Report) -> Iterator[Row]:
     """Every other good image (sorted by name) to compare with, the rest and the bad ones to test."""
     good, bad = images_in(find_subfolder(root, GOOD)), find_subfolder(root, BAD)
@@ -70,6 +74,10 @@ def image_and_mask_folders(root: Path) -> tuple[Path, Path] | None:
     return folders if all(folders) else None
 
 
+def is_polyps(root: Path) -> bool:
+    return bool(image_and_mask_folders(root)) and not is_good_and_bad(root)
+
+
 def read_polyps(root: Path, report: Report) -> Iterator[Row]:
     """Images and masks of the same names, all of them anomalous."""
     image_folder, mask_folder = image_and_mask_folders(root)
@@ -81,17 +89,11 @@ def has_parts(root: Path) -> bool:
     return any(Path(path).stem.endswith("_label") for folder in subfolders(root)[:3] for path in images_in(folder))
 
 
-GOOD_AND_BAD = Layout(
-    "good/ and bad/, perhaps masks/",
-    lambda root: bool(find_subfolder(root, GOOD) and find_subfolder(root, BAD)),
-    read_good_and_bad,
-)
+GOOD_AND_BAD = Layout("good/ and bad/, perhaps masks/", is_good_and_bad, read_good_and_bad)
 KSDD = Layout("kos01/Part0.jpg with Part0_label.bmp beside it", has_parts, read_ksdd)
 BR35H = Layout("no/ and yes/", *two_classes("brain", ("no",), ("yes",)))
 COVID = Layout(
     "NORMAL/ and COVID-19/ (other classes are left out)",
     *two_classes("chest", ("normal",), ("covid-19", "covid", "covid19")),
 )
-POLYPS = Layout(
-    "images/ and masks/, or Original/ and Ground Truth/", lambda root: bool(image_and_mask_folders(root)), read_polyps
-)
+POLYPS = Layout("images/ and masks/, or Original/ and Ground Truth/, without good/ and bad/", is_polyps, read_polyps)

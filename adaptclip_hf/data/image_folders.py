@@ -1,12 +1,10 @@
 """Listing folders of images without opening a file."""
 
 import os
-from functools import cache
 from pathlib import Path
 
-from ..image_files import image_suffixes
+from ..image_files import is_image_name
 
-IMAGE_SUFFIXES = cache(image_suffixes)
 MASK_ENDINGS = ("_mask", "_label", "_gt", "_GT")
 
 
@@ -23,11 +21,7 @@ def images_in(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(
-            each.path
-            for each in entries
-            if os.path.splitext(each.name)[1].lower() in IMAGE_SUFFIXES() and not each.name.startswith(".")  # noqa: PTH122
-        )
+        return sorted(each.path for each in entries if is_image_name(each.name))
 
 
 def masks_in(folder: Path) -> dict[str, str]:

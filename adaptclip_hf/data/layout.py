@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..reporting import Report
 from .rows import Row
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -23,3 +22,6 @@ class Layout:
     description: str
     recognise: Callable[[Path], bool]
     read: Callable[[Path, Report], Iterator[Row]]
+
+
+__all__ = ["Layout", "Report"]

@@ -1,13 +1,13 @@
 """A data set by its spec, a line such as `mvtec:/data/mvtec_ad`."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import datasets
 
 from . import folders, lists, mvtec
-from .hub import load_hub_dataset
+from .hub_rows import load_hub_dataset
 from .rows import build_dataset
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,15 @@ def find_layout(name: str | None, root: Path) -> str:
     if not LAYOUTS[name].recognise(root):
         raise ValueError(f"{root} does not look like {name}: expected {LAYOUTS[name].description}.")
     return name
+
+
+def unique_name(root: str | Path, taken: Iterable[str]) -> str:
+    """A data set's name: its folder's, with as many of its parents' as set it apart, and a number if all fails."""
+    taken = set(taken)
+    parts = Path(root).parts
+    names = ["_".join(parts[-count:]).strip("/") for count in range(1, len(parts) + 1)]
+    names += [f"{names[0]}-{number}" for number in range(2, len(taken) + 3)]
+    return next(name for name in names if name not in taken)
 
 
 def odd_categories(dataset: datasets.Dataset) -> list[str]:

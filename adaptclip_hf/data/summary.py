@@ -2,6 +2,8 @@
 
 import datasets
 
+LONGEST_LIST = 60  # characters
+
 
 def count_categories(dataset: datasets.Dataset) -> dict[str, dict]:
     """For each category: normal training images, normal and anomalous test images, masks, kinds of defect."""
@@ -22,8 +24,12 @@ def describe(dataset: datasets.Dataset) -> str:
     table = count_categories(dataset)
     lines = [f"{'category':20} {'train good':>10} {'test good':>10} {'anomalous':>10} {'masks':>7}  kinds of defect"]
     for category, row in table.items():
-        kinds = ", ".join(sorted(row["defects"]))
-        lines.append(f"{category:20} {row['train']:10} {row['good']:10} {row['bad']:10} {row['masks']:7}  {kinds[:60]}")
+        kinds = shortened(", ".join(sorted(row["defects"])))
+        lines.append(f"{category:20} {row['train']:10} {row['good']:10} {row['bad']:10} {row['masks']:7}  {kinds}")
     sums = [sum(row[name] for row in table.values()) for name in ("train", "good", "bad", "masks")]
     lines.append(f"{f'{len(table)} in all':20} {sums[0]:10} {sums[1]:10} {sums[2]:10} {sums[3]:7}")
     return "\n".join(lines)
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_LIST else f"{text[: LONGEST_LIST - 4].rpartition(',')[0]}, ..."

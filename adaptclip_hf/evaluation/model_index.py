@@ -7,6 +7,8 @@ import yaml
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from ..files import write_whole
+
 TASK = "image-classification", "Anomaly detection"
 # published figures and the usual tables name these
 METRICS = {
@@ -46,7 +48,7 @@ def eval_results(results: dict | str | Path) -> list[EvalResult]:
             metric_value=round(100 * line["mean"], 1),
         )
         for line in results["summary"]
-        if line["category"] == "mean" and line["metric"] in METRICS
+        if line["data_set"] and line["category"] is None and line["metric"] in METRICS
     ]
 
 
@@ -54,4 +56,5 @@ def write_model_index(results: dict, file: Path):
     """The `model-index` entry of a model card's metadata, as YAML."""
     name = Path(results["model"]["name"] or "adaptclip").name
     index = eval_results_to_model_index(name, eval_results(results))
-    file.write_text(yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
+    write_whole(file, text.encode())

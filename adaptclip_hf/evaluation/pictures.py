@@ -6,17 +6,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ..data.checking import open_source
-from ..heatmap import render_heatmap
+from ..engine.heatmap import render_heatmap
 from ..processing.image_loading import load_image, load_mask
-from .protocol import Category
+from .protocol import EvaluatedCategory
 from .showcase import Showcase, Shown
 
 TILE, GAP, HEADING, CAPTION = 180, 6, 22, 16
 OUTLINE = (255, 0, 255)
 
 
-def draw_showcase(category: Category, showcase: Showcase, setting: str, file: Path) -> bool:
+def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str, file: Path) -> bool:
     """Missed anomalies, false alarms and hits: photo with the mask's outline, and the map on the fixed scale below it.
 
     `False`, and no file, where there is no image.
@@ -49,14 +48,14 @@ def draw_showcase(category: Category, showcase: Showcase, setting: str, file: Pa
     return True
 
 
-def draw_image(category: Category, shown: Shown) -> tuple[Image.Image, Image.Image]:
+def draw_image(category: EvaluatedCategory, shown: Shown) -> tuple[Image.Image, Image.Image]:
     """The photo with its mask's outline and the heatmap, as squares, as the model sees it."""
     row = category.rows[shown.row]
-    photo = load_image(open_source(row["image"])).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    photo = load_image(row["image"]).resize((TILE, TILE), Image.Resampling.LANCZOS)
     anomaly_map = Image.fromarray(shown.anomaly_map).resize((TILE, TILE), Image.Resampling.BILINEAR)
     heatmap = render_heatmap(photo, np.asarray(anomaly_map))
     if row["mask"] is not None:
-        mask = Image.fromarray(load_mask(open_source(row["mask"]))).resize((TILE, TILE), Image.Resampling.NEAREST)
+        mask = Image.fromarray(load_mask(row["mask"])).resize((TILE, TILE), Image.Resampling.NEAREST)
         inside = np.asarray(mask) > 0
         pixels = np.array(photo)
         pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE

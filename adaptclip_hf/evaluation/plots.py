@@ -1,5 +1,6 @@
 """Curves and histograms of a category, with matplotlib where it is installed."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,19 @@ MOST_POINTS = 2000
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
+def can_plot() -> bool:
+    return find_spec("matplotlib") is not None
+
+
 def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
     """ROC and precision-recall curves of images and pixels, and the scores of good and bad images.
 
     For each number of shots, with the first seed; `False`, and no file, without matplotlib or without an image.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not can_plot() or not record["scores"]:
         return False
-    if not record["scores"]:
-        return False
+    from matplotlib.figure import Figure
+
     labels = np.array([image["label"] for image in record["scores"]], bool)
     first = {setting.shots: index for index, setting in reversed(list(enumerate(tally.settings)))}
     first = dict(sorted(first.items()))

@@ -36,7 +36,7 @@ def draw_prompts(normals: int, setting: Setting) -> list[int]:
 
 
 @dataclass
-class Category:
+class EvaluatedCategory:
     """A category's images.
 
     Attributes:
@@ -53,7 +53,7 @@ class Category:
     normals: dict[str | None, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def of_rows(cls, data_set: str, name: str, rows: datasets.Dataset) -> "Category":
+    def of_rows(cls, data_set: str, name: str, rows: datasets.Dataset) -> "EvaluatedCategory":
         category = cls(data_set, name, undecoded(rows))
         for row, (split, label, view) in enumerate(zip(rows["split"], rows["label"], rows["view"], strict=True)):
             if split == "test":
@@ -83,11 +83,11 @@ class Category:
         return [view for view in self.queries if not self.normals.get(view)]
 
 
-def split_categories(data_set: str, rows: datasets.Dataset) -> list[Category]:
+def split_categories(data_set: str, rows: datasets.Dataset) -> list[EvaluatedCategory]:
     """The categories of a data set that have test images, in its order."""
     names = rows["category"]
     found: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         found.setdefault(name, []).append(row)
-    categories = [Category.of_rows(data_set, name, rows.select(chosen)) for name, chosen in found.items()]
+    categories = [EvaluatedCategory.of_rows(data_set, name, rows.select(chosen)) for name, chosen in found.items()]
     return [each for each in categories if each.queries]

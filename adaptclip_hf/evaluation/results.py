@@ -2,27 +2,33 @@
 
 import csv
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from ..files import write_json, write_whole
+from ..versions import package_versions
 from .markdown import KINDS, cell, summary_cell, table_head, table_row
 from .model_index import write_model_index
-from .progress import write_json
 from .published import METHOD, published_figures
 
-PACKAGES = ("adaptclip-hf", "torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
-MEAN = "mean"
+PACKAGES = ("torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
 
 
-def collect(header: dict, records: list[dict], seconds: float) -> dict:
+def collect(model: dict, batch_size: int, data_sets: list[dict], records: list[dict], seconds: float) -> dict:
     """The content of results.json."""
     threads = sum(record["time"]["thread_seconds"] for record in records)
     encoder = sum(record["time"]["encoder_seconds"] for record in records)
+    settings = [setting for record in records for setting in record["settings"]]
     results = {
-        **header,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "model": model,
+        "protocol": {
+            "shots": sorted({shots for shots, _ in settings}),
+            "seeds": list(dict.fromkeys(seed for _, seed in settings)),
+            "batch_size": batch_size,
+        },
+        "data_sets": data_sets,
+        "versions": {"python": platform.python_version(), **package_versions(*PACKAGES)},
         "results": [each for record in records for each in record["results"]],
         "images": {f"{record['data_set']}/{record['category']}": record["images"] for record in records},
         "notes": {
@@ -42,11 +48,13 @@ def collect(header: dict, records: list[dict], seconds: float) -> dict:
 
 
 def summarise(results: dict) -> list[dict]:
-    """Mean and sample standard deviation over the seeds of each figure, for each category and the mean of them.
+    """Mean and sample standard deviation over the seeds of each figure: of each category, of each data set (the mean
+    over its categories; `category` is `None`) and of all data sets (the mean of theirs; `data_set` is `None` too).
 
-    The mean of a data set is taken over its categories for each seed, then over the seeds.
+    Means are taken for each seed, then over the seeds.
     """
     lines = []
+    shots_and_metrics: dict[tuple[int, str], dict[str, dict[int, float]]] = {}
     for data_set in results["data_sets"]:
         runs = [each for each in results["results"] if each["data_set"] == data_set["name"]]
         for shots in sorted({each["shots"] for each in runs}):
@@ -61,18 +69,27 @@ def summarise(results: dict) -> list[dict]:
                     lines.append(summary_line(data_set["name"], category, shots, metric, by_seed))
                 if metric.endswith("_threshold"):
                     continue
-                seeds = list(dict.fromkeys(seed for by_seed in table.values() for seed in by_seed))
-                means = {
-                    seed: float(np.mean([by_seed[seed] for by_seed in table.values() if seed in by_seed]))
-                    for seed in seeds
-                }
-                line = summary_line(data_set["name"], MEAN, shots, metric, means)
+                means = mean_by_seed(list(table.values()))
+                shots_and_metrics.setdefault((shots, metric), {})[data_set["name"]] = means
+                line = summary_line(data_set["name"], None, shots, metric, means)
                 theirs = published.get(metric, {}).get("mean")
                 lines.append(line | {"categories": len(table), "published": None if theirs is None else theirs / 100})
+    if len(results["data_sets"]) > 1:
+        for (shots, metric), table in sorted(shots_and_metrics.items(), key=lambda each: each[0][0]):
+            line = summary_line(None, None, shots, metric, mean_by_seed(list(table.values())))
+            lines.append(line | {"categories": None, "data_sets": len(table)})
     return lines
 
 
-def summary_line(data_set: str, category: str, shots: int, metric: str, by_seed: dict[int, float]) -> dict:
+def mean_by_seed(rows: list[dict[int, float]]) -> dict[int, float]:
+    """For each seed the mean over the rows that have it."""
+    seeds = list(dict.fromkeys(seed for by_seed in rows for seed in by_seed))
+    return {seed: float(np.mean([by_seed[seed] for by_seed in rows if seed in by_seed])) for seed in seeds}
+
+
+def summary_line(
+    data_set: str | None, category: str | None, shots: int, metric: str, by_seed: dict[int, float]
+) -> dict:
     values = list(by_seed.values())
     return {
         "data_set": data_set,
@@ -83,6 +100,7 @@ def summary_line(data_set: str, category: str, shots: int, metric: str, by_seed:
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "seeds": len(values),
         "categories": 1,
+        "data_sets": 1,
         "published": None,
     }
 
@@ -98,7 +116,7 @@ def write_results(results: dict, records: list[dict], output: Path):
     write_json(output / "results.json", results)
     write_json(output / "prompts.json", results["prompts"])
     write_model_index(results, output / "model-index.yml")
-    (output / "results.md").write_text(report(results), encoding="utf-8")
+    write_whole(output / "results.md", report(results).encode())
     with (output / "results.csv").open("w", newline="", encoding="utf-8") as file:
         lines = csv.DictWriter(file, list(results["summary"][0]) if results["summary"] else ["data_set"])
         lines.writeheader()
@@ -112,7 +130,9 @@ def write_results(results: dict, records: list[dict], output: Path):
             for image in record["scores"]:
                 about = [image[name] for name in ("image", "label", "defect", "view", "sample_id")]
                 for run, score in zip(record["results"], image["scores"], strict=True):
-                    lines.writerow([record["data_set"], record["category"], *about, run["shots"], run["seed"], score])
+                    if score is not None:
+                        place = [record["data_set"], record["category"]]
+                        lines.writerow([*place, *about, run["shots"], run["seed"], score])
 
 
 def report(results: dict) -> str:
@@ -134,6 +154,10 @@ def report(results: dict) -> str:
             lines += ["", f"Published figures: the paper's, for {data_set['published_as']}."]
         for shots in protocol["shots"]:
             lines += table_of(results, data_set, shots)
+    if len(results["data_sets"]) > 1:
+        lines += ["", "## Mean over data sets", "", "Of those that have the figure; their number in brackets."]
+        for shots in protocol["shots"]:
+            lines += table_of_means(results, shots)
     if results["notes"]:
         lines += ["", "## What is missing, and why", ""]
         lines += [f"- {place}: {note}" for place, notes in results["notes"].items() for note in notes]
@@ -155,15 +179,26 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     if not chosen:
         return []
     metrics = list(dict.fromkeys(each["metric"] for each in chosen))
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str | None, dict[str, str]] = {}
     for each in chosen:
         cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each)
     lines = ["", *table_head(f"{shots}-shot", metrics)]
-    for category in [*data_set["categories"], MEAN]:
-        if category == MEAN and len(data_set["categories"]) == 1 and not data_set["published_as"]:
-            continue
-        lines.append(table_row("**mean**" if category == MEAN else category, metrics, cells.get(category, {})))
+    lines += [table_row(category, metrics, cells.get(category, {})) for category in data_set["categories"]]
+    if len(data_set["categories"]) > 1 or data_set["published_as"]:
+        lines.append(table_row("**mean**", metrics, cells.get(None, {})))
     for method, figures in published_figures(data_set["published_as"], shots).items():
         published = {metric: cell(**figure) for metric, figure in figures.items()}
         lines.append(table_row(f"*{method}, published*", metrics, published))
     return lines
+
+
+def table_of_means(results: dict, shots: int) -> list[str]:
+    """The means over all data sets for a number of shots."""
+    chosen = {
+        each["metric"]: f"{summary_cell(each)} ({each['data_sets']})"
+        for each in results["summary"]
+        if each["data_set"] is None and each["shots"] == shots
+    }
+    return (
+        ["", *table_head(f"{shots}-shot", list(chosen)), table_row("**mean**", list(chosen), chosen)] if chosen else []
+    )

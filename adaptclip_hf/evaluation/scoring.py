@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data.checking import open_source
-from ..modeling import AdaptCLIPModel, PromptBank
-from ..processing import AdaptCLIPProcessor
-from .protocol import Category, Setting
+from ..engine import AnomalyDetector
+from ..modeling import PromptBank
+from .protocol import EvaluatedCategory, Setting
 
 WORKERS_BESIDE_A_GPU = 2
 
@@ -42,7 +41,7 @@ class ScoredBatch:
 
 
 class CategoryScorer:
-    """A model that has remembered the normal images that any setting draws for a category.
+    """A detector that has remembered the normal images that any setting draws for a category.
 
     Args:
         settings: those that can be computed; the ones with an unreadable or missing prompt are left out, with the
@@ -53,36 +52,39 @@ class CategoryScorer:
 
     def __init__(
         self,
-        model: AdaptCLIPModel,
-        processor: AdaptCLIPProcessor,
-        category: Category,
+        detector: AnomalyDetector,
+        category: EvaluatedCategory,
         settings: list[Setting],
         workers: int,
         map_size: int | None = None,
     ):
-        self.model, self.processor, self.category = model, processor, category
+        self.detector, self.category, self.asked = detector, category, settings
         self.workers, self.map_size = workers, map_size
         self.notes: list[str] = []
         self.encoder_seconds = 0.0
-        self.settings = self._settings_with_prompts(settings)
-        self.banks = {view: self._encode(rows) for view, rows in self._drawn_rows().items()}
+        self.text_embeds = detector.encode_text()
+        self.banks: dict[tuple[str | None, Setting], PromptBank] = {}
+        self.settings = self._settings_with_banks(settings)
 
-    def _settings_with_prompts(self, settings: list[Setting]) -> list[Setting]:
-        """Drops the settings whose prompts are not there."""
+    def _settings_with_banks(self, settings: list[Setting]) -> list[Setting]:
+        """Makes the banks of each setting; drops the settings whose prompts are not there."""
         few_shot = [setting for setting in settings if setting.shots]
         if few_shot and (views := self.category.views_without_normals()):
             where = "" if views == [None] else f" in view {', '.join(map(str, views))}"
             self.notes.append(f"no normal image to compare with{where}: few-shot figures are left out")
             return [setting for setting in settings if not setting.shots]
-        self.prompt_pixels: dict[int, torch.Tensor] = {}
+        drawn = {row for setting in settings for rows in self.prompts(setting).values() for row in rows}
+        remembered = self._remember(sorted(drawn))
         usable = []
         for setting in settings:
-            drawn = self.prompts(setting)
-            broken = [line for rows in drawn.values() for row in rows if (line := self._read_prompt(row))]
+            prompts = self.prompts(setting)
+            broken = [remembered[row] for rows in prompts.values() for row in rows if isinstance(remembered[row], str)]
             if broken:
                 self.notes.append(f"{setting} is left out, a normal image drawn for it cannot be read: {broken[0]}")
-            else:
-                usable.append(setting)
+                continue
+            usable.append(setting)
+            for view, rows in prompts.items():
+                self.banks[view, setting] = PromptBank.concatenate([remembered[row] for row in rows])
         return usable
 
     def prompts(self, setting: Setting) -> dict[str | None, list[int]]:
@@ -91,49 +93,28 @@ class CategoryScorer:
             return {}
         return {view: self.category.prompts(view, setting) for view in self.category.queries}
 
-    def _read_prompt(self, row: int) -> str | None:
-        """Keeps the pixel values of a normal image, or says why it cannot be read."""
-        if row not in self.prompt_pixels:
+    def _remember(self, rows: list[int]) -> dict[int, PromptBank | str]:
+        """{row: its bank, or why it cannot be read}."""
+
+        def remember(row: int) -> PromptBank | str:
             try:
-                image = open_source(self.category.rows[row]["image"])
-                self.prompt_pixels[row] = self.processor(image)["pixel_values"]
+                return self.detector.remember([self.category.rows[row]["image"]])
             except (OSError, ValueError) as error:
                 return str(error)
-        return None
 
-    def _drawn_rows(self) -> dict[str | None, list[int]]:
-        """All that any setting draws, for each view, each once."""
-        drawn: dict[str | None, list[int]] = {}
-        for setting in self.settings:
-            for view, rows in self.prompts(setting).items():
-                drawn[view] = list(dict.fromkeys([*drawn.get(view, []), *rows]))
-        return drawn
+        start = time.perf_counter()
+        with self._pool() as pool:
+            remembered = dict(zip(rows, pool.map(remember, rows), strict=True))
+        self.encoder_seconds += time.perf_counter() - start
+        return remembered
 
     def _pool(self) -> ThreadPoolExecutor:
         # a new thread has OpenMP's own default until torch's number is set in it
         threads = torch.get_num_threads()
         return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(threads,))
 
-    def _encode(self, rows: list[int]) -> tuple[list[int], PromptBank]:
-        start = time.perf_counter()
-        with self._pool() as pool:
-            banks = list(pool.map(self._encode_prompt, rows))
-        self.encoder_seconds += time.perf_counter() - start
-        return rows, PromptBank.concatenate(banks)
-
-    @torch.inference_mode()
-    def _encode_prompt(self, row: int) -> PromptBank:
-        return self.model.encode_prompts(self.prompt_pixels.pop(row).to(self.model.device))
-
-    def bank(self, view: str | None, setting: Setting) -> PromptBank | None:
-        if not setting.shots:
-            return None
-        rows, bank = self.banks[view]
-        return bank.select([rows.index(row) for row in self.category.prompts(view, setting)])
-
     def score(self, batches: dict[int, list[int]]) -> Iterator[tuple[int, ScoredBatch]]:
         """(number, what came out) of each batch, in order."""
-        self.model.text_embeds()
         with self._pool() as pool:
             waiting: deque = deque()
             try:
@@ -148,14 +129,13 @@ class CategoryScorer:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    @torch.inference_mode()
     def _score_batch(self, rows: list[int]) -> ScoredBatch:
-        start, batch = time.perf_counter(), ScoredBatch()
+        start, batch, detector = time.perf_counter(), ScoredBatch(), self.detector
         pixel_values = []
         for row in rows:
             try:
                 mask = self._mask_of(row)
-                pixel_values.append(self.processor(open_source(self.category.rows[row]["image"]))["pixel_values"])
+                pixel_values.append(detector.processor(self.category.rows[row]["image"])["pixel_values"])
             except (OSError, ValueError) as error:
                 batch.failures[row] = str(error)
                 continue
@@ -163,15 +143,16 @@ class CategoryScorer:
             batch.masks.append(mask)
         if batch.rows:
             encoding = time.perf_counter()
-            features = self.model.image_features(torch.cat(pixel_values).to(self.model.device))
-            if self.model.device.type == "cuda":
-                torch.cuda.synchronize(self.model.device)
+            features = detector.encode(torch.cat(pixel_values))
+            if detector.device.type == "cuda":
+                torch.cuda.synchronize(detector.device)
             batch.encoder_seconds = time.perf_counter() - encoding
             view = self.category.rows[rows[0]]["view"]
             for setting in self.settings:
-                outputs = self.model(image_features=features, prompt_bank=self.bank(view, setting))
-                batch.scores[setting] = outputs.anomaly_scores.cpu().numpy()
-                batch.anomaly_maps[setting] = self._reduce(outputs.anomaly_maps).cpu().numpy()
+                scores, maps = detector.score(features, self.banks.get((view, setting)), self.text_embeds)
+                scores, maps = zip(*detector.to_host(scores, self._reduce(maps)), strict=True)
+                batch.scores[setting] = np.array(scores, np.float32)
+                batch.anomaly_maps[setting] = np.stack(maps)
         batch.seconds = time.perf_counter() - start
         return batch
 
@@ -183,9 +164,9 @@ class CategoryScorer:
 
     def _mask_of(self, row: int) -> np.ndarray | None:
         """(H, W) of 0 and 1; `None` where an anomalous image has no mask."""
-        example, size = self.category.rows[row], self.processor.image_processor.size
+        example, size = self.category.rows[row], self.detector.processor.image_processor.size
         if example["mask"] is not None:
-            mask = self.processor.image_processor.read_mask(open_source(example["mask"]))
+            mask = self.detector.processor.image_processor.read_mask(example["mask"])
         elif example["label"]:
             return None
         else:

@@ -1,16 +1,17 @@
 """What has been counted of a category so far: it merges with other processes' and lies on disk between two runs."""
 
 import json
-import os
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from ..files import write_whole
 from .metrics import PixelMetrics
-from .protocol import Category, Setting
+from .protocol import EvaluatedCategory, Setting
 from .scoring import ScoredBatch
 from .showcase import Showcase, Shown
 
@@ -42,7 +43,7 @@ class CategoryTally:
     def __post_init__(self):
         self.pixels = self.pixels or {setting: PixelMetrics() for setting in self.settings}
 
-    def add(self, number: int, batch: ScoredBatch, category: Category):
+    def add(self, number: int, batch: ScoredBatch, category: EvaluatedCategory):
         self.done.add(number)
         self.failures |= batch.failures
         self.seconds += batch.seconds
@@ -86,27 +87,22 @@ class CategoryTally:
             "done": np.array(sorted(self.done), np.int64),
         }
         for index, setting in enumerate(self.settings):
-            tensors |= {f"pixels.{index}.{name}": array for name, array in self.pixels[setting].state().items()}
+            tensors[f"pixels.{index}"] = pack(self.pixels[setting].state())
         for each in shown:
             tensors[f"map.{each.row}"] = each.anomaly_map
         rest = {
+            "settings": self.settings,
             "failures": self.failures,
             "seconds": self.seconds,
             "encoder_seconds": self.encoder_seconds,
             "shown": [(each.score, each.row, each.anomalous) for each in shown],
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in tensors.items()},
-            temporary,
-            {"tally": json.dumps(rest)},
-        )
-        os.replace(temporary, file)  # noqa: PTH105
+        arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        write_whole(file, save(arrays, {"tally": json.dumps(rest)}))
 
     @classmethod
-    def load(cls, file: Path, settings: list[Setting], shown_setting: Setting) -> "CategoryTally":
-        """Reads a tally of the same settings.
+    def load(cls, file: Path, settings: list[Setting], shown_setting: Setting) -> "CategoryTally | None":
+        """Reads a tally; `None` where it is of other settings.
 
         Raises:
             ValueError: the file is none.
@@ -115,14 +111,36 @@ class CategoryTally:
         try:
             with safe_open(file, framework="numpy") as tensors:
                 rest = json.loads(tensors.metadata()["tally"])
+                if [Setting(*each) for each in rest["settings"]] != settings:
+                    return None
                 arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}
             tally.done = set(arrays["done"].tolist())
             tally.scores = dict(zip(arrays["rows"].tolist(), arrays["scores"], strict=True))
             for index, setting in enumerate(settings):
-                tally.pixels[setting].add_state({name: arrays[f"pixels.{index}.{name}"] for name in ("bins", "counts")})
+                tally.pixels[setting].add_state(unpack(arrays[f"pixels.{index}"]))
             tally.showcase.update([Shown(*each, arrays[f"map.{each[1]}"]) for each in rest["shown"]])
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise ValueError(f"{file} is no progress of this evaluation ({error}): remove it.") from error
         tally.failures = {int(row): line for row, line in rest["failures"].items()}
         tally.seconds, tally.encoder_seconds = rest["seconds"], rest["encoder_seconds"]
         return tally
+
+
+def pack(state: dict[str, np.ndarray]) -> np.ndarray:
+    """Counts of pixels as bytes, a tenth of their size: most are small, and the bins stand close together."""
+    columns = {"bins": np.diff(state["bins"], prepend=0), **{str(n): each for n, each in enumerate(state["counts"])}}
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **{name: smallest(column) for name, column in columns.items()})
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def smallest(column: np.ndarray) -> np.ndarray:
+    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
+
+
+def unpack(packed: np.ndarray) -> dict[str, np.ndarray]:
+    """What [`pack`] packed."""
+    with np.load(BytesIO(packed.tobytes()), allow_pickle=False) as columns:
+        bins = np.cumsum(columns["bins"].astype(np.int64))
+        counts = [columns[str(number)].astype(np.int64) for number in range(len(columns.files) - 1)]
+    return {"bins": bins, "counts": np.stack(counts)}

@@ -5,18 +5,17 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..conversion import RELEASED_CLIP
+from ..model_files import COMPLETE, TRAINING_RECORD
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from ..modeling.fingerprint import weights_digest
-from .flavours import COMPLETE, flavour_of
+from .flavours import flavour_of
 
-CARD = "README.md"
-# what training writes beside the model
-RECORD_FILE = "training.json"
-RELEASED_CLIP = "openai/clip-vit-large-patch14-336"
 # the task of the Hub's list that comes nearest; it knows none for anomaly detection
 PIPELINE_TAG = "image-classification"
 TAGS = ["anomaly-detection", "anomaly-segmentation", "zero-shot", "few-shot", "clip", "adaptclip"]
@@ -44,7 +43,7 @@ def model_card(
     """
     folder = Path(folder)
     config = AdaptCLIPConfig.from_pretrained(folder)
-    record_file = Path(record_folder or folder) / RECORD_FILE
+    record_file = Path(record_folder or folder) / TRAINING_RECORD
     record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.is_file() else None
     evaluation = read_results(results, folder) if results is not None else None
     return render_model_card(config, repo_id, flavour_of(folder), record=record, evaluation=evaluation, license=license)
@@ -189,7 +188,7 @@ def check_card(file: str | Path):
         raise ValueError(f"{file} has no metadata: expected it to begin with a YAML block between lines of ---.")
     try:
         data = ModelCard(text).data.to_dict()
-    except Exception as error:
+    except (ValueError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: the metadata cannot be read: {error}") from error
     for field in ("tags", "datasets", "base_model"):
         values = data.get(field) or []

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from .. import heatmap, modeling, pipeline, processing
-from ..conversion import first_line
+from .. import engine, model_files, modeling, pipeline, processing
+from ..model_files import ADAPTERS, COMPLETE, FLAVOURS, REMOTE_CODE
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import save_adapters
 from ..processing import AdaptCLIPProcessor
-
-COMPLETE, ADAPTERS, REMOTE_CODE = FLAVOURS = ("complete", "adapters", "remote-code")
+from ..reporting import first_line
+from . import HUB_ERRORS
 
 # where the Auto classes and the pipeline find theirs in a folder that brings its code
 MODEL_CODE = {
@@ -28,7 +28,7 @@ MODEL_CODE = {
 }
 PROCESSOR_CODE = {"auto_map": {"AutoProcessor": "processing_adaptclip.AdaptCLIPProcessor"}}
 IMAGE_PROCESSOR_CODE = {"auto_map": {"AutoImageProcessor": "image_processing_adaptclip.AdaptCLIPImageProcessor"}}
-PACKAGE_IMPORT = re.compile(r"^(\s*from \.)(?:modeling|processing)\.(?=\w+ import )", re.MULTILINE)
+PACKAGE_IMPORT = re.compile(r"^(\s*from )\.+(?:engine|modeling|processing)?\.?(?=\w+ import )", re.MULTILINE)
 
 
 def save_flavour(
@@ -88,7 +88,7 @@ def newest_revision(repo_id: str) -> str:
     """
     try:
         return HfApi().model_info(repo_id).sha
-    except Exception as error:  # whatever the HTTP library below calls it
+    except HUB_ERRORS as error:
         raise ValueError(
             f"The newest revision of {repo_id} cannot be asked for ({first_line(error)}): name the one that the "
             "adapters belong to (clip_revision=, --clip-revision)."
@@ -97,9 +97,9 @@ def newest_revision(repo_id: str) -> str:
 
 def add_code(folder: Path):
     """Puts the code of model, processor and pipeline into a folder, flat, as transformers loads it, and names it."""
-    packages = [Path(package.__file__).parent.glob("[!_]*.py") for package in (modeling, processing)]
-    for file in (*chain(*packages), Path(pipeline.__file__), Path(heatmap.__file__)):
-        code = PACKAGE_IMPORT.sub(r"\1", file.read_text(encoding="utf-8"))
+    packages = [Path(package.__file__).parent.glob("[!_]*.py") for package in (modeling, processing, engine)]
+    for file in (*chain(*packages), Path(pipeline.__file__), Path(model_files.__file__)):
+        code = PACKAGE_IMPORT.sub(r"\1.", file.read_text(encoding="utf-8"))
         (folder / file.name).write_text(code, encoding="utf-8")
     name_code(folder, MODEL_CODE, PROCESSOR_CODE, IMAGE_PROCESSOR_CODE)
 

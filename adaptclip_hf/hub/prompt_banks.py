@@ -6,10 +6,11 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageOps
 
+from ..model_files import CARD
 from ..modeling import PromptBank
 from ..modeling.prompt_bank import BANK_FILE
 from ..processing.image_loading import load_image
-from .cards import CARD, prompt_bank_card
+from .cards import prompt_bank_card
 from .pushing import push_files
 
 SHEET_FILE = "normal_images.jpg"

@@ -4,16 +4,18 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
+from ..engine.loading import load_model_and_processor
+from ..model_files import CARD, COMPLETE, resolve_model
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import ADAPTERS_FILE
-from ..pretrained import load_model_and_processor, resolve_model
 from ..processing import AdaptCLIPProcessor
-from .cards import CARD, check_card, model_card
-from .flavours import COMPLETE, code_files, flavour_of, save_flavour
+from .cards import check_card, model_card
+from .flavours import code_files, flavour_of, save_flavour
 
+MESSAGE = "Upload AdaptCLIP model"
 # a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
 PUBLISHED = (
     "config.json",
@@ -48,7 +50,7 @@ def push_folder(
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
-    message: str = "Upload AdaptCLIP model",
+    message: str = MESSAGE,
 ) -> str:
     """Pushes a model folder; weights first, then everything in one commit, so that no half of it ever loads.
 
@@ -74,22 +76,16 @@ def push_folder(
 def push_files(
     files: list[Path], repo_id: str, private: bool | None, revision: str | None, token: str | None, message: str
 ) -> str:
-    """Pushes files of one folder in one commit; see [`push_folder`]."""
-    folder = files[0].parent
-    if (folder / CARD) in files:
-        check_card(folder / CARD)
+    """Pushes files in one commit; see [`push_folder`]."""
+    for card in (file for file in files if file.name == CARD):
+        check_card(card)
     hub = HfApi(token=token)
     try:
         repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             hub.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = hub.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=[file.name for file in files],
-            revision=revision,
-            commit_message=message,
-        )
+        operations = [CommitOperationAdd(file.name, file) for file in files]
+        commit = hub.create_commit(repo_id, operations, commit_message=message, revision=revision)
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
             raise PermissionError(
@@ -97,9 +93,7 @@ def push_files(
                 f"that may write there. ({str(error).strip().splitlines()[-1]})"
             ) from error
         raise
-    except (OSError, ValueError):
-        raise
-    except Exception as error:  # whatever huggingface_hub and the HTTP library below it call a broken connection
+    except (HTTPError, RuntimeError) as error:  # so huggingface_hub and the HTTP library below it call a broken upload
         reason = error.__cause__ or error
         raise OSError(f"The push to {repo_id} broke off ({reason}): no half of it is there, push again.") from error
     return commit.commit_url
@@ -116,7 +110,7 @@ def push_model(
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
-    commit_message: str = "Upload AdaptCLIP model",
+    commit_message: str = MESSAGE,
 ) -> str:
     """Pushes model, processor and card to the Hub, in one commit: it loads in one line elsewhere.
 
@@ -139,7 +133,9 @@ def push_model(
     if processor is None:
         if not model.name_or_path:
             raise ValueError("The model was not loaded from a folder or the Hub: give its processor too (processor=).")
-        processor = AdaptCLIPProcessor.from_pretrained(model.name_or_path)
+        # of the commit that the model came from; a folder has none
+        commit = getattr(model.config, "_commit_hash", None)
+        processor = AdaptCLIPProcessor.from_pretrained(model.name_or_path, revision=commit or "main", token=token)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_flavour(model, processor, folder, flavour, clip, clip_revision)
@@ -147,7 +143,7 @@ def push_model(
         return push_folder(folder, repo_id, private, revision, token, commit_message)
 
 
-def stage_model(
+def staged_model(
     source: Path,
     folder: Path,
     repo_id: str,
@@ -155,17 +151,30 @@ def stage_model(
     results: str | Path | None = None,
     clip: str | None = None,
     clip_revision: str | None = None,
-) -> Path:
-    """A model folder as it shall be pushed, with its card: links to the files of `source`, or its other flavour."""
+) -> list[Path]:
+    """The files of a model as they shall be pushed: those of `source`, or of its other flavour made in `folder`, and
+    its card, in `folder` where it is a new one."""
     files = published_files(source)
-    if flavour in (None, flavour_of(source)):
-        for file in files:
-            (folder / file.name).symlink_to(file.resolve())
-    else:
+    if flavour not in (None, flavour_of(source)):
         model, processor = load_model_and_processor(source)
         save_flavour(model, processor, folder, flavour, clip, clip_revision)
-    add_card(folder, source, repo_id, results)
-    return folder
+        add_card(folder, source, repo_id, results)
+        return published_files(folder)
+    card = source / CARD
+    if not card.is_file():
+        card = folder / CARD
+        card.write_text(model_card(source, repo_id, results), encoding="utf-8")
+    elif results is not None:
+        raise card_is_there(card)
+    check_card(card)
+    return [*(file for file in files if file.name != CARD), card]
+
+
+def card_is_there(card: Path) -> ValueError:
+    return ValueError(
+        f"{card} is there already, and results go into a new card: remove it, or write it anew with "
+        "`adaptclip card --overwrite`."
+    )
 
 
 def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | None = None):
@@ -178,15 +187,7 @@ def add_card(folder: Path, source: Path, repo_id: str, results: str | Path | Non
     if not card.is_file() or flavour_of(source) != flavour_of(folder):
         (folder / CARD).write_text(model_card(folder, repo_id, results, record_folder=source), encoding="utf-8")
     elif results is not None:
-        raise ValueError(
-            f"{card} is there already, and results go into a new card: remove it, or write it anew with "
-            "`adaptclip card --overwrite`."
-        )
+        raise card_is_there(card)
     elif not (folder / CARD).exists():
         shutil.copyfile(card, folder / CARD)
     check_card(folder / CARD)
-
-
-def push_pipeline(pipeline, repo_id: str, **options) -> str:
-    """Pushes the pipeline's model, processor and card; see [`push_model`]."""
-    return push_model(pipeline.model, repo_id, pipeline.processor, **options)

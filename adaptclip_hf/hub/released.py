@@ -8,15 +8,18 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..conversion import convert
+from ..conversion import RELEASED_CLIP, convert
+from ..files import digest_of_files
 from ..modeling import AdaptCLIPModel
-from .cards import RELEASED_CLIP
+from ..modeling.modeling_adaptclip import clip_origin
+from ..reporting import first_line
+from . import HUB_ERRORS
 
 REPOSITORY = "csgaobb/AdaptCLIP"
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
-def from_released(
+def load_released(
     cls: type[AdaptCLIPModel],
     source: str | Path = REPOSITORY,
     trained_on: str | None = None,
@@ -51,7 +54,11 @@ def from_released(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent) as temporary:
             convert(file, clip, Path(temporary) / "model", tokenizer, **config)
-            (Path(temporary) / "model").rename(folder)  # whole or not at all
+            try:
+                (Path(temporary) / "model").rename(folder)  # whole or not at all
+            except OSError:
+                if not folder.is_dir():  # else another process was as far a moment before: its is the same
+                    raise
     return cls.from_pretrained(folder)
 
 
@@ -61,9 +68,21 @@ def default_cache() -> Path:
 
 def cache_key(file: Path, clip: str | Path, tokenizer: str | Path | None, config: dict) -> str:
     """A folder's name for what a conversion depends on."""
+    parts = [contents_of(clip), contents_of(tokenizer) if tokenizer and Path(tokenizer).exists() else str(tokenizer)]
     digest = hashlib.sha256(file.read_bytes())
-    digest.update(json.dumps([str(clip), str(tokenizer), config], sort_keys=True).encode())
+    digest.update(json.dumps([*parts, config], sort_keys=True).encode())
     return f"{file.stem}-{digest.hexdigest()[:16]}"
+
+
+def contents_of(source: str | Path) -> str:
+    """A digest of a local file or folder, or the commit of a Hub id."""
+    place = Path(source)
+    if place.is_file():
+        # its tokenizer, too, lies beside it
+        return digest_of_files(sorted({place, *place.parent.glob("*.json"), *place.parent.glob("*.txt")}))
+    if place.is_dir():
+        return digest_of_files(sorted(file for file in place.iterdir() if file.is_file()))
+    return json.dumps(clip_origin(source))
 
 
 def released_checkpoint(
@@ -76,7 +95,7 @@ def released_checkpoint(
     """The file of one checkpoint, fetched where it is not here.
 
     Raises:
-        FileNotFoundError, ValueError: as [`from_released`].
+        FileNotFoundError, ValueError: as [`load_released`].
     """
     if Path(source).is_file():
         return Path(source)
@@ -98,13 +117,13 @@ def list_repository(repo_id: str, revision: str | None, token: str | None) -> li
         return [each.rfilename for each in HfApi(token=token).model_info(repo_id, revision=revision).siblings]
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(f"No repository {repo_id} that may be read, and no such file or folder.") from error
-    except Exception as error:  # whatever the HTTP library below calls it: the Hub cannot be asked
+    except HUB_ERRORS as error:
         try:
             folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
         except OSError:
             raise FileNotFoundError(
-                f"{repo_id} is not in the cache and the Hub cannot be asked ({error}). Give a local file or folder of "
-                "the released checkpoint."
+                f"{repo_id} is not in the cache and the Hub cannot be asked ({first_line(error)}). Give a local "
+                "file or folder of the released checkpoint."
             ) from error
         return list_folder(folder)
 

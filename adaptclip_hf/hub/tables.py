@@ -22,7 +22,8 @@ def seen_categories(record: dict, evaluation: dict) -> list[str]:
 def results_table(evaluation: dict) -> str:
     """The means over each data set's categories, the paper's figures beneath where there are any."""
     lines = table_head("data set", METRICS)
-    summary = [each for each in evaluation["summary"] if each["category"] == "mean" and each["metric"] in METRICS]
+    means = [each for each in evaluation["summary"] if each["data_set"] and each["category"] is None]
+    summary = [each for each in means if each["metric"] in METRICS]
     published_as = {each["name"]: each["published_as"] for each in evaluation["data_sets"]}
     for data_set, shots in dict.fromkeys((each["data_set"], each["shots"]) for each in summary):
         lines_of_it = [each for each in summary if (each["data_set"], each["shots"]) == (data_set, shots)]

@@ -12,10 +12,9 @@ from huggingface_hub.constants import HF_HOME
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from ..data.checking import open_source
-from ..modeling import AdaptCLIPModel
-from ..modeling.vision_encoder import ImageFeatures
-from ..processing import AdaptCLIPProcessor
+from ..engine import AnomalyDetector
+from ..files import write_json
+from ..modeling import ImageFeatures
 
 DEFAULT_FOLDER = Path(HF_HOME) / "adaptclip-features"
 DEFAULT_LIMIT = 50.0
@@ -30,32 +29,28 @@ class FeatureCache:
 
     Args:
         folder: of all caches.
-        model: whose image encoder it is; features are kept in float16, or in bfloat16 as computed.
-        processor: whose preprocessing it is.
+        detector: whose image encoder and preprocessing it is; features are kept in float16, or in bfloat16 as computed.
         autocast: the dtype that training computes in, if it is not the weights' own.
     """
 
-    def __init__(
-        self, folder: Path, model: AdaptCLIPModel, processor: AdaptCLIPProcessor, autocast: torch.dtype | None = None
-    ):
-        self.model, self.processor, self.autocast = model, processor, autocast
+    def __init__(self, folder: Path, detector: AnomalyDetector, autocast: torch.dtype | None = None):
+        model, self.detector, self.autocast = detector.model, detector, autocast
         self.dtype = torch.bfloat16 if torch.bfloat16 in (model.dtype, autocast) else torch.float16
         settings = {
             "model": model.fingerprint(),
-            "preprocessing": processor.image_processor.fingerprint(),
+            "preprocessing": detector.processor.image_processor.fingerprint(),
             "computed_in": str(autocast or model.dtype),
             "kept_in": str(self.dtype),
         }
         description = json.dumps(settings, indent=1, sort_keys=True)
         self.folder = folder / hashlib.sha256(description.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(description)
+        write_json(self.folder / "settings.json", settings)
 
     def file_of(self, digest: str) -> Path:
         return self.folder / digest[:2] / f"{digest}.safetensors"
 
     def bytes_per_image(self) -> int:
-        config = self.model.config
+        config = self.detector.model.config
         tokens = len(config.feature_layers) * (1 + config.grid_size**2) + 1
         return tokens * config.clip_config.projection_dim * self.dtype.itemsize
 
@@ -92,17 +87,16 @@ class FeatureCache:
             return f"{needed / gigabyte:.1f} GB do not fit: the disk has {disk.free / gigabyte:.1f} GB free"
         return None
 
-    @torch.inference_mode()
     def fill(self, missing: dict[str, dict], device: torch.device, progress: bool = True):
         """Encodes the images {digest: undecoded image} that are not there yet."""
-        self.model.to(device).eval()
+        self.detector.model.to(device).eval()
         digests = list(missing)
         with tqdm(total=len(digests), desc="encoding once", unit="image", disable=not progress) as bar:
             for first in range(0, len(digests), IMAGES_AT_ONCE):
                 part = digests[first : first + IMAGES_AT_ONCE]
-                pixel_values = self.processor([open_source(missing[digest]) for digest in part])["pixel_values"]
+                pixel_values = self.detector.processor([missing[digest] for digest in part])["pixel_values"]
                 with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
-                    features = self.model.image_features(pixel_values.to(device))
+                    features = self.detector.encode(pixel_values)
                 for index, digest in enumerate(part):
                     self.write(digest, features, index)
                 bar.update(len(part))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..data.checking import open_source, undecoded
+from ..data.checking import undecoded
 from ..modeling.loss import UNKNOWN_MASK
 from ..modeling.vision_encoder import ImageFeatures
 from ..processing import AdaptCLIPProcessor
@@ -86,7 +86,7 @@ class PromptedImages(Dataset):
         return item
 
     def pixel_values(self, row: int) -> torch.Tensor:
-        return self.processor(open_source(self.rows[row]["image"]))["pixel_values"]
+        return self.processor(self.rows[row]["image"])["pixel_values"]
 
     def mask_labels(self, row: int) -> torch.Tensor:
         """(S, S) of 0 and 1, or -100; decoded once and kept as bits."""
@@ -96,7 +96,7 @@ class PromptedImages(Dataset):
         if example["mask"] is None:
             return torch.full(shape, float(UNKNOWN_MASK if example["label"] else 0))
         if row not in self.packed_masks:
-            resized = self.processor.image_processor.read_mask(open_source(example["mask"]))
+            resized = self.processor.image_processor.read_mask(example["mask"])
             self.packed_masks[row] = np.packbits(resized > 0)
         bits = np.unpackbits(self.packed_masks[row], count=shape[0] * shape[1])
         return torch.from_numpy(bits.reshape(shape)).float()

@@ -7,15 +7,17 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
-from ..hub.cards import CARD, model_card
+from ..engine import AnomalyDetector
+from ..hub.cards import model_card
 from ..hub.pushing import push_folder
+from ..model_files import CARD
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import load_adapters, save_adapters
 from .batch_norm import synchronize_batch_norm
-from .evaluation import CategoryMetrics
 from .prompted_images import PromptedImages, collate_prompted
-from .record import training_record, write_record
 from .samplers import PromptedSampler
+from .training_record import training_record, write_record
+from .validation import CategoryMetrics
 
 
 class AdaptCLIPTrainer(Trainer):
@@ -42,7 +44,7 @@ class AdaptCLIPTrainer(Trainer):
         # Trainer would write the tokenizer's special tokens into the model's config
         self.processor = kwargs.pop("processing_class", None)
         super().__init__(model, args, **kwargs)
-        del self.model.config.use_cache  # of text generation; Trainer sets it on every model
+        self.model.config.__dict__.pop("use_cache", None)  # of text generation; Trainer may set it on any model
         self.data_sets: list[tuple[str, bool]] = []  # names of them, for the record
         self.images_a_step = self.args.train_batch_size * self.args.world_size
         if self.images_a_step < 2:
@@ -55,7 +57,8 @@ class AdaptCLIPTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not isinstance(dataset, PromptedImages):
             return super()._get_train_sampler(train_dataset)
-        return PromptedSampler(dataset, self.images_a_step, self.args.data_seed or self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return PromptedSampler(dataset, self.images_a_step, seed)
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
@@ -63,6 +66,14 @@ class AdaptCLIPTrainer(Trainer):
             for name, each in outputs.losses.items():
                 self._adapter_losses[name].append(each.detach())
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """One batch of an evaluation through the engine: (loss, (scores, maps), (labels, masks))."""
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            output = AnomalyDetector(self.model, self.processor).forward(**inputs)
+        scores_and_maps = None if prediction_loss_only else (output.anomaly_scores, output.anomaly_maps)
+        return output.loss, scores_and_maps, (inputs["labels"], inputs["mask_labels"])
 
     def log(self, logs: dict[str, float], *args, **kwargs):
         if "loss" in logs:

@@ -1,9 +1,9 @@
 """What a training run was, kept beside the model for its card."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import datasets
@@ -11,10 +11,10 @@ from transformers import Trainer
 
 from ..data.specs import HUB, resolve_spec
 from ..evaluation.published import published_name
-from ..hub.cards import RECORD_FILE
+from ..files import write_json
+from ..model_files import TRAINING_RECORD
+from ..versions import package_versions
 from .prompted_images import PromptedImages
-
-PACKAGES = ("adaptclip-hf", "torch", "transformers")
 
 
 def name_data_set(spec: str, dataset: datasets.Dataset) -> tuple[str, bool]:
@@ -34,7 +34,7 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
     """
     args, state, queries = trainer.args, trainer.state, trainer.train_dataset
     losses = [each["train_loss"] for each in state.log_history if "train_loss" in each]
-    versions = {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    versions = {"Python": platform.python_version(), **package_versions("torch", "transformers")}
     return {
         "data_sets": [name for name, _ in data_sets],
         "hub_data_sets": [name for name, is_hub_id in data_sets if is_hub_id],
@@ -65,4 +65,16 @@ def describe_images(queries: PromptedImages) -> dict:
 
 
 def write_record(record: dict, folder: str | Path):
-    (Path(folder) / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(Path(folder) / TRAINING_RECORD, record)
+
+
+def listing_digest(dataset: datasets.Dataset) -> str:
+    """Of everything that is listed, with files by their last three names: the data may have moved since."""
+    columns = dataset.with_format("arrow")
+    digest = hashlib.sha256()
+    for name in ("image", "mask"):
+        paths = [each and each["path"] for each in columns[name].to_pylist()]
+        digest.update(json.dumps([path and Path(path).parts[-3:] for path in paths]).encode())
+    for name in ("label", "split", "category", "view"):
+        digest.update(json.dumps(columns[name].to_pylist()).encode())
+    return digest.hexdigest()

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from .metrics import ImageMetrics
-from .protocol import Category, Setting
+from .protocol import EvaluatedCategory, Setting
 from .scoring import CategoryScorer
 from .tally import CategoryTally
 
 
-def make_record(category: Category, root: Path, scorer: CategoryScorer, tally: CategoryTally) -> dict:
+def make_record(category: EvaluatedCategory, root: Path, scorer: CategoryScorer, tally: CategoryTally) -> dict:
     """Everything that is kept of a finished category, as JSON has it.
 
     Args:
@@ -44,6 +44,7 @@ def make_record(category: Category, root: Path, scorer: CategoryScorer, tally: C
         )
     return {
         **place,
+        "settings": [list(setting) for setting in scorer.asked],
         "images": {"normal": int((labels == 0).sum()), "anomalous": int((labels == 1).sum())},
         "results": results,
         "prompts": [
@@ -67,7 +68,28 @@ def make_record(category: Category, root: Path, scorer: CategoryScorer, tally: C
     }
 
 
-def missing(category: Category, tally: CategoryTally, labels: np.ndarray) -> list[str]:
+def merge_records(before: dict, now: dict) -> dict:
+    """One record of a category's settings that were finished in two runs."""
+    results = sorted(before["results"] + now["results"], key=lambda each: each["shots"])
+    images: dict[str, dict] = {}
+    for record in (before, now):
+        runs = [(each["shots"], each["seed"]) for each in record["results"]]
+        for image in record["scores"]:
+            kept = images.setdefault(image["image"], {**image, "scores": {}})
+            kept["scores"] |= dict(zip(runs, image["scores"], strict=True))
+    order = [(each["shots"], each["seed"]) for each in results]
+    return {
+        **now,
+        "settings": before["settings"] + now["settings"],
+        "results": results,
+        "prompts": before["prompts"] + now["prompts"],
+        "notes": list(dict.fromkeys(before["notes"] + now["notes"])),
+        "scores": [{**each, "scores": [each["scores"].get(run) for run in order]} for each in images.values()],
+        "time": {name: seconds + now["time"][name] for name, seconds in before["time"].items()},
+    }
+
+
+def missing(category: EvaluatedCategory, tally: CategoryTally, labels: np.ndarray) -> list[str]:
     """Why some figures are not there."""
     notes = []
     if len(labels) and not (labels == 0).any():

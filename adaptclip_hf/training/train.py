@@ -1,6 +1,7 @@
 """A whole training: data, model, feature cache, Trainer, the finished model folder."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -13,15 +14,34 @@ from ..ablations import TABLE_5
 from ..data import load_data_set
 from ..data.checking import readable_rows
 from ..data.rows import FEATURES
+from ..data.specs import resolve_spec, unique_name
+from ..engine import AnomalyDetector
+from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
-from ..pretrained import resolve_model
 from ..processing import AdaptCLIPProcessor
+from ..reporting import say
+from ..run_settings import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import checkpoints, last_complete_checkpoint
 from .feature_cache import DEFAULT_FOLDER, DEFAULT_LIMIT, FeatureCache, content_digests
 from .prompted_images import PromptedImages
-from .record import describe_images, name_data_set
 from .trainer import AdaptCLIPTrainer
+from .training_record import describe_images, listing_digest, name_data_set
+
+SETTINGS_FILE = "run.json"
+
+
+@dataclass
+class TrainingRun:
+    """What a training came to.
+
+    Attributes:
+        trainer: after training; `None` where there was nothing to train.
+        unreadable: how many images could not be read and were left out.
+    """
+
+    trainer: AdaptCLIPTrainer | None
+    unreadable: int
 
 
 def train(
@@ -35,7 +55,7 @@ def train(
     cache_limit: float = DEFAULT_LIMIT,
     resume: bool = False,
     **config,
-) -> AdaptCLIPTrainer | None:
+) -> TrainingRun:
     """Trains the adapters and writes the complete model to `args.output_dir`.
 
     Args:
@@ -49,32 +69,36 @@ def train(
         config: fields of [`AdaptCLIPConfig`], such as `image_size`.
 
     Raises:
-        FileNotFoundError, ValueError: name the file, field or folder and what was expected.
+        FileNotFoundError, ValueError: name the file, field or folder and what was expected; a run is not resumed with
+            other data, model, sizes or recipe than it was begun with.
     """
-    output = Path(args.output_dir)
+    output, state = Path(args.output_dir), PartialState()
     checkpoint = checkpoint_to_resume(output, resume)
-    state = PartialState()
-
-    def say(line: str):
-        if state.is_main_process:
-            print(line, flush=True)
-
-    parts = load_parts(data, say)
+    parts, unreadable = load_parts(data)
     dataset = join_parts(parts, data)
-    eval_datasets = split_categories(join_parts(load_parts(eval_data, say), eval_data)) if eval_data else {}
+    eval_parts, eval_unreadable = load_parts(eval_data)
+    eval_datasets = split_by_category(join_parts(eval_parts, eval_data)) if eval_data else {}
     set_seed(args.seed)
     built, processor = build_model(model, TABLE_5[ablation] | config, keep_adapters)
+    unreadable += eval_unreadable
     if not any(parameter.requires_grad for parameter in built.parameters()):
         say(f"row {ablation!r} has no adapter: nothing is trained")
         built.save_pretrained(output)
         processor.save_pretrained(output)
-        return None
+        return TrainingRun(None, unreadable)
 
+    if state.is_main_process:
+        if not resume:
+            (output / SETTINGS_FILE).unlink(missing_ok=True)
+        settings = run_settings(built, processor, dataset, args, ablation, keep_adapters)
+        keep_or_match(output / SETTINGS_FILE, settings, "go on with the same, or name another --output")
+    state.wait_for_everyone()
     with_prompts = built.prompt_query_adapter is not None
     queries = PromptedImages(dataset, processor, args.seed, with_prompts)
     evaluated = {name: PromptedImages(each, processor, args.seed, with_prompts) for name, each in eval_datasets.items()}
-    cache = FeatureCache(cache_folder or DEFAULT_FOLDER, built, processor, torch.bfloat16 if args.bf16 else None)
-    compute_features_once([queries, *evaluated.values()], cache, cache_limit, args.device, say)
+    detector = AnomalyDetector(built, processor)
+    cache = FeatureCache(cache_folder or DEFAULT_FOLDER, detector, torch.bfloat16 if args.bf16 else None)
+    compute_features_once([queries, *evaluated.values()], cache, cache_limit, args.device)
     trainer = AdaptCLIPTrainer(
         built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
     )
@@ -85,7 +109,7 @@ def train(
     trainer.save_state()
     state.wait_for_everyone()
     say(f"written: {output}")
-    return trainer
+    return TrainingRun(trainer, unreadable)
 
 
 def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
@@ -102,31 +126,57 @@ def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
     return checkpoint
 
 
-def load_parts(specs: Sequence[str], say) -> list[datasets.Dataset]:
-    """The readable rows of each data set; one process opens the files, all hear the result."""
-    parts = []
+def run_settings(
+    model: AdaptCLIPModel,
+    processor: AdaptCLIPProcessor,
+    dataset: datasets.Dataset,
+    args: AdaptCLIPTrainingArguments,
+    ablation: str,
+    keep_adapters: bool,
+) -> dict:
+    """What must be the same for a run to go on to the same weights; it may go on for more epochs."""
+    described = AnomalyDetector(model, processor).describe()
+    names = ("weights", "device", "dtype", "fingerprint")  # the adapters learn; the CLIP has its own line
+    recipe = ("seed", "data_seed", "learning_rate", "optim", "lr_scheduler_type", "gradient_accumulation_steps", "bf16")
+    return {
+        "data": listing_digest(dataset),
+        "clip": model.clip_digest(),
+        "ablation": ablation,
+        "keep_adapters": keep_adapters,
+        **{name: value for name, value in described.items() if name not in names},
+        **{name: str(getattr(getattr(args, name), "value", getattr(args, name))) for name in recipe},
+        "images_a_step": args.train_batch_size * args.world_size,
+    }
+
+
+def load_parts(specs: Sequence[str]) -> tuple[list[datasets.Dataset], int]:
+    """The readable rows of each data set, and how many are not; one process opens the files, all hear the result."""
+    parts, unreadable = [], 0
     for spec in specs:
         part = load_data_set(spec, lambda line: say(f"! {line}"))
         kept = [None]
         if PartialState().is_main_process:
             kept = [readable_rows(part, lambda line: say(f"! {line}"))]
-        parts.append(part.select(broadcast_object_list(kept)[0]))
-    return parts
+        [rows] = broadcast_object_list(kept)
+        unreadable += len(part) - len(rows)
+        parts.append(part.select(rows))
+    return parts, unreadable
 
 
 def join_parts(parts: list[datasets.Dataset], specs: Sequence[str]) -> datasets.Dataset:
-    """One data set; categories of the same name in several get the data set's name before theirs."""
+    """One data set; categories of the same name in several get the data set's unique name before theirs."""
     names = [set(part.unique("category")) for part in parts]
     if len(set().union(*names)) == sum(map(len, names)):
         return datasets.concatenate_datasets(parts)
-    renamed = []
+    renamed, taken = [], []
     for part, spec in zip(parts, specs, strict=True):
-        categories = [f"{Path(spec.partition(':')[2] or spec).name}/{each}" for each in part["category"]]
+        taken.append(unique_name(resolve_spec(spec)[1], taken))
+        categories = [f"{taken[-1]}/{each}" for each in part["category"]]
         renamed.append(part.remove_columns("category").add_column("category", categories).cast(FEATURES))
     return datasets.concatenate_datasets(renamed)
 
 
-def split_categories(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
+def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
     categories = list(dataset["category"])
     return {
         name: dataset.select([row for row, each in enumerate(categories) if each == name])
@@ -146,7 +196,8 @@ def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIP
     elif model_type == AdaptCLIPConfig.model_type:
         model = AdaptCLIPModel.from_pretrained(name, dtype=torch.float32, **(config if keep_adapters else {}))
         if not keep_adapters:
-            model = with_fresh_adapters(model, AdaptCLIPConfig.from_pretrained(name, **config))
+            model = AdaptCLIPModel(AdaptCLIPConfig.from_pretrained(name, **config), model.clip).eval()
+            model.set_object_name(model.config.object_name, tokenizer)
     else:
         raise ValueError(f"{name} is a model of type {model_type!r}; expected a CLIP or an AdaptCLIP model.")
     return model, AdaptCLIPProcessor.for_model(model.config, tokenizer)
@@ -157,23 +208,24 @@ def resolve_clip(name: str) -> str:
     return name if (Path(name) / "config.json").is_file() else resolve_model(name)
 
 
-def with_fresh_adapters(model: AdaptCLIPModel, config: AdaptCLIPConfig) -> AdaptCLIPModel:
-    fresh = AdaptCLIPModel(config)
-    fresh.clip = model.clip
-    fresh.static_text_embeds = model.static_text_embeds
-    fresh.freeze_clip()
-    return fresh
-
-
 def compute_features_once(
-    image_sets: list[PromptedImages], cache: FeatureCache, limit: float, device: torch.device, say
+    image_sets: list[PromptedImages], cache: FeatureCache, limit: float, device: torch.device
 ) -> None:
-    """Fills the cache, each process its share, and lets the images be read from it; says why where it is not used."""
+    """Fills the cache, each process its share, and lets the images be read from it; says why where it is not used.
+
+    The main process decides, since each sees a disk of its own that fills meanwhile.
+    """
     state = PartialState()
     used = [(each, each.used_rows()) for each in image_sets]
     count = sum(len(rows) for _, rows in used)
-    if refused := cache.refusal(count, 0, limit):
-        say(f"feature cache: off, {refused}. CLIP runs again in every epoch.")
+
+    def refused(missing: int) -> bool:
+        [reason] = broadcast_object_list([cache.refusal(count, missing, limit)])
+        if reason:
+            say(f"feature cache: off, {reason}. CLIP runs again in every epoch.")
+        return bool(reason)
+
+    if refused(missing=0):
         return
     wanted: dict[str, dict] = {}
     for images, rows in used:
@@ -181,17 +233,15 @@ def compute_features_once(
         digests = content_digests(pictures, state.is_main_process)
         images.digests = dict(zip(rows, digests, strict=True))
         wanted |= dict(zip(digests, pictures, strict=True))
-    missing = cache.missing(wanted)
+    [missing] = broadcast_object_list([list(cache.missing(wanted))])
     size = cache.bytes_per_image()
     say(
         f"feature cache: {len(wanted)} images, {len(wanted) * size / 2**30:.2f} GB ({size / 2**20:.2f} MB each), "
         f"{len(missing)} to be encoded, in {cache.folder}"
     )
-    if refused := cache.refusal(count, len(missing), limit):
-        say(f"feature cache: off, {refused}. CLIP runs again in every epoch.")
+    if refused(len(missing)):
         return
-    state.wait_for_everyone()
-    share = dict(list(missing.items())[state.process_index :: state.num_processes])
+    share = {digest: wanted[digest] for digest in missing[state.process_index :: state.num_processes]}
     cache.fill(share, device, state.is_main_process)
     state.wait_for_everyone()
     if absent := cache.missing(wanted):

@@ -1,26 +1,25 @@
 """From a released checkpoint and a CLIP to a complete model folder (reference, "The cases")."""
 
 import re
-import warnings
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+from transformers import AutoTokenizer, CLIPModel
 
-from .modeling import AdaptCLIPConfig, AdaptCLIPModel
-from .modeling.modeling_adaptclip import clip_origin
-from .modeling.text_encoder import frame_token_ids
-from .processing import AdaptCLIPProcessor
+from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
+from ..modeling.modeling_adaptclip import clip_origin
+from ..modeling.text_encoder import check_tokenizer, frame_token_ids
+from ..processing import AdaptCLIPProcessor
+from ..reporting import first_line
+from .open_clip import StateDict, clip_from_open_clip
+from .torchscript import is_torchscript, read_torchscript
 
-StateDict = dict[str, torch.Tensor]
+# the CLIP of the authors' released checkpoints
+RELEASED_CLIP = "openai/clip-vit-large-patch14-336"
 
 TEXTUAL_PROMPTS = {"normal_prompt": "ctx_pos", "anomalous_prompt": "ctx_neg"}
 BOTTLENECK = {"down.": "fc.0.", "norm.": "fc.1.", "up.": "fc.3."}
-# width -> width of one attention head, where it is not the 64 of OpenAI's models
-HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
-# recorded in OpenAI's archives beside the weights
-ARCHIVE_SETTINGS = {"input_resolution", "context_length", "vocab_size"}
 
 
 def convert(
@@ -47,15 +46,15 @@ def convert(
     adapters = read_checkpoint(Path(checkpoint))
     clip_model = read_clip(clip)
     tokenizer = read_tokenizer(tokenizer, clip)
+    check_tokenizer(tokenizer, clip_model.config, str(tokenizer.name_or_path))
     sizes = checkpoint_sizes(adapters, clip_model.config.projection_dim)
     # every backbone runs with quick_gelu in the released program, whose adapters these are
     clip_model.config.vision_config.hidden_act = clip_model.config.text_config.hidden_act = "quick_gelu"
     config = {**clip_origin(clip), "prompt_token_ids": frame_token_ids(tokenizer), **sizes, **config}
     config = AdaptCLIPConfig(clip_config=clip_model.config, **config)
     check_frame(adapters["textual_learner"], clip_model, config)
-    model = AdaptCLIPModel(config)
-    model.clip.load_state_dict(clip_model.state_dict())
-    load_adapters(model, adapters)
+    model = AdaptCLIPModel(config, clip_model)
+    place_adapters(model, adapters)
     model.set_object_name(config.object_name, tokenizer)
     model.eval().save_pretrained(output)
     AdaptCLIPProcessor.for_model(config, tokenizer).save_pretrained(output)
@@ -77,20 +76,12 @@ def read_tensors(path: Path) -> dict:
         raise FileNotFoundError(f"No such file: {path}")
     if path.suffix == ".safetensors":
         return load_file(path)
+    if is_torchscript(path):
+        return read_torchscript(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a TorchScript archive, as OpenAI publishes them, comes as an error below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:
-        if "TorchScript" not in str(error):
-            raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
-        return torch.jit.load(path, map_location="cpu").state_dict()
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be opened safely (weights_only): {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def read_clip(clip: str | Path) -> CLIPModel:
@@ -149,7 +140,7 @@ def check_frame(textual: StateDict, clip: CLIPModel, config: AdaptCLIPConfig):
                 )
 
 
-def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
+def place_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
     """Copies every tensor of the checkpoint to its place; one too many, one missing or one misshapen is an error."""
     names = adapter_names(model)
     state = model.state_dict()
@@ -177,7 +168,7 @@ def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
             f"The checkpoint holds {len(superfluous)} tensors that this model has no place for: "
             f"{', '.join(superfluous[:5])}. Do feature_layers {model.config.feature_layers} fit it?"
         )
-    model.load_state_dict({**state, **loaded})
+    model.load_state_dict(loaded, strict=False)
 
 
 def adapter_names(model: AdaptCLIPModel) -> dict[str, list[str]]:
@@ -194,113 +185,6 @@ def adapter_names(model: AdaptCLIPModel) -> dict[str, list[str]]:
             head = {"segmentation": "local_adapter", "image": "global_adapter"}[match[1]]
             names[key] = [f"pq_learner.{head}.{layer}.{match[2]}" for layer in layers]
     return names
-
-
-def clip_from_open_clip(state: StateDict, source: str | Path) -> CLIPModel:
-    """A CLIPModel of a state dict with OpenAI's or open_clip's names; sizes are read from the shapes."""
-    state = {name: tensor.float() for name, tensor in state.items() if name not in ARCHIVE_SETTINGS}
-    try:
-        config = open_clip_config(state)
-        renamed = dict(rename_open_clip(state))
-    except KeyError as error:
-        raise ValueError(f"{source} is no CLIP under OpenAI's or open_clip's names: it lacks {error}.") from error
-    model = CLIPModel(config)
-    expected = model.state_dict()
-    for name, tensor in renamed.items():
-        if name in expected and tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}; expected {tuple(expected[name].shape)}."
-            )
-    if missing := sorted(set(expected) - set(renamed)):
-        raise ValueError(f"{source} lacks {', '.join(missing[:5])}.")
-    if superfluous := sorted(set(renamed) - set(expected)):
-        raise ValueError(
-            f"{source} holds tensors that a CLIP with a ViT has no place for: {', '.join(superfluous[:5])}."
-        )
-    model.load_state_dict(renamed)
-    return model
-
-
-def open_clip_config(state: StateDict) -> CLIPConfig:
-    """The sizes of a CLIP, read from the shapes of its tensors."""
-
-    def depth(prefix):
-        return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in state if name.startswith(prefix))
-
-    def tower(prefix, width):
-        return {
-            "hidden_size": width,
-            "intermediate_size": state[f"{prefix}0.mlp.c_fc.weight"].shape[0],
-            "num_hidden_layers": depth(prefix),
-            "num_attention_heads": width // HEAD_WIDTHS.get(width, 64),
-            "hidden_act": "quick_gelu",
-            "projection_dim": projection_dim,
-        }
-
-    vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
-    projection_dim = state["visual.proj"].shape[1]
-    positions, text_width = state["positional_embedding"].shape
-    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-    return CLIPConfig(
-        projection_dim=projection_dim,
-        vision_config={
-            **tower("visual.transformer.resblocks.", vision_width),
-            "image_size": grid * patch_size,
-            "patch_size": patch_size,
-        },
-        text_config={
-            **tower("transformer.resblocks.", text_width),
-            "vocab_size": state["token_embedding.weight"].shape[0],
-            "max_position_embeddings": positions,
-        },
-    )
-
-
-def rename_open_clip(state: StateDict):
-    """Yields each tensor under HF's name; packed attention projections come apart, projections are transposed."""
-    plain = {
-        "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-        "visual.class_embedding": "vision_model.embeddings.class_embedding",
-        "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-        "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-        "positional_embedding": "text_model.embeddings.position_embedding.weight",
-        "logit_scale": "logit_scale",
-    }
-    prefixes = {
-        "visual.ln_pre.": "vision_model.pre_layrnorm.",
-        "visual.ln_post.": "vision_model.post_layernorm.",
-        "ln_final.": "text_model.final_layer_norm.",
-    }
-    parts = {
-        "attn.out_proj.": "self_attn.out_proj.",
-        "ln_1.": "layer_norm1.",
-        "ln_2.": "layer_norm2.",
-        "mlp.c_fc.": "mlp.fc1.",
-        "mlp.c_proj.": "mlp.fc2.",
-    }
-    for name, tensor in state.items():
-        prefix = next((each for each in prefixes if name.startswith(each)), None)
-        block = re.fullmatch(r"(visual\.)?transformer\.resblocks\.(\d+)\.((?:\w+\.)+)?(\w+)", name)
-        if name in plain:
-            yield plain[name], tensor
-        elif prefix:
-            yield prefixes[prefix] + name[len(prefix) :], tensor
-        elif name in ("visual.proj", "text_projection"):
-            yield (
-                ("visual_projection.weight" if name == "visual.proj" else "text_projection.weight"),
-                tensor.T.contiguous(),
-            )
-        elif block:
-            layer = f"{'vision' if block[1] else 'text'}_model.encoder.layers.{block[2]}."
-            if block[4].startswith("in_proj_"):
-                for projection, part in zip("qkv", tensor.chunk(3), strict=True):
-                    yield f"{layer}self_attn.{projection}_proj.{block[4][8:]}", part.contiguous()
-            else:
-                yield layer + parts.get(block[3], block[3]) + block[4], tensor
-        elif name == "attn_mask":
-            continue
-        else:
-            yield name, tensor
 
 
 __all__ = ["convert"]

@@ -1,0 +1,64 @@
+"""Data sets of the Hub (or in a local folder as the Hub has them) with the columns of [`FEATURES`]."""
+
+import datasets
+
+from .folders import BAD, GOOD
+from .rows import FEATURES, SPLITS
+
+NEEDED = ("image", "label")
+# what labels are called, in lower case
+NAMES = {"normal": (*GOOD, "non-defective", "0"), "anomalous": (*BAD, "abnormal", "broken", "damaged", "faulty", "1")}
+
+
+def load_hub_dataset(name: str) -> datasets.Dataset:
+    """All splits as one data set with the columns of [`FEATURES`]; those that are not there are filled in.
+
+    The split is that of the column `split` or the data set's own ("train" stays, every other is "test"); without a
+    column `category` all images are of one. Labels are read by the names of their classes; numbers without names are 0
+    (normal) and 1.
+
+    Raises:
+        ValueError: a column is missing, or a label is none that is known.
+    """
+    parts = []
+    for split, part in datasets.load_dataset(name).items():
+        if missing := [column for column in NEEDED if column not in part.column_names]:
+            raise ValueError(f"{name} lacks the column {', '.join(missing)}; it has {', '.join(part.column_names)}.")
+        labels = read_labels(part, name)
+        part = part.remove_columns("label").add_column("label", labels)
+        defaults = {
+            "mask": [None] * len(part),
+            "category": [name.rstrip("/").rpartition("/")[2]] * len(part),
+            "defect": ["anomaly" if label else "good" for label in labels],
+            "split": ["train" if split == "train" else "test"] * len(part),
+            "view": [None] * len(part),
+            "sample_id": [None] * len(part),
+        }
+        for column, values in defaults.items():
+            if column not in part.column_names:
+                part = part.add_column(column, values)
+        parts.append(part.select_columns(list(FEATURES)).cast(FEATURES))
+    dataset = datasets.concatenate_datasets(parts)
+    if unknown := set(dataset.unique("split")) - set(SPLITS):
+        raise ValueError(f"{name}: expected the splits train and test, got {sorted(map(str, unknown))}.")
+    return dataset
+
+
+def read_labels(part: datasets.Dataset, name: str) -> list[int]:
+    """0 for a normal and 1 for an anomalous image, by the names of the classes.
+
+    Raises:
+        ValueError: a label whose name is not known, or none.
+    """
+    feature = part.features["label"]
+    classes = feature.names if isinstance(feature, datasets.ClassLabel) else None
+    known = {each: label for label, names in enumerate(NAMES.values()) for each in names}
+    labels = []
+    for row, value in enumerate(part["label"]):
+        text = classes[value] if classes and isinstance(value, int) and 0 <= value < len(classes) else value
+        label = known.get(str(int(text) if isinstance(text, bool) else text).strip().lower())
+        if label is None:
+            listing = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in NAMES.items())
+            raise ValueError(f"{name}, row {row}: the label {text!r} is none that is known ({listing}).")
+        labels.append(label)
+    return labels

@@ -1,0 +1,64 @@
+"""Models and devices by name: the embedded default, folders, Hub ids."""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+from safetensors import SafetensorError
+
+from ..model_files import DEFAULT_MODEL, resolve_model
+from ..modeling.modeling_adaptclip import AdaptCLIPModel
+from ..processing.processing_adaptclip import AdaptCLIPProcessor
+
+PROCESSOR_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
+    """A model and its processor by the name that [`resolve_model`] takes.
+
+    Args:
+        options: of [`AdaptCLIPModel.from_pretrained`].
+
+    Raises:
+        FileNotFoundError: no such folder or repository, or one that may not be read.
+        OSError, ValueError: as from_pretrained.
+    """
+    name = resolve_model(model)
+    shared = {key: options[key] for key in PROCESSOR_OPTIONS if key in options}
+    try:
+        return AdaptCLIPModel.from_pretrained(name, **options), AdaptCLIPProcessor.from_pretrained(name, **shared)
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of {name} cannot be read ({error}): the file is truncated or damaged."
+        ) from error
+    except OSError as error:
+        reason = error.__cause__ or error
+        if isinstance(reason, GatedRepoError | RepositoryNotFoundError):
+            raise FileNotFoundError(
+                f"No model {name}: there is no such folder, and no repository of that name that may be read. A private "
+                "or gated one needs a token of somebody who may: `hf auth login`, or HF_TOKEN."
+            ) from error
+        if isinstance(reason, OfflineModeIsEnabled):
+            raise FileNotFoundError(f"No model {name} here, and the Hub is not asked in offline mode.") from error
+        raise
+
+
+def choose_device(device: str | int | torch.device | None = None) -> torch.device:
+    """The device asked for, or a GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if device is None:
+        return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu alone"
+        raise ValueError(f"There is no device {device!r} here ({reason}); there is {here}.") from error
+    return chosen
+
+
+__all__ = ["DEFAULT_MODEL", "choose_device", "load_model_and_processor"]

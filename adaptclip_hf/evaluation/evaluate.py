@@ -1,0 +1,275 @@
+"""A whole evaluation: data sets, category by category, to results on disk."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from tqdm.auto import tqdm
+
+from ..data import load_data_set
+from ..data.specs import HUB, resolve_spec, unique_name
+from ..engine import AnomalyDetector
+from ..files import file_name
+from ..reporting import Report, say, say_nothing
+from .category_record import make_record, shown_setting
+from .pictures import draw_showcase
+from .plots import can_plot, draw_curves
+from .progress import ADVICE, Progress
+from .protocol import EvaluatedCategory, Setting, settings_of, split_categories
+from .published import published_name
+from .results import collect, write_results
+from .scoring import CategoryScorer, one_thread_each
+from .tally import CategoryTally
+
+SAVE_EVERY = 60.0
+# of the working time at most this share goes into saving
+SAVING_SHARE = 0.02
+# the published figures of these layouts are of maps and masks reduced to this side
+MAP_SIZES = {"real-iad": 256, "real-iad-variety": 256}
+
+
+@dataclass
+class DataSet:
+    """A data set as it is evaluated; `listing` is a digest of its rows."""
+
+    name: str
+    spec: str
+    layout: str
+    root: str
+    published_as: str | None
+    map_size: int | None
+    categories: list[str]
+    listing: str
+
+
+def evaluate(
+    detector: AnomalyDetector,
+    data: Sequence[str],
+    output: str | Path,
+    shots: Sequence[int] = (0, 1, 2, 4),
+    seeds: Sequence[int] = (10, 20, 30),
+    batch_size: int = 4,
+    model_name: str | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Evaluates a model as the paper does (reference, "Evaluation protocol") and writes the results.
+
+    Started again with the same arguments it goes on where it stopped; with more data sets, shots or seeds it adds them
+    to what is there. Processes of one launcher share the work; they need a common `output`.
+
+    Args:
+        detector: model and processor, on the device to use.
+        data: specs of [`load_data_set`].
+        output: folder for results.json, results.csv, results.md, scores.csv, prompts.json, model-index.yml and plots.
+        shots, seeds: 0 is zero-shot, which has the first seed alone.
+        batch_size: images at a time; the last bits of scores depend on it.
+        model_name: what the results call the model.
+        overwrite: begin anew where `output` holds another evaluation.
+
+    Returns:
+        `dict`: the content of results.json.
+
+    Raises:
+        FileNotFoundError, ValueError: name the folder, field or argument and what was expected.
+    """
+    if not data or not shots or not seeds:
+        raise ValueError("Expected at least one data set, number of shots and seed.")
+    if detector.model.prompt_query_adapter is None and any(shots):
+        raise ValueError(
+            "This model has no prompt-query adapter and cannot compare with normal images: evaluate it zero-shot "
+            "alone, with `--shots 0` (shots=[0])."
+        )
+    output, start = Path(output), time.perf_counter()
+    state = PartialState(cpu=detector.device.type == "cpu")
+    report = say if progress else say_nothing
+    work, settings = Progress(output / "progress"), settings_of(shots, seeds)
+    if state.is_main_process:
+        if overwrite:
+            shutil.rmtree(work.folder, ignore_errors=True)
+        work.begin(detector.describe() | {"batch_size": batch_size})
+    state.wait_for_everyone()
+    data_sets, categories = load_data_sets(data, work.data_sets(), report)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        work.add_data_sets([asdict(each) for each in data_sets])
+    state.wait_for_everyone()
+    for line in (*many_shots(categories, shots), *missing_plots()):
+        report(f"! {line}")
+    with one_thread_each(detector.device) as workers:
+        for data_set in data_sets:
+            for category in (each for each in categories if each.data_set == data_set.name):
+                # decided by one process: the others may see a record that it has just written
+                [unfinished] = broadcast_object_list([work.unfinished(category, settings)])
+                if unfinished:
+                    work_on = CategoryScorer(
+                        detector, category, [Setting(*each) for each in unfinished], workers, data_set.map_size
+                    )
+                    evaluate_category(work_on, work, batch_size, output, Path(data_set.root), report, progress)
+    records = finished_records(work)
+    model = {"name": model_name, **detector.describe()}
+    results = collect(model, batch_size, work.data_sets(), records, time.perf_counter() - start)
+    if state.is_main_process:
+        write_results(results, records, output)
+    state.wait_for_everyone()
+    return results
+
+
+def finished_records(work: Progress) -> list[dict]:
+    """Of all categories that any run finished."""
+    places = [(each["name"], category) for each in work.data_sets() for category in each["categories"]]
+    return [record for place in places if (record := work.record(*place)) is not None]
+
+
+def many_shots(categories: list[EvaluatedCategory], shots: Sequence[int]) -> list[str]:
+    """A line where more normal images are asked for than there are."""
+    lines = []
+    for category in categories:
+        normals = min((len(rows) for rows in category.normals.values()), default=0)
+        if 0 < normals < max(shots):
+            lines.append(
+                f"{category.data_set}/{category.name}: {max(shots)}-shot of {normals} normal images; they are drawn "
+                "with replacement, so that some come several times"
+            )
+    return lines
+
+
+def missing_plots() -> list[str]:
+    return (
+        [] if can_plot() else ["no curves are drawn: matplotlib is not installed (`pip install adaptclip-hf[plots]`)"]
+    )
+
+
+def evaluate_category(
+    scorer: CategoryScorer, work: Progress, batch_size: int, output: Path, root: Path, report: Report, progress: bool
+):
+    """Scores what is not done yet of a category, each process its share; the main one makes the record."""
+    state, category, start = PartialState(), scorer.category, time.perf_counter()
+    shown = shown_setting(scorer.settings)
+    before = work.tally(category, scorer.settings, shown)
+    batches = dict(enumerate(category.batches(batch_size)))
+    left = {number: rows for number, rows in batches.items() if number not in before.done}
+    state.wait_for_everyone()
+    if state.is_main_process:
+        work.keep(category, before)
+    state.wait_for_everyone()
+
+    tally = before if state.is_main_process else CategoryTally(scorer.settings, shown)
+    tally.encoder_seconds += scorer.encoder_seconds
+    tally.seconds += scorer.encoder_seconds
+    share = {number: left[number] for number in list(left)[state.process_index :: state.num_processes]}
+    score_share(
+        scorer, tally, share, work.tally_file(category, state.process_index), progress and state.is_main_process
+    )
+    state.wait_for_everyone()
+    if state.is_main_process:
+        merged = work.tally(category, scorer.settings, shown)
+        record = make_record(category, root, scorer, merged)
+        record["time"] = {
+            "wall_seconds": time.perf_counter() - start,
+            "thread_seconds": merged.seconds,
+            "encoder_seconds": merged.encoder_seconds,
+        }
+        draw(work, scorer, record, merged, output / "plots" / file_name(category.data_set))
+        work.finish(category, record)
+        for line in (*record["notes"], *(f"{each['image']}: {each['error']}" for each in record["failures"])):
+            report(f"! {category.data_set}/{category.name}: {line}")
+    state.wait_for_everyone()
+
+
+def draw(work: Progress, scorer: CategoryScorer, record: dict, tally: CategoryTally, folder: Path):
+    """Curves and examples of a category; those of settings that are added later beside the first ones."""
+    category, name = scorer.category, file_name(scorer.category.name)
+    if work.record(category.data_set, category.name) is not None:
+        name += "_" + "_".join(f"{shots}-shot" for shots in dict.fromkeys(each.shots for each in scorer.asked))
+    draw_curves(record, tally, folder / f"{name}_curves.png")
+    draw_showcase(category, tally.showcase, str(tally.shown_setting), folder / f"{name}_examples.jpg")
+
+
+def score_share(
+    scorer: CategoryScorer, tally: CategoryTally, batches: dict[int, list[int]], file: Path, progress: bool
+):
+    """Scores batches into the tally, which is kept on disk every minute, at the end and when the run is stopped."""
+    category, saved, wait = scorer.category, time.perf_counter(), SAVE_EVERY
+    try:
+        with tqdm(
+            total=sum(map(len, batches.values())),
+            desc=f"{category.data_set}/{category.name}",
+            unit="image",
+            disable=not progress,
+        ) as bar:
+            for number, batch in scorer.score(batches):
+                tally.add(number, batch, category)
+                bar.update(len(batches[number]))
+                if (begun := time.perf_counter()) - saved >= wait:
+                    tally.save(file)
+                    saved = time.perf_counter()
+                    wait = max(SAVE_EVERY, (saved - begun) / SAVING_SHARE)
+    finally:
+        tally.save(file)
+
+
+def load_data_sets(
+    specs: Sequence[str], known: list[dict], report: Report
+) -> tuple[list[DataSet], list[EvaluatedCategory]]:
+    """Every data set under a name of its own, and all their categories.
+
+    Args:
+        known: data sets that an earlier run was of; they keep their names.
+
+    Raises:
+        ValueError: a data set without test image, or one whose images are no longer those of the earlier run.
+    """
+    data_sets, categories = [], []
+    for spec in specs:
+        layout, root = resolve_spec(spec)
+        rows = load_data_set(spec, lambda line: report(f"! {line}"))
+        found = split_categories("", rows)
+        if not found:
+            raise ValueError(f"{spec} has no test image: there is nothing to evaluate.")
+        listing = digest_of(found, "" if layout == HUB else root)
+        taken = [each.name for each in data_sets]
+        name = known_name(root, listing, [each for each in known if each["name"] not in taken])
+        name = name or unique_name(root, [*taken, *(each["name"] for each in known)])
+        names = [each.name for each in found]
+        published = published_name(layout, names)
+        data_sets.append(DataSet(name, str(spec), layout, root, published, MAP_SIZES.get(layout), names, listing))
+        for each in found:
+            each.data_set = name
+        categories += found
+    return data_sets, categories
+
+
+def known_name(root: str, listing: str, known: list[dict]) -> str | None:
+    """The name that an earlier run gave a data set; `None` for a new one.
+
+    Raises:
+        ValueError: at its place there are other images now.
+    """
+    for each in known:
+        if each["root"] == root and each["listing"] != listing:
+            raise ValueError(
+                f"There is another evaluation, which differs in data_sets: {root} holds other images than when its "
+                f"results were made; {ADVICE}."
+            )
+    same = [each for each in known if each["listing"] == listing]
+    return next((each["name"] for each in sorted(same, key=lambda each: each["root"] != root)), None)
+
+
+def digest_of(categories: list[EvaluatedCategory], root: str) -> str:
+    """Of everything that is listed, so that a run does not go on with other images."""
+    digest = hashlib.sha256()
+    for category in categories:
+        columns = category.rows.with_format("arrow")
+        for name in ("image", "mask"):
+            paths = [None if each is None else each["path"] for each in columns[name].to_pylist()]
+            digest.update(json.dumps([path and path.removeprefix(root) for path in paths]).encode())
+        for name in ("label", "split", "view", "sample_id"):
+            digest.update(json.dumps(list(category.rows[name])).encode())
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""Files that appear whole or not at all, and names that any file system takes."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Container
+from pathlib import Path
+
+LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix come to it
+# separators, what Windows refuses, control characters
+NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]+')
+
+
+def write_json(file: Path, content):
+    """Writes a JSON file, which appears whole or not at all.
+
+    Raises:
+        ValueError: a value that JSON does not have, such as NaN.
+    """
+    write_whole(file, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(file: Path):
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: it cannot be read; names the file.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read ({error}): remove it.") from error
+
+
+def write_whole(file: Path, content: bytes):
+    """Writes a file by way of one beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)
+
+
+def file_name(text: str) -> str:
+    """A name that stays in its folder: no separators, no leading dots, not too long; the text itself where it can.
+
+    What had to be changed ends with a digest of the whole, so that other texts get other names.
+    """
+    name = NOT_IN_NAMES.sub("_", text).strip(" .")
+    kept = name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    if kept == text and kept:
+        return kept
+    return f"{kept[:80]}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}".strip("-")
+
+
+def new_name(path: Path, taken: Container[str]) -> str:
+    """A name for what is written of a file, without ending: its stem, with its parents' or a number where it is taken.
+
+    Args:
+        taken: names in use, in lower case.
+    """
+    stem, parents = path.stem, "_".join([*path.parts[-3:-1], path.stem]).strip("/._")
+    candidates = [stem, parents or stem]
+    for number in range(2, 1_000_000):
+        for candidate in candidates:
+            name = file_name(candidate)
+            if name.lower() not in taken:
+                return name
+        candidates = [f"{parents or stem}-{number}"]
+    raise ValueError(f"There are too many files named like {path}.")
+
+
+def digest_of_files(files: list[Path]) -> str:
+    """SHA-256 of some files' contents."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,39 @@
+"""The files of a model folder, and which folder a model's name means; imports nothing heavy."""
+
+from pathlib import Path
+
+DEFAULT_NAME = "adaptclip-tiny"
+DEFAULT_MODEL = str(Path(__file__).resolve().parent / "models" / DEFAULT_NAME)
+
+WEIGHTS_FILE = "model.safetensors"
+# of a complete model, of one in shards, of adapters alone
+WEIGHTS_FILES = (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", "adapters.safetensors")
+NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
+# what a model folder may hold: all weights, the adapters without their CLIP, all weights and the code that loads them
+COMPLETE, ADAPTERS, REMOTE_CODE = FLAVOURS = ("complete", "adapters", "remote-code")
+CARD = "README.md"
+# what training writes beside the model
+TRAINING_RECORD = "training.json"
+
+
+def resolve_model(model: str | Path) -> str:
+    """The folder of the embedded default for its name, otherwise the folder or Hub id itself.
+
+    Raises:
+        FileNotFoundError: for a folder that lacks a file which a model needs.
+    """
+    if str(model) == DEFAULT_NAME:
+        return DEFAULT_MODEL
+    folder = Path(model)
+    if folder.is_dir():
+        missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
+        if not any((folder / name).is_file() for name in WEIGHTS_FILES):
+            missing.append(WEIGHTS_FILE)
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} is not a complete model: it lacks {', '.join(missing)}. Expected a folder that "
+                "`adaptclip convert` or save_pretrained of model and processor wrote."
+            )
+    elif folder.is_absolute() or str(model).count("/") > 1 or str(model).startswith("."):
+        raise FileNotFoundError(f"No model folder at {model}.")
+    return str(model)

@@ -1,0 +1,34 @@
+"""Makes transformers know AdaptCLIP: `pipeline("anomaly-detection")`, `AutoModel` and their like."""
+
+import sys
+from pathlib import Path
+
+from .model_files import DEFAULT_MODEL
+
+
+def is_command() -> bool:
+    """Whether this process is `adaptclip` or `python -m adaptclip_hf.cli`, whose help needs none of transformers."""
+    return Path(sys.argv[0]).name in ("adaptclip", "adaptclip.exe") or "adaptclip_hf.cli" in sys.orig_argv[:4]
+
+
+def register():
+    """Registers configuration, model, processors and pipeline; takes the seconds in which transformers is imported."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .modeling import AdaptCLIPConfig, AdaptCLIPModel
+    from .pipeline import AnomalyDetectionPipeline
+    from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
+
+    AutoConfig.register(AdaptCLIPConfig.model_type, AdaptCLIPConfig, exist_ok=True)
+    AutoModel.register(AdaptCLIPConfig, AdaptCLIPModel, exist_ok=True)
+    image_processors = {"pil": AdaptCLIPImageProcessor}
+    AutoImageProcessor.register(AdaptCLIPConfig, image_processor_classes=image_processors, exist_ok=True)
+    AutoProcessor.register(AdaptCLIPConfig, AdaptCLIPProcessor, exist_ok=True)
+    PIPELINE_REGISTRY.register_pipeline(
+        "anomaly-detection",
+        pipeline_class=AnomalyDetectionPipeline,
+        pt_model=AutoModel,
+        default={"model": (DEFAULT_MODEL, "main")},
+        type="image",
+    )
