@@ -26,7 +26,7 @@ from adaptclip_hf.hub.cards import (
 )
 from adaptclip_hf.hub.flavours import save_flavour
 from adaptclip_hf.hub.prompt_banks import thumbnail_sheet
-from adaptclip_hf.hub.pushing import stage_model
+from adaptclip_hf.hub.pushing import staged_model
 from adaptclip_hf.synthetic import write_dataset
 
 CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
@@ -111,7 +111,7 @@ def test_a_trained_models_card_says_what_was_done_and_measured(trained, workplac
         for each in model_index_to_eval_results(data["model-index"])[1]
     }
     for line in measured["summary"]:
-        if line["category"] == "mean" and line["metric"] == "pixel_auroc":
+        if line["category"] is None and line["metric"] == "pixel_auroc":
             assert index[f"{line['shots']}-shot", "Pixel AUROC"] == round(100 * line["mean"], 1)
             assert f"{100 * line['mean']:.1f}" in card
     seen = set(record["categories"]) & {each["category"] for each in measured["results"]}
@@ -143,11 +143,12 @@ def test_nothing_recorded_nothing_claimed(small_folder, workplace, capsys):
 
 
 def test_another_flavour_gets_a_card_of_its_own(workplace):
-    staged = stage_model(Path(DEFAULT_MODEL), workplace, "me/tiny", "remote-code")
-    assert 'model="me/tiny", trust_remote_code=True' in (staged / "README.md").read_text()
+    staged = {file.name: file for file in staged_model(Path(DEFAULT_MODEL), workplace, "me/tiny", "remote-code")}
+    assert 'model="me/tiny", trust_remote_code=True' in staged["README.md"].read_text()
     (workplace / "same").mkdir()
-    staged = stage_model(Path(DEFAULT_MODEL), workplace / "same", "me/tiny")
-    assert (staged / "README.md").read_bytes() == (Path(DEFAULT_MODEL) / "README.md").read_bytes()
+    staged = {file.name: file for file in staged_model(Path(DEFAULT_MODEL), workplace / "same", "me/tiny")}
+    assert staged["README.md"].read_bytes() == (Path(DEFAULT_MODEL) / "README.md").read_bytes()
+    assert not list((workplace / "same").iterdir())  # nothing is copied or linked
 
 
 @pytest.mark.parametrize("flavour", ["adapters", "remote-code"])

@@ -1,15 +1,22 @@
 """The command line as users call it."""
 
 import json
+import os
+import random
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from adaptclip_hf import AdaptCLIPModel
 from adaptclip_hf.cli import main
-from adaptclip_hf.image_files import find_images, unique_names
+from adaptclip_hf.files import file_name, new_name
+from adaptclip_hf.image_files import find_images
 
 
 def lines(output):
@@ -30,6 +37,135 @@ def test_detect_writes_results_and_heatmaps(small_folder, photos, tmp_path, caps
     assert "5 images" in printed and "results.jsonl" in printed
 
 
+def copies(photos, folder, count: int) -> Path:
+    """A folder with so many photos."""
+    folder.mkdir()
+    for index in range(count):
+        source = Path([*photos["good"], *photos["bad"]][index % 5])
+        (folder / f"{index:03}.png").write_bytes(source.read_bytes())
+    return folder
+
+
+def test_a_second_call_goes_on_and_scores_nothing_twice(small_folder, photos, tmp_path, monkeypatch, capsys):
+    from adaptclip_hf.engine import AnomalyDetector
+
+    line, output = copies(photos, tmp_path / "line", 5), tmp_path / "out"
+    call = ["detect", str(line), "--model", str(small_folder), "--output", str(output), "--save-maps"]
+    encode, encoded = AnomalyDetector.encode, []
+    monkeypatch.setattr(AnomalyDetector, "encode", lambda self, pixels: encoded.append(1) or encode(self, pixels))
+    assert main(call) == 0 and len(encoded) == 5
+    before = (output / "results.jsonl").read_bytes()
+    assert main(call) == 0 and len(encoded) == 5 and (output / "results.jsonl").read_bytes() == before
+    assert "5 scored before" in capsys.readouterr().out
+    # one more, and one that has changed
+    (line / "new.png").write_bytes((line / "000.png").read_bytes())
+    Image.new("RGB", (60, 40), "red").save(line / "001.png")
+    assert main(call) == 0 and len(encoded) == 7
+    assert "1 files have changed" in capsys.readouterr().out
+    found = lines(output)
+    assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
+    assert [np.load(each["map"]).shape for each in found if each["path"].endswith("001.png")] == [(40, 60)]
+    # a line that was cut off
+    (output / "results.jsonl").write_bytes((output / "results.jsonl").read_bytes()[:-20])
+    assert main(call) == 0 and len(encoded) == 8
+    assert sorted(each["path"] for each in lines(output)) == sorted(map(str, line.iterdir()))
+
+
+def test_other_arguments_are_refused_by_name_and_the_old_results_stay(small_folder, photos, tmp_path, capsys):
+    output = tmp_path / "out"
+    call = ["detect", *photos["good"], "--model", str(small_folder), "--output", str(output)]
+    assert main(call) == 0
+    before = (output / "results.jsonl").read_bytes()
+    for more, name in (
+        (["--normal", *photos["normal"]], "normal_images"),
+        (["--threshold", "0.3"], "threshold"),
+        (["--object-name", "ring"], "object_name"),
+        (["--no-heatmaps"], "heatmaps"),
+    ):
+        assert main([*call, *more]) == 1
+        message = capsys.readouterr().err
+        assert f"differs in {name}" in message and "--overwrite" in message
+        assert (output / "results.jsonl").read_bytes() == before
+    assert main([*call, "--threshold", "0.3", "--overwrite"]) == 0
+    assert all(each["label"] for each in lines(output)) and len(lines(output)) == 2
+    # lines of another program are not touched
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "results.jsonl").write_text("{}\n")
+    assert main([*call[:-1], str(tmp_path / "other")]) == 1
+    assert (tmp_path / "other" / "results.jsonl").read_text() == "{}\n"
+
+
+def test_its_own_heatmaps_are_no_input(small_folder, photos, tmp_path, monkeypatch):
+    copies(photos, tmp_path / "line", 3)
+    monkeypatch.chdir(tmp_path / "line")
+    for _ in range(2):
+        assert main(["detect", ".", "--model", str(small_folder), "--quiet"]) == 0
+        assert sorted(each["path"] for each in lines(Path("adaptclip-output"))) == ["000.png", "001.png", "002.png"]
+
+
+def test_broken_normal_images_and_normal_images_among_the_queries_are_said(small_folder, photos, tmp_path, capsys):
+    (tmp_path / "broken.png").write_text("no image")
+    call = ["detect", photos["normal"][0], photos["bad"][0], "--model", str(small_folder)]
+    call += ["--normal", *photos["normal"], str(tmp_path / "broken.png"), "--output", str(tmp_path / "out")]
+    assert main(call) == 1
+    printed = capsys.readouterr().out
+    assert "not among the normal images" in printed and "broken.png" in printed
+    assert f"{photos['normal'][0]} is itself among the normal images" in printed
+    assert [each["among_normals"] for each in lines(tmp_path / "out")] == [True, False]
+
+
+def test_killed_at_any_moment_each_image_has_one_line(small_folder, photos, tmp_path):
+    line, output, chance = copies(photos, tmp_path / "line", 60), tmp_path / "out", random.Random(0)
+    command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(line), "--model", str(small_folder)]
+    command += ["--output", str(output), "--quiet", "--device", "cpu"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    for share in (5, 25, 45):
+        process = subprocess.Popen(command, env=environment)
+        while process.poll() is None and (not (file := output / "results.jsonl").exists()
+                                          or file.read_bytes().count(b"\n") < share):  # fmt: skip
+            time.sleep(chance.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, env=environment).returncode == 0
+    found = lines(output)
+    assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
+    assert len({each["heatmap"] for each in found}) == 60 and all(Path(each["heatmap"]).is_file() for each in found)
+    assert not list((output / "heatmaps").glob("*.tmp"))
+
+
+def test_exit_statuses_tell_what_happened(small_folder, photos, tmp_path, monkeypatch, capsys):
+    def status(name: str, *words: str) -> int:
+        return main(["detect", *words, "--model", str(small_folder), "--quiet", "--output", str(tmp_path / name)])
+
+    assert status("anomalies", *photos["bad"], "--threshold", "0") == 0
+    assert status("broken", photos["bad"][0], str(tmp_path / "missing.png")) == 1
+    with pytest.raises(SystemExit) as stop:
+        status("wrong", photos["bad"][0], "--threshold", "7")
+    assert stop.value.code == 2
+
+    def interrupt(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adaptclip_hf.engine.detector.load_image", interrupt)
+    assert status("stopped", photos["bad"][0]) == 130
+
+
+def test_help_is_quick(tmp_path):
+    code = """
+import sys
+sys.argv = ["/usr/bin/adaptclip", *sys.argv[1:]]
+from adaptclip_hf.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0
+assert not {"torch", "transformers", "PIL", "datasets"} & sys.modules.keys()
+"""
+    for words in (["--help"], ["detect", "--help"], ["push", "--help"], ["convert", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_bank_saved_and_used_again(small_folder, photos, tmp_path):
     bank, model = str(tmp_path / "ring.safetensors"), ["--model", str(small_folder), "--quiet", "--no-heatmaps"]
     one, two = tmp_path / "one", tmp_path / "two"
@@ -48,35 +184,53 @@ def test_a_broken_file_is_reported_and_the_run_goes_on(small_folder, photos, tmp
     Image.open(photos["bad"][0]).save(folder / "deep" / "c.jpg")
     (folder / "notes.txt").write_text("not looked at")
     assert main(["detect", str(folder), "--model", str(small_folder), "--output", str(output)]) == 1
-    assert [result["path"] for result in lines(output)] == [str(folder / "a.png"), str(folder / "deep" / "c.jpg")]
+    found = {result["path"]: result for result in lines(output)}
+    assert list(found) == [str(folder / "a.png"), str(folder / "b.png"), str(folder / "deep" / "c.jpg")]
+    broken = found.pop(str(folder / "b.png"))
+    assert broken["score"] is None and "not an image format" in broken["error"]
+    assert all(result["error"] is None and 0 <= result["score"] <= 1 for result in found.values())
     assert str(folder / "b.png") in capsys.readouterr().out
 
 
 def test_results_are_flushed_as_they_come(small_folder, photos, tmp_path, monkeypatch):
-    from adaptclip_hf import detection
+    from adaptclip_hf.engine import detector
 
-    seen, original = [], detection.load_image
+    seen, original = [], detector.load_image
 
     def watch(path):
         file = tmp_path / "results.jsonl"
         seen.append(len(file.read_text().splitlines()) if file.exists() else 0)
         return original(path)
 
-    monkeypatch.setattr(detection, "load_image", watch)
+    monkeypatch.setattr(detector, "load_image", watch)
     call = ["detect", *photos["bad"], "--model", str(small_folder), "--quiet", "--output", str(tmp_path)]
     assert main(call) == 0
-    assert seen == sorted(seen) and seen[-1] > 0
+    assert seen == [0, 1, 2]
 
 
-def test_finding_images(photos, tmp_path):
-    for name in ("b.png", "a.jpg", "sub/a.jpg", "x.txt"):
+def test_finding_images(tmp_path):
+    names = ("b.png", "a.jpg", "sub/a.jpg", "x.txt", "._a.jpg", "data.h5", "film.mpg", ".hidden/c.png", "out/d.png")
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
+    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path], leave_out=tmp_path / "out")]
     assert found == ["a.jpg", "b.png", "sub/a.jpg"]
     assert [path.name for path in find_images([f"{tmp_path}/*.png", f"{tmp_path}/b.png"])] == ["b.png"]
-    names = unique_names(find_images([tmp_path]))
-    assert len(set(names)) == 3 and not any("/" in name for name in names)
+    # a file that is named is looked at whatever it is called
+    assert [path.name for path in find_images([tmp_path / "data.h5"])] == ["data.h5"]
+
+
+def test_names_of_outputs_stay_in_their_folder_and_apart():
+    assert file_name("metal nut") == "metal nut" and file_name("Prüfling 検査") == "Prüfling 検査"
+    for text in ("../../escaped", "a/b", ".hidden", "検" * 200, "nul\0", "", "...", "c:\\x"):
+        name = file_name(text)
+        assert name and "/" not in name and "\\" not in name and not name.startswith(".")
+        assert len(name.encode()) <= 200
+    assert file_name("a/b") != file_name("a:b") and file_name("検" * 200) != file_name("検" * 201)
+    taken: set[str] = set()
+    for path in ("a/1.png", "b/1.png", "b/1.jpg", "B/1.jpg"):
+        taken.add(new_name(Path(path), taken).lower())
+    assert len(taken) == 4
 
 
 def test_convert_then_detect(case, photos, tmp_path):
