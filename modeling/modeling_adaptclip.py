@@ -30,7 +30,7 @@ from .visual_adapter import VisualAdapter
 PROMPTS_AT_ONCE = 8
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # of transformers' own loading, without a meaning for adapters alone
-LOADER_OPTIONS = ("code_revision", "trust_remote_code", "use_safetensors", "weights_only")
+LOADER_OPTIONS = ("adapter_kwargs", "code_revision", "trust_remote_code", "use_safetensors", "weights_only")
 ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
 
 

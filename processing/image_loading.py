@@ -119,7 +119,7 @@ def is_base64(text: str) -> bool:
 
 def from_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except ValueError as error:
         raise ValueError(
             f"{name_of(text)} is neither a path, being {len(text)} characters long, nor base64: {error}."

@@ -1,8 +1,10 @@
 """Bad input, kind by kind: each is a clear error that names its cause."""
 
+import base64
 import pickle
 import re
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from transformers import CLIPModel, pipeline
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from adaptclip_hf.cli import main
-from adaptclip_hf.conversion import convert
+from adaptclip_hf.conversion import convert, read_clip
 from adaptclip_hf.processing.image_loading import load_image, load_mask
 
 
@@ -80,6 +82,24 @@ def test_an_address_that_does_not_answer():
         load_image("http://127.0.0.1:9/nothing.png")
 
 
+def test_text_and_bytes_that_are_no_image(photos):
+    content = open(photos["bad"][0], "rb").read()  # noqa: PTH123, SIM115
+    expected = load_image(photos["bad"][0])
+    for source in (content, bytearray(content), base64.b64encode(content).decode(), {"path": "x", "bytes": content}):
+        assert load_image(source) == expected
+    for source, message in {
+        "s3://bucket/a.jpg": r"s3://bucket/a\.jpg: s3:// cannot be read",
+        "gs://b//c.png": r"gs://b//c\.png: gs:// cannot be read",
+        "é" * 5000: "neither a path, being 5000 characters long, nor base64",
+        "A" * 4000: "the base64 text A+... cannot be opened",
+        b"": "there are no bytes",
+        b"hello": "5 bytes cannot be opened as an image",
+    }.items():
+        with pytest.raises(ValueError, match=message) as error:
+            load_image(source)
+        assert len(str(error.value)) < 400
+
+
 def test_masks(tmp_path):
     (tmp_path / "mask.png").write_text("no mask")
     with pytest.raises(ValueError, match=r"mask\.png"):
@@ -114,6 +134,10 @@ def test_prompts_and_labels_of_the_wrong_form(small_model):
         small_model(query, labels=torch.zeros(3))
     with pytest.raises(ValueError, match="mask_labels of shape"):
         small_model(query, mask_labels=torch.zeros(2, 5, 5))
+    with pytest.raises(ValueError, match=r"mask_labels of 0 or 1 or -100, got 255"):
+        small_model(query, mask_labels=torch.full((2, size, size), 255.0))
+    with pytest.raises(ValueError, match=r"labels of 0 or 1, got 2"):
+        small_model(query, labels=torch.tensor([0, 2]))
 
 
 def test_processor_calls(detect, photos):
@@ -184,6 +208,47 @@ def test_incomplete_weights_are_never_filled_at_random(small_folder, tmp_path):
     )
     with pytest.raises(ValueError, match=r"not a complete AdaptCLIP model.*clip\."):
         AdaptCLIPModel.from_pretrained(folder)
+
+
+def test_weights_that_do_not_belong_are_refused(small_folder, tmp_path, photos, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(small_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"visual_adapter.gate": torch.ones(3)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"no place for, such as visual_adapter\.gate"):
+        AdaptCLIPModel.from_pretrained(folder)
+    assert main(["detect", photos["good"][0], "--model", str(folder), "--output", str(tmp_path / "out")]) == 1
+    assert "visual_adapter.gate" in capsys.readouterr().err
+    # an adapter that is switched off leaves its weights unused
+    assert AdaptCLIPModel.from_pretrained(folder, visual_adapter=False).visual_adapter is None
+
+
+def test_truncated_weights_and_a_device_that_is_not_there(small_folder, tmp_path, photos, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(small_folder, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    call = ["detect", photos["good"][0], "--output", str(tmp_path / "out"), "--model"]
+    assert main([*call, str(folder)]) == 1
+    assert "truncated or damaged" in capsys.readouterr().err
+    for device in ("warp", *([] if torch.cuda.is_available() else ["cuda", "cuda:3"])):
+        assert main([*call, str(small_folder), "--device", device]) == 1
+        message = capsys.readouterr().err
+        assert f"There is no device '{device}' here" in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("device_map", [{"clip": "disk"}, {"clip": "cpu", "visual_adapter": "disk"}, "auto"])
+def test_a_model_is_not_spread_over_devices(small_folder, device_map):
+    with pytest.raises(ValueError, match="device_map"):
+        AdaptCLIPModel.from_pretrained(small_folder, device_map=device_map)
+
+
+def test_a_clip_without_its_tokenizer(clip_folder, tmp_path, capsys):
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "clip" / name).unlink(missing_ok=True)
+    with pytest.raises((ValueError, OSError), match="tokenizer"):
+        AdaptCLIPModel.from_clip_pretrained(tmp_path / "clip", image_size=84)
 
 
 def test_plain_clip_folder_is_refused(tokenizer, tmp_path):
@@ -305,4 +370,48 @@ def test_nothing_is_unpickled_unsafely(case, tmp_path):
     for name in ("trap.pth", "trap2.pth"):
         with pytest.raises(ValueError, match="cannot be opened safely"):
             convert(tmp_path / name, case["folder"] / "clip", tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+
+
+class Scripted(torch.nn.Module):
+    """A module whose archive runs code when torch.jit loads it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, bool]):
+        print("the archive's code ran")
+        self.weight = state[0]
+        self.training = state[1]
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_code_of_an_archive_is_not_run(tmp_path, capfd):
+    torch.jit.script(Scripted()).save(tmp_path / "trap.pt")
+    torch.jit.load(tmp_path / "trap.pt")
+    assert "the archive's code ran" in capfd.readouterr().out
+    with pytest.raises(ValueError, match=r"trap\.pt"):
+        read_clip(tmp_path / "trap.pt")
+    assert "ran" not in capfd.readouterr().out
+
+
+def test_an_archive_that_names_what_it_should_not(tmp_path):
+    class Write:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    with zipfile.ZipFile(tmp_path / "trap.pt", "w") as archive:
+        archive.writestr("trap/constants.pkl", b"")
+        archive.writestr("trap/data.pkl", pickle.dumps(Write()))
+    with pytest.raises(ValueError, match=r"trap\.pt cannot be read .* it names builtins\.exec"):
+        read_clip(tmp_path / "trap.pt")
     assert not (tmp_path / "ran").exists()

@@ -12,6 +12,7 @@ from PIL import Image
 from adaptclip_hf.cli import main
 from adaptclip_hf.data import LAYOUTS, Row, build_dataset, load_data_set
 from adaptclip_hf.data.checking import drop_unreadable
+from adaptclip_hf.data.summary import describe
 
 
 def picture(path: Path, size=(20, 16), value: int = 90) -> str:
@@ -320,3 +321,40 @@ def test_the_projects_real_images(shared):
     assert len(loaded["mvtec_ad"]) == 209 + 20 + 63
     assert sum(loaded["magnetic_tile"]["label"]) == 388
     assert len(reported) == 2  # steel and road have no normal image
+
+
+@pytest.mark.parametrize("names", [["anomaly", "normal"], ["good", "bad"], ["OK", "NG"]])
+def test_labels_of_the_hub_are_read_by_their_names(tmp_path, names):
+    for name in names:
+        (tmp_path / "parts" / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / "parts" / "train" / name / f"{name}.png")
+    rows = load_data_set(f"hub:{tmp_path / 'parts'}")
+    found = {Path(row["image"].filename).stem.lower(): row["label"] for row in rows}
+    assert {each for each, label in found.items() if label} == {names[0 if "anomaly" in names else 1].lower()}
+
+
+def test_labels_of_the_hub_that_are_not_known(tmp_path):
+    for labels, message in (
+        (["cat", "dog"], r"row 0: the label 'cat' is none that is known \(normal: good, ok, normal"),
+        ([0, None], "row 1: the label None"),
+        ([0, 2], "row 1: the label 2"),
+    ):
+        rows = datasets.Dataset.from_dict({"image": [str(tmp_path / "0.png")] * 2, "label": labels})
+        folder = tmp_path / str(labels[1])
+        folder.mkdir()
+        rows.to_parquet(folder / "train.parquet")
+        with pytest.raises(ValueError, match=message):
+            load_data_set(f"hub:{folder}")
+
+
+def test_good_and_bad_beside_images_and_masks_are_no_polyps(tmp_path):
+    for name in ("good", "bad", "images", "masks"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (20, 20), 255).save(tmp_path / name / "0.png")
+    assert {row["defect"] for row in load_data_set(tmp_path)} == {"good", "bad"}
+
+
+def test_a_long_list_of_defects_says_that_it_goes_on(tmp_path):
+    kinds = [f"kind of defect number {index}" for index in range(6)]
+    rows = [Row(f"{kind}.png", 1, "part", "test", kind) for kind in kinds]
+    assert describe(build_dataset(rows)).splitlines()[1].endswith("number 0, kind of defect number 1, ...")

@@ -297,6 +297,92 @@ def test_bad_calls(evaluate, products, make_model, tokenizer, tmp_path, capsys):
     assert evaluate(f"mvtec:{tmp_path / 'empty'}")[0] == 1 and "empty" in capsys.readouterr().err
 
 
+def test_more_data_sets_shots_and_seeds_are_added_to_what_is_there(evaluate, products, tmp_path, monkeypatch):
+    other = write_dataset(tmp_path / "others", 1, size=60, train=2, good=2, bad=2)
+    _, whole = evaluate(products, other, output="whole", shots=[0, 1, 2], seeds=[10, 20])
+    scored, original = [], run.CategoryScorer._score_batch
+
+    def count(scorer, rows):
+        scored.append((scorer.category.data_set, tuple(scorer.settings), len(rows)))
+        return original(scorer, rows)
+
+    monkeypatch.setattr(run.CategoryScorer, "_score_batch", count)
+    _, first = evaluate(products, shots=[0, 1], seeds=[10])
+    _, second = evaluate(products, shots=[0, 1, 2], seeds=[10, 20])
+    _, third = evaluate(other, shots=[0, 1, 2], seeds=[10, 20])
+    assert sum(images for name, settings, images in scored for _ in settings) == 14 * 5 + 4 * 5
+    assert len(first["results"]) == 4 and len(second["results"]) == 10
+    key = lambda each: (each["data_set"], each["category"], each["shots"], each["seed"])  # noqa: E731
+    assert sorted(third["results"], key=key) == sorted(whole["results"], key=key)
+    assert [each["name"] for each in third["data_sets"]] == ["products", "others"]
+    by_line = {json.dumps([each[name] for name in ("data_set", "category", "shots", "metric")]): each["mean"]
+               for each in whole["summary"]}  # fmt: skip
+    for each in third["summary"]:
+        name = json.dumps([each[name] for name in ("data_set", "category", "shots", "metric")])
+        assert each["mean"] == pytest.approx(by_line.pop(name))
+    assert not by_line
+    scores = [sorted((tmp_path / name / "scores.csv").read_text().splitlines()) for name in ("whole", "out")]
+    assert scores[0] == scores[1]
+    # nothing is left to do
+    scored.clear()
+    assert without_time(evaluate(products, shots=[0])[1]) == without_time(third) and not scored
+    assert (tmp_path / "out" / "plots" / "products" / "category_000_1-shot_2-shot_curves.png").is_file()
+
+
+def test_mean_over_data_sets(evaluate, products, tmp_path):
+    other = write_dataset(tmp_path / "others", 1, size=60, train=2, good=2, bad=2)
+    _, results = evaluate(products, other, shots=[0])
+    means = {line["data_set"]: line["mean"] for line in results["summary"]
+             if line["category"] is None and line["metric"] == "image_auroc"}  # fmt: skip
+    assert means[None] == pytest.approx((means["products"] + means["others"]) / 2)
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert "## Mean over data sets" in report and f"{100 * means[None]:.1f} (2)" in report
+
+
+def test_a_category_may_be_called_mean_or_anything(evaluate, products, tmp_path):
+    """Names are data: they neither pass for a mean nor leave the output folder."""
+    long = "検査対象の部品" * 20
+    folder = products / "category_000"
+    good, bad = sorted((folder / "test/good").iterdir()), sorted(folder.glob("test/[!g]*/*"))
+    entries = [{"img_path": str(path), "mask_path": "", "anomaly": int(path in bad)} for path in (*good, *bad)]
+    names = ("mean", "../../escaped", long)
+    content = {"train": {name: entries[:1] for name in names}, "test": dict.fromkeys(names, entries)}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.json").write_text(json.dumps(content))
+    status, results = evaluate(f"meta:{tmp_path / 'data'}", shots=[0])
+    assert status == 0 and {each["category"] for each in results["results"]} == {"mean", "../../escaped", long}
+    lines = [line for line in results["summary"] if line["metric"] == "image_auroc"]
+    assert [line["category"] for line in lines].count(None) == 1 and len(lines) == 4
+    written = {path.resolve() for path in tmp_path.rglob("*") if path.is_file()}
+    assert all(path.is_relative_to(tmp_path / "out") or path.is_relative_to(tmp_path / "data") for path in written)
+    assert not list(tmp_path.parent.glob("escaped*"))
+    assert len(list((tmp_path / "out" / "plots" / "data").glob("*_examples.jpg"))) == 3
+
+
+def test_progress_on_disk_is_small(products):
+    """Counts of a million different scores, of which few are large."""
+    from adaptclip_hf.evaluation.tally import pack, unpack
+
+    pixels = PixelMetrics()
+    maps = torch.rand(8, 300, 300, generator=torch.Generator().manual_seed(0)) ** 3
+    pixels.update(maps, (maps > 0.9).long())
+    state = pixels.state()
+    packed = pack(state)
+    assert len(packed) < 0.12 * sum(array.nbytes for array in state.values())
+    again = PixelMetrics()
+    again.add_state(unpack(packed))
+    assert again.compute() == pixels.compute()
+
+
+def test_what_would_surprise_is_said(products, small_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "can_plot", lambda: False)
+    call = ["evaluate", "--data", str(products), "--model", str(small_folder), "--output", str(tmp_path / "out")]
+    assert main([*call, "--shots", "9", "--seeds", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert "no curves are drawn: they need matplotlib" in printed
+    assert "9-shot of 5 normal images; they are drawn with replacement" in printed
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_same_results(small_folder, products, tmp_path):
     results = []

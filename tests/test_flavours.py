@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, pipeline
 
-from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main
 from adaptclip_hf.hub.flavours import code_files, flavour_of, save_flavour
 from adaptclip_hf.training.train import build_model
@@ -43,6 +43,19 @@ def test_adapters_are_put_to_the_clip_that_they_name(small_folder, adapters_fold
     shutil.copy(small_folder / "processor_config.json", tmp_path)
     states = [AdaptCLIPModel.from_pretrained(folder).state_dict() for folder in (tmp_path, small_folder)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_arguments_of_adapters_alone_are_heard(adapters_folder, small_folder):
+    assert AdaptCLIPModel.from_pretrained(adapters_folder, dtype="bfloat16").dtype == torch.bfloat16
+    config = AdaptCLIPConfig.from_pretrained(adapters_folder)
+    loaded = AdaptCLIPModel.from_pretrained(adapters_folder, config=config, temperature=0.5, score_fusion="mean")
+    assert (loaded.config.temperature, loaded.config.score_fusion) == (0.5, "mean") and config.temperature == 0.07
+    with pytest.raises(TypeError, match="takes no temprature"):
+        AdaptCLIPModel.from_pretrained(adapters_folder, temprature=0.5)
+    named = AdaptCLIPModel.from_pretrained(adapters_folder, object_name="leather").encode_text()
+    assert torch.equal(
+        named.static, AdaptCLIPModel.from_pretrained(small_folder, object_name="leather").encode_text().static
+    )
 
 
 def test_training_from_adapters_or_code_ends_with_a_plain_complete_model(adapters_folder, small_folder, tmp_path):

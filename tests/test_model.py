@@ -125,24 +125,133 @@ def count_text_runs(model, monkeypatch):
 
 
 @torch.no_grad()
-def test_scoring_runs_the_text_tower_once_and_after_a_change(make_model, tokenizer, monkeypatch):
-    model = make_model()
+def test_text_embeddings_are_a_value(make_model, tokenizer, monkeypatch):
+    model, query = make_model(), images(make_model(), 1)
     runs = count_text_runs(model, monkeypatch)
-    first = model(images(model, 1)).anomaly_scores
-    for _ in range(3):
-        model(images(model, 1))
-    assert len(runs) == 1
-    model.textual_adapter.anomalous_prompt.add_(1.0)
-    changed = model(images(model, 1)).anomaly_scores
-    assert len(runs) == 2 and not torch.equal(first, changed)
+    text = model.encode_text("bottle", tokenizer)
+    assert len(runs) == 3 and model.config.object_name == "object"  # two static classes and the learned prompts
+    scores = {model(query, text_embeds=text).anomaly_scores.item() for _ in range(3)}
+    assert len(runs) == 3 and len(scores) == 1
+    assert model(query).anomaly_scores.item() not in scores
     model.set_object_name("bottle", tokenizer)
-    assert len(runs) == 4 and model.config.object_name == "bottle"
-    assert not torch.equal(model(images(model, 1)).anomaly_scores, changed)
-    with torch.inference_mode():
-        model.set_object_name("screw", tokenizer)
-        model(images(model, 1))
+    assert model.config.object_name == "bottle" and model(query).anomaly_scores.item() == scores.pop()
+    with pytest.raises(ValueError, match=r"needs the CLIP's tokenizer"):
+        model.encode_text("screw")
     with torch.enable_grad():
         model.train()(images(model, 2), labels=torch.tensor([0, 1])).loss.backward()
+
+
+WRITERS = {
+    "a fused optimiser": lambda weight: torch.optim.AdamW([weight], lr=0.1, fused=True).step(),
+    "data.copy_": lambda weight: weight.data.copy_(torch.randn_like(weight)),
+    "in place": lambda weight: weight.data.mul_(1.5),
+    "one value": lambda weight: weight.data.view(-1)[7].add_(1),
+    "numpy": lambda weight: weight.detach().numpy().fill(0.1),
+    "replaced": lambda weight: setattr(weight, "data", torch.randn_like(weight)),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_weights_that_change_uncounted_are_seen(make_model, writer):
+    """Text embeddings and banks are of the weights as they are, however they were written."""
+    query = images(make_model(), 1)
+
+    def write(weight):
+        weight.requires_grad_().grad = torch.randn_like(weight)
+        WRITERS[writer](weight)
+        weight.requires_grad_(False)
+
+    for name in ("textual_adapter.anomalous_prompt", "clip.visual_projection.weight"):
+        model = make_model()
+        bank = model.encode_prompts(images(model, 2, 1))
+        with torch.no_grad():
+            before = model(query, prompt_bank=bank).anomaly_scores
+        write(model.get_parameter(name))
+        with torch.no_grad():
+            if name.startswith("clip"):
+                with pytest.raises(ValueError, match="weights is"):
+                    model(query, prompt_bank=bank)
+            else:
+                assert not torch.equal(model(query, prompt_bank=bank).anomaly_scores, before)
+
+
+def test_training_steps_of_the_default_optimiser_are_seen_by_the_scores(make_model):
+    model, query = make_model(), images(make_model(), 2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05, fused=True)
+    with torch.no_grad():
+        before = model(query).anomaly_scores
+    for _ in range(3):
+        model.train()(query, labels=torch.tensor([0, 1])).loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        after = model.eval()(query).anomaly_scores
+        expected = model(query, text_embeds=model.encode_text()).anomaly_scores
+    assert torch.equal(after, expected) and not torch.equal(after, before)
+
+
+def test_no_second_clip_is_built(make_model, clip_folder, monkeypatch):
+    from transformers import CLIPModel
+
+    built, original = [], CLIPModel.__init__
+
+    def count(self, *arguments, **more):
+        built.append(torch.empty(0).device.type)
+        original(self, *arguments, **more)
+
+    monkeypatch.setattr(CLIPModel, "__init__", count)
+    model = AdaptCLIPModel.from_clip_pretrained(clip_folder, image_size=84)
+    assert built == ["meta"]
+    clip = model.clip
+    assert AdaptCLIPModel(model.config, clip).clip is clip and len(built) == 1
+    expected = CLIPModel.from_pretrained(clip_folder).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in clip.state_dict().items())
+
+
+def test_variants_of_the_method_follow_the_config_after_loading(small_folder):
+    model = AdaptCLIPModel.from_pretrained(small_folder)
+    query, normal = images(model, 1), images(model, 1, 1, prompts=1)
+    with torch.no_grad():
+        scores = [model(query, normal).anomaly_scores.item()]
+        for name, value in (("pooling_top_k", 1), ("prompt_query_context", False), ("temperature", 0.5)):
+            setattr(model.config, name, value)
+            scores.append(model(query, normal).anomaly_scores.item())
+    assert len(set(scores)) == 4
+
+
+def test_banks_compare_by_their_contents(small_model):
+    one, two = (small_model.encode_prompts(images(small_model, 2, 1)) for _ in range(2))
+    assert one == two and hash(one) == hash(two) and one in [two]
+    assert one != small_model.encode_prompts(images(small_model, 2, 2)) and one != one.select([0])
+    assert one.digest() == two.digest() != one.select([1, 0]).digest()
+    assert one != "a bank"
+
+
+def test_an_image_that_cannot_be_encoded_is_no_normal_one(small_model):
+    """Where a look at the values would stop the device, the score is NaN and never a silent 0."""
+    features = small_model.image_features(images(small_model, 2))
+    features.patch_embeds[-1][0] = float("inf")
+    with pytest.raises(ValueError, match="overflows"):
+        small_model(image_features=features)
+
+    class OnADevice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = small_model
+
+        def forward(self, features):
+            return self.model(image_features=features).anomaly_scores
+
+    with torch.no_grad():
+        scores = torch.export.export(OnADevice(), (features,)).module()(features)
+    assert scores[0].isnan() and scores[1].isfinite()
+
+
+@torch.no_grad()
+def test_no_warning_in_scoring(make_model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = make_model()
+        model(images(model, 1))
 
 
 def test_static_prompts():

@@ -96,6 +96,19 @@ def test_plain_install_works_from_the_root_too(tmp_path):
     assert str(ROOT) in run_python(code, ROOT, PYTHONPATH=str(target))
 
 
+def test_versions_from_a_checkout_that_is_not_installed(monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    from adaptclip_hf import __version__, versions
+
+    def not_installed(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(versions, "version", not_installed)
+    found = versions.package_versions("torch")
+    assert found == {"adaptclip-hf": __version__, "torch": "not installed"}
+
+
 def test_the_embedded_model_is_small_and_in_half_precision():
     file = Path(DEFAULT_MODEL) / "model.safetensors"
     assert file.stat().st_size <= 16 * 2**20

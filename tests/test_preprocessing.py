@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from adaptclip_hf import AdaptCLIPImageProcessor, AdaptCLIPProcessor
-from adaptclip_hf.processing.image_loading import load_image
+from adaptclip_hf.processing.image_loading import load_image, load_mask
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])
@@ -139,3 +139,50 @@ def test_post_processing(image_processor):
     assert maps[0].min() <= first["anomaly_map"].min() and first["anomaly_map"].max() <= maps[0].max()
     np.testing.assert_array_equal(second["anomaly_map"], maps[1])
     assert image_processor.post_process_anomaly_detection(outputs)[0]["label"] is None
+
+
+def test_masks_of_any_layout():
+    truth = np.zeros((20, 30), bool)
+    truth[5:9, 10:25] = True
+    layouts = [
+        truth,
+        truth[None],
+        np.stack([truth] * 3, -1).astype(np.uint8) * 255,
+        torch.from_numpy(truth),
+        torch.from_numpy(truth)[None],
+        torch.from_numpy(np.stack([truth] * 3)).float(),
+        torch.from_numpy(np.stack([truth, truth, truth, np.ones_like(truth)])),
+        Image.fromarray(truth),
+    ]
+    for layout in layouts:
+        np.testing.assert_array_equal(load_mask(layout), truth)
+    with pytest.raises(ValueError, match=r"got \(3, 20, 30\)"):
+        load_mask(np.stack([truth] * 3))
+
+
+class OnADevice(torch.Tensor):
+    """As a tensor that is not on the CPU: NumPy cannot read it."""
+
+    def __array__(self, *arguments, **more):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_tensors_that_are_not_on_the_cpu():
+    pixels = torch.randint(0, 255, (3, 20, 30), dtype=torch.uint8)
+    assert load_image(pixels.as_subclass(OnADevice)) == load_image(pixels)
+    mask = torch.randint(0, 2, (20, 30))
+    np.testing.assert_array_equal(load_mask(mask.as_subclass(OnADevice)), mask.numpy() > 0)
+
+
+def test_every_setting_that_pixel_values_depend_on_is_in_the_fingerprint(image_processor):
+    known = image_processor.fingerprint()
+    for name, value in (("do_normalize", False), ("do_rescale", False), ("do_resize", False), ("image_std", [1, 1, 1])):
+        assert AdaptCLIPImageProcessor(**{name: value}).fingerprint() != known
+
+
+def test_masks_follow_a_size_of_the_call(photo, image_processor):
+    features = image_processor(photo, masks=np.ones((20, 30)), size={"height": 28, "width": 28})
+    assert features["pixel_values"].shape[-2:] == features["mask_labels"].shape[-2:] == (28, 28)

@@ -1,7 +1,10 @@
 """The authors' released checkpoints: which one, fetched, converted once, found again."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main
@@ -62,3 +65,58 @@ def test_every_tensor_of_the_stand_in_is_the_released_layout(released_folder, sm
     assert set(checkpoint) == {"textual_learner", "visual_learner", "pq_learner"}
     names = {name for copies in adapter_names(small_model).values() for name in copies}
     assert names == {f"{learner}.{name}" for learner, tensors in checkpoint.items() for name in tensors}
+
+
+def test_two_processes_that_convert_at_once(released_folder, clip_folder, local, monkeypatch):
+    """The other one is done a moment before: its folder stands, and serves."""
+    from adaptclip_hf.hub import released
+
+    convert = released.convert
+
+    def overtaken(file, clip, output, *arguments, **config):
+        convert(file, clip, output, *arguments, **config)
+        parts = released.cache_key(file, clip, None, config)
+        shutil.copytree(output, local["cache_folder"] / parts)
+        return None
+
+    monkeypatch.setattr(released, "convert", overtaken)
+    model = AdaptCLIPModel.from_released(released_folder, trained_on="visa", **local)
+    assert model.name_or_path.startswith(str(local["cache_folder"]))
+    assert len(list(local["cache_folder"].iterdir())) == 1
+
+
+def test_a_clip_whose_contents_changed_is_converted_anew(released_folder, clip_folder, local, tmp_path):
+    clip = shutil.copytree(clip_folder, tmp_path / "clip")
+    first = AdaptCLIPModel.from_released(released_folder, trained_on="visa", **{**local, "clip": clip})
+    tensors = load_file(clip / "model.safetensors")
+    tensors["visual_projection.weight"] *= 2
+    save_file(tensors, clip / "model.safetensors", {"format": "pt"})
+    second = AdaptCLIPModel.from_released(released_folder, trained_on="visa", **{**local, "clip": clip})
+    assert second.name_or_path != first.name_or_path and second.clip_digest() != first.clip_digest()
+
+
+def test_a_fault_of_ours_is_no_missing_network(monkeypatch):
+    def fault(*arguments, **more):
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("adaptclip_hf.hub.released.HfApi.model_info", fault)
+    with pytest.raises(TypeError, match="a fault"):
+        released_checkpoint("org/released", "visa")
+
+
+def test_a_pushed_models_processor_is_of_the_models_own_commit(small_model, monkeypatch):
+    from adaptclip_hf.hub import pushing
+
+    seen = []
+
+    def from_pretrained(name, **options):
+        seen.append((name, options))
+        raise OSError("far enough")
+
+    monkeypatch.setattr(pushing.AdaptCLIPProcessor, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(small_model.config, "_commit_hash", "abc123", raising=False)
+    monkeypatch.setattr(small_model.config, "name_or_path", "me/private", raising=False)
+    monkeypatch.setattr(small_model, "name_or_path", "me/private", raising=False)
+    with pytest.raises(OSError, match="far enough"):
+        small_model.push_to_hub("me/copy", token="hf_x")
+    assert seen == [("me/private", {"revision": "abc123", "token": "hf_x"})]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -394,8 +395,6 @@ def test_evaluation_while_training(parts, small_folder, tmp_path):
 
 
 def test_a_broken_image_is_named_and_passed_over(parts, small_folder, tmp_path, capsys):
-    import shutil
-
     shutil.copytree(parts, tmp_path / "data")
     (tmp_path / "data/category_000/test/good/zzz.png").write_bytes(b"no image")
     assert main(run_command(tmp_path / "data", small_folder, tmp_path / "out", "--max-steps", "1")) == 1
@@ -405,13 +404,82 @@ def test_a_broken_image_is_named_and_passed_over(parts, small_folder, tmp_path, 
 
 
 def test_two_data_sets_with_categories_of_one_name(parts, small_folder, tmp_path, capsys):
-    import shutil
-
     shutil.copytree(parts, tmp_path / "others")
     command = run_command(parts, small_folder, tmp_path / "out", "--max-steps", "1")
     command.insert(command.index("--data") + 1, str(tmp_path / "others"))
     assert main(command) == 0
     assert "of 6 categories" in capsys.readouterr().out
+
+
+def test_data_sets_of_one_name_keep_their_own_normal_images(parts, small_folder, tmp_path):
+    from adaptclip_hf.training.train import join_parts
+
+    folders = [tmp_path / "a" / "products", tmp_path / "b" / "products"]
+    for folder in folders:
+        shutil.copytree(parts, folder)
+    joined = join_parts([load_data_set(folder) for folder in folders], [str(folder) for folder in folders])
+    assert len(set(joined["category"])) == 6
+    images = PromptedImages(joined, AdaptCLIPProcessor.from_pretrained(small_folder))
+    for index in range(len(images)):
+        query, prompt = images.rows[images.queries[index]], images.rows[images.prompt_of(index)]
+        assert Path(query["image"]["path"]).parents[3] == Path(prompt["image"]["path"]).parents[3]
+
+
+CHANGES = {
+    "data": ["--data", "OTHERS"],
+    "image_size": ["--image-size", "70"],
+    "seed": ["--seed", "7"],
+    "feature_layers": ["--feature-layers", "2", "4"],
+    "learning_rate": ["--learning-rate", "0.1"],
+    "images_a_step": ["--per-device-train-batch-size", "6"],
+}
+
+
+def test_a_run_is_not_resumed_with_another_run(parts, small_folder, tmp_path, capsys):
+    command = run_command(parts, small_folder, tmp_path / "out", "--save-strategy", "steps", "--save-steps", "2")
+    assert main([*command, "--max-steps", "2"]) == 0
+    others = write_dataset(tmp_path / "others", 2, size=60, train=2, good=2, bad=2)
+    for name, words in CHANGES.items():
+        words = [str(others) if word == "OTHERS" else word for word in words]
+        changed = [*command, "--resume", "--max-steps", "4"]
+        if words[0] in changed:
+            changed[changed.index(words[0]) + 1] = words[1]
+        else:
+            changed += words
+        assert main(changed) == 1, name
+        message = capsys.readouterr().err
+        assert "holds another run, which differs in" in message and name in message
+    assert main([*command, "--resume", "--max-steps", "4"]) == 0
+
+
+def test_a_seed_of_zero_is_a_seed(make_model, images, tmp_path):
+    trainer = AdaptCLIPTrainer(make_model(), arguments(tmp_path, data_seed=0, seed=5), train_dataset=images)
+    assert trainer._get_train_sampler().seed == 0
+
+
+def test_the_main_process_decides_on_the_cache(make_model, images, tmp_path, monkeypatch):
+    """A process whose own disk is full does as the main one says, or the two would wait for each other."""
+    from adaptclip_hf.training import train as module
+
+    cache = FeatureCache(tmp_path, AnomalyDetector(make_model(), images.processor))
+    monkeypatch.setattr(cache, "refusal", lambda *arguments: "this process's disk is full")
+    heard = []
+
+    def broadcast(objects):
+        heard.append(objects)
+        return [None] if isinstance(objects[0], str) else objects
+
+    monkeypatch.setattr(module, "broadcast_object_list", broadcast)
+    module.compute_features_once([images], cache, 50.0, torch.device("cpu"))
+    assert images.cache is cache and ["this process's disk is full"] in heard
+
+
+def test_fresh_adapters_have_the_prompts_of_their_own_config(small_folder):
+    from adaptclip_hf.training.train import build_model
+
+    fresh, processor = build_model(str(small_folder), {"object_name": "leather"}, keep_adapters=False)
+    expected = AdaptCLIPModel.from_pretrained(small_folder).encode_text("leather", processor.tokenizer)
+    assert_close(fresh.encode_text().static, expected.static)
 
 
 def test_wrong_calls(parts, small_folder, tmp_path, capsys):

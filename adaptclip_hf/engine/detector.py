@@ -129,15 +129,14 @@ class AnomalyDetector:
         Raises:
             FileNotFoundError, ValueError: an image cannot be read; or no image is left.
         """
-        names_and_images = self._read(as_list_or_stream(normal_images), on_error)
-        readable = (image for _, image, _ in names_and_images if image is not None)
-        parts: list[PromptBank] = []
+        read, errors, parts = self._read(as_list_or_stream(normal_images), on_error), [], []
+        readable = (image for _, image, error in read if error is None or errors.append(error))
         with tqdm(desc="normal images", unit="image", disable=not progress) as bar:
             while batch := list(islice((self._pixel_values(image) for image in readable), batch_size)):
                 parts.append(self.remember_pixels(torch.cat(batch)))
                 bar.update(len(batch))
         if not parts:
-            raise ValueError("At least one normal image that can be read is needed, got none.")
+            raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
         return PromptBank.concatenate(parts)
 
     @torch.no_grad()
@@ -229,11 +228,19 @@ class AnomalyDetector:
             raise ValueError("Give object_name or text_embeds, not both.")
         text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
         one_bank = prompt_bank is None or isinstance(prompt_bank, PromptBank)
-        for bank in [prompt_bank] if isinstance(prompt_bank, PromptBank) else []:
-            bank.require_match(self.model.fingerprint(), self.processor.image_processor.fingerprint())
-        read = zip(self._read(images, on_error), repeat(prompt_bank) if one_bank else prompt_bank, strict=not one_bank)
+        read = zip(self._read(images, on_error), self._banks(prompt_bank), strict=False)
         while batch := list(islice(read, batch_size)):
             yield from self._score_batch(batch, one_bank, text_embeds, threshold)
+
+    def _banks(self, prompt_bank: Banks) -> Iterator[PromptBank | None]:
+        """The bank of each image; one of other preprocessing is refused, and an image without."""
+        preprocessing = self.processor.image_processor.fingerprint()
+        one_bank = prompt_bank is None or isinstance(prompt_bank, PromptBank)
+        for bank in repeat(prompt_bank) if one_bank else prompt_bank:
+            if bank is not None:
+                bank.require_match({}, preprocessing)
+            yield bank
+        raise ValueError("Expected a prompt bank for each image: there are more images than banks.")
 
     def _read(self, images: Iterable, on_error: OnError | None) -> Iterator[tuple[str, Image.Image | None, str | None]]:
         """Name, image and error of each; one of the last two is `None`."""

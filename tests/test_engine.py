@@ -1,0 +1,256 @@
+"""The engine: one way in for whoever scores an image, without a state that a call can change."""
+
+import gc
+import os
+import subprocess
+import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from adaptclip_hf import AnomalyDetector
+from adaptclip_hf.synthetic import make_category, render_sample
+
+
+@pytest.fixture(scope="module")
+def detector(small_folder) -> AnomalyDetector:
+    return AnomalyDetector.from_pretrained(small_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def products() -> dict[str, dict[str, list[Image.Image]]]:
+    """Three products with two normal images and three to look at."""
+    found = {}
+    for seed, name in ((5, "metal ring"), (6, "leather"), (7, "cookie")):
+        category = make_category(seed, name)
+        pictures = [Image.fromarray(render_sample(category, index, 90)[0]) for index in range(5)]
+        found[name] = {"normal": pictures[:2], "test": pictures[2:]}
+    return found
+
+
+def test_results_are_of_one_kind_and_equal_the_pipelines(detector, small_folder, photos):
+    bank = detector.remember(photos["normal"])
+    results = detector.detect(photos["bad"], prompt_bank=bank, threshold=0.2)
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    for result, theirs in zip(results, detect(photos["bad"], prompt_bank=bank, threshold=0.2), strict=True):
+        assert (result.score, result.label, result.name) == (theirs["score"], theirs["label"], theirs["path"])
+        assert result.anomaly_map.shape == (150, 170) and result.anomaly_map.dtype == np.float32
+        np.testing.assert_array_equal(result.anomaly_map, theirs["anomaly_map"])
+        assert result.image is None and result.heatmap(Image.open(result.name)).size == (170, 150)
+    [single] = detector.detect(photos["bad"][0])
+    assert single.label is None and single.score == detect(photos["bad"][0])["score"]
+
+
+def test_a_bank_for_each_image_of_a_batch(detector, products):
+    banks = {name: detector.remember(each["normal"]) for name, each in products.items()}
+    images = [each["test"][0] for each in products.values()]
+    together = detector.detect(images, prompt_bank=list(banks.values()), batch_size=3)
+    for image, bank, result in zip(images, banks.values(), together, strict=True):
+        [alone] = detector.detect(image, prompt_bank=bank)
+        assert result.score == pytest.approx(alone.score, abs=1e-6)
+        np.testing.assert_allclose(result.model_map, alone.model_map, atol=1e-5)
+    swapped = detector.detect(images, prompt_bank=list(banks.values())[::-1], batch_size=3)
+    assert swapped[0].score != together[0].score and swapped[1].score == together[1].score
+    with pytest.raises(ValueError, match="more images than banks"):
+        detector.detect(images, prompt_bank=list(banks.values())[:2])
+
+
+def test_banks_of_different_lengths_in_a_batch(detector, products):
+    [ring, leather, _] = products.values()
+    banks = [detector.remember(ring["normal"]), detector.remember(leather["normal"][:1])]
+    images = [ring["test"][0], leather["test"][0]]
+    together = detector.detect(images, prompt_bank=banks, batch_size=2)
+    alone = [detector.detect(image, prompt_bank=bank)[0].score for image, bank in zip(images, banks, strict=True)]
+    assert [each.score for each in together] == pytest.approx(alone, abs=1e-6)
+
+
+def calls_of(detector, products, count: int):
+    """So many different calls: another product, bank, object name and threshold each."""
+    banks = {name: detector.remember(each["normal"]) for name, each in products.items()}
+    texts = {name: detector.encode_text(name) for name in products}
+
+    def call(index: int) -> tuple:
+        name = list(products)[index % 3]
+        image = products[name]["test"][index // 3 % 3]
+        bank = banks[name] if index % 2 else None
+        [result] = detector.detect(image, prompt_bank=bank, text_embeds=texts[name], threshold=index % 10 / 10)
+        return result.score, result.label, result.model_map.tobytes()
+
+    return call, range(count)
+
+
+@pytest.fixture
+def one_thread():
+    """Each call computes alone, so that its bits do not depend on who shares the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("count", [90, pytest.param(1600, marks=pytest.mark.slow)])
+def test_threads_get_the_bits_of_one_after_the_other(detector, products, one_thread, count):
+    call, numbers = calls_of(detector, products, count)
+    expected = [call(number) for number in numbers]
+    with ThreadPoolExecutor(8, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        assert list(pool.map(call, numbers)) == expected
+    assert len({scores for scores, *_ in expected}) > 10
+
+
+def test_two_threads_and_one_pipeline_with_different_object_names(small_folder, photos, one_thread):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    names = ["metal ring", "leather", "object"]
+    expected = {name: detect(photos["bad"][0], object_name=name)["score"] for name in names}
+    assert len(set(expected.values())) == 3
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = list(pool.map(lambda n: (n, detect(photos["bad"][0], object_name=n)["score"]), names * 10))
+    assert all(score == expected[name] for name, score in found)
+
+
+def test_a_call_that_fails_leaves_nothing_behind(small_folder, photos):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    before = detect(photos["bad"][0])["score"]
+    with pytest.raises(FileNotFoundError):
+        detect(photos["bad"][0], object_name="leather", prompt_bank="missing.safetensors")
+    assert detect(photos["bad"][0])["score"] == before and detect.model.config.object_name == "object"
+    detect(photos["bad"][0], object_name="leather")
+    assert detect(photos["bad"][0])["score"] == before
+
+
+def test_object_names_say_what_they_do(small_folder, detector, photos):
+    [named] = detector.detect(photos["bad"][0], object_name="leather")
+    loaded = AnomalyDetector.from_pretrained(small_folder, device="cpu", object_name="leather")
+    assert loaded.model.config.object_name == "leather"
+    assert loaded.detect(photos["bad"][0])[0].score == pytest.approx(named.score, abs=1e-6)
+    assert named.score != detector.detect(photos["bad"][0])[0].score
+    front = pipeline("anomaly-detection", model=str(small_folder), device="cpu", object_name="leather")
+    assert front(photos["bad"][0])["score"] == pytest.approx(named.score, abs=1e-6)
+    with pytest.raises(ValueError, match="not both"):
+        detector.detect(photos["bad"][0], object_name="leather", text_embeds=detector.encode_text("leather"))
+    changed = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    changed.model.config.object_name = "screw"
+    with pytest.raises(ValueError, match=r"config\.object_name was set to 'screw'"):
+        changed.detect(photos["bad"][0])
+
+
+def test_broken_images_stop_or_are_passed_over_as_asked(detector, photos, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    images = [photos["bad"][0], str(broken), photos["bad"][1], None]
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        detector.detect(images)
+    seen = []
+    for batch_size in (1, 3, 4):
+        results = detector.detect(images, batch_size=batch_size, on_error=lambda name, error: seen.append(name))
+        assert [each.error is None for each in results] == [True, False, True, False]
+        assert results[1].name == str(broken) and results[1].score is results[1].anomaly_map is None
+        with pytest.raises(ValueError, match="not an image format"):
+            results[1].heatmap()
+    assert len(seen) == 6
+    bank = detector.remember([photos["normal"][0], broken, photos["normal"][1]], on_error=lambda *each: None)
+    assert bank == detector.remember(photos["normal"][:2]) and len(bank) == 2
+    with pytest.raises(ValueError, match=r"got none\. .*broken\.png"):
+        detector.remember([broken], on_error=lambda *each: None)
+    with pytest.raises(ValueError, match="at least one image"):
+        detector.remember([])
+
+
+def test_streams_are_read_as_they_are_scored(detector, photos):
+    read = []
+
+    def watch():
+        for path in photos["bad"]:
+            read.append(path)
+            yield path
+
+    results = detector.stream(watch())
+    assert read == []
+    first = next(results)
+    assert read == photos["bad"][:1] and first.image.size == (170, 150)
+    assert [each.name for each in results] == photos["bad"][1:]
+
+
+def test_normal_images_given_again_are_not_encoded_again(small_folder, photos, monkeypatch):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    encode, encoded = detect.model.encode_prompts, []
+    monkeypatch.setattr(detect.model, "encode_prompts", lambda *a: encoded.append(1) or encode(*a))
+    score = detect(photos["bad"][0], normal_images=photos["normal"])["score"]
+    pictures = [Image.open(path) for path in photos["normal"]]
+    for _ in range(3):
+        assert detect(photos["bad"][0], normal_images=photos["normal"])["score"] == score
+    assert len(encoded) == 1
+    assert detect(photos["bad"][0], normal_images=pictures)["score"] == score and len(encoded) == 2
+    # what they hold counts, not what they are called
+    path = Path(photos["normal"][0])
+    before = path.read_bytes()
+    try:
+        Image.new("RGB", (60, 60), "red").save(path)
+        assert detect(photos["bad"][0], normal_images=photos["normal"])["score"] != score and len(encoded) == 3
+    finally:
+        path.write_bytes(before)
+    with torch.no_grad():
+        detect.model.clip.visual_projection.weight.mul_(-1)
+    detect(photos["bad"][0], normal_images=pictures)
+    assert len(encoded) == 4
+
+
+def test_a_backend_and_a_device_that_are_not_there(small_folder):
+    with pytest.raises(ValueError, match="no backend 'abacus'; there is torch"):
+        AnomalyDetector.from_pretrained(small_folder, backend="abacus")
+    with pytest.raises(ValueError, match="There is no device 'warp' here"):
+        AnomalyDetector.from_pretrained(small_folder, device="warp")
+
+
+def test_a_score_that_is_not_finite_is_no_score(detector):
+    good, bad = torch.tensor([0.5, float("nan")]), torch.zeros(2, 4, 4)
+    with pytest.raises(ValueError, match=r"overflows in torch\.float32"):
+        list(detector.to_host(good, bad))
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_two_thousand_calls(detector, products):
+    call, numbers = calls_of(detector, products, 2000)
+    sizes = []
+    tracemalloc.start()
+    for number in numbers:
+        call(number)
+        if number % 400 == 399:
+            gc.collect()
+            sizes.append((tracemalloc.get_traced_memory()[0], resident()))
+    tracemalloc.stop()
+    assert sizes[-1][0] - sizes[0][0] < 300_000
+    assert sizes[-1][1] - sizes[0][1] < 30 * 2**20
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+REMEMBER = """
+import resource
+import numpy as np
+from PIL import Image
+from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector
+
+def photos(count):
+    noise = np.random.default_rng(0).integers(0, 255, (3000, 4000, 3), np.uint8)
+    for index in range(count):
+        yield Image.fromarray(np.roll(noise, index * 1000))
+
+detector = AnomalyDetector.from_pretrained(DEFAULT_MODEL, device="cpu")
+print(len(detector.remember(photos(300))), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_three_hundred_large_normal_images_are_remembered_in_bounded_memory():
+    done = subprocess.run([sys.executable, "-c", REMEMBER], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, gigabytes = done.stdout.split()
+    assert count == "300" and float(gigabytes) < 1.5
