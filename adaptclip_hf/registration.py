@@ -1,6 +1,7 @@
 """Makes transformers know AdaptCLIP: `pipeline("anomaly-detection")`, `AutoModel` and their like."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 from .model_files import DEFAULT_MODEL
@@ -11,6 +12,7 @@ def is_command() -> bool:
     return Path(sys.argv[0]).name in ("adaptclip", "adaptclip.exe") or "adaptclip_hf.cli" in sys.orig_argv[:4]
 
 
+@cache
 def register():
     """Registers configuration, model, processors and pipeline; takes the seconds in which transformers is imported."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor

@@ -141,9 +141,9 @@ def many_shots(categories: list[EvaluatedCategory], shots: Sequence[int]) -> lis
 
 
 def missing_plots() -> list[str]:
-    return (
-        [] if can_plot() else ["no curves are drawn: matplotlib is not installed (`pip install adaptclip-hf[plots]`)"]
-    )
+    if can_plot():
+        return []
+    return ["no curves are drawn: they need matplotlib (`pip install adaptclip-hf[plots]`)"]
 
 
 def evaluate_category(

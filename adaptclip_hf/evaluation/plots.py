@@ -1,5 +1,6 @@
 """Curves and histograms of a category, with matplotlib where it is installed."""
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from .ranking import Ranking
 from .tally import CategoryTally
 
 MOST_POINTS = 2000
+LONGEST_TITLE = 100
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
@@ -42,9 +44,11 @@ def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
         axes = figure.add_subplot(grid[1, place * width : (place + 1) * width])
         scores = np.array([image["scores"][index] for image in record["scores"]])
         draw_scores(axes, scores, labels, shots)
-    figure.suptitle(f"{record['data_set']} / {record['category']}")
+    figure.suptitle(f"{record['data_set']} / {record['category']}"[:LONGEST_TITLE])
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=100)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not
+        figure.savefig(file, dpi=100)
     return True
 
 
