@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
-from adaptclip_hf.evaluation.run import evaluate
-from adaptclip_hf.pretrained import DEFAULT_NAME, resolve_model
+from adaptclip_hf import AdaptCLIPModel, AnomalyDetector
+from adaptclip_hf.engine.loading import load_model_and_processor
+from adaptclip_hf.evaluation.evaluate import evaluate
+from adaptclip_hf.model_files import DEFAULT_NAME
 
 ADAPTERS = ("textual_adapter", "visual_adapter", "prompt_query_adapter")
 # name -> adapters, shots
@@ -27,13 +27,13 @@ ROWS = {
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP"}
 
 
-def random_model(folder: Path | str) -> AdaptCLIPModel:
+def random_detector(name: str) -> AnomalyDetector:
     """The same architecture before any training."""
-    trained = AdaptCLIPModel.from_pretrained(folder)
+    trained, processor = load_model_and_processor(name)
     torch.manual_seed(0)
     model = AdaptCLIPModel(trained.config)
-    model.set_object_name(model.config.object_name, AutoTokenizer.from_pretrained(folder))
-    return model
+    model.set_object_name(model.config.object_name, processor.tokenizer)
+    return AnomalyDetector(model.eval(), processor)
 
 
 def mean_over_categories(results: dict, shots: int) -> list[str]:
@@ -42,7 +42,7 @@ def mean_over_categories(results: dict, shots: int) -> list[str]:
         values = [
             line["mean"]
             for line in results["summary"]
-            if (line["metric"], line["shots"]) == (metric, shots) and line["category"] != "mean"
+            if (line["metric"], line["shots"]) == (metric, shots) and line["category"] is not None
         ]
         cells.append(f"{100 * sum(values) / len(values):.1f}" if values else "-")
     return cells
@@ -55,17 +55,15 @@ def main():
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
     logging.set_verbosity_error()  # a model without some adapter says that it leaves weights unused
-    folder = resolve_model(args.model)
-    processor = AdaptCLIPProcessor.from_pretrained(folder)
     print("| adapters | shots | " + " | ".join(METRICS.values()) + " |\n|---|---|" + "---|" * len(METRICS))
     models = {
         name: ({adapter: adapter in chosen for adapter in ADAPTERS}, shots) for name, (chosen, shots) in ROWS.items()
     }
     for name, (flags, shots) in models.items():
-        model = AdaptCLIPModel.from_pretrained(folder, **flags)
-        results = evaluate(model, processor, args.data, args.output / name.replace(" ", "_"), [shots])
+        detector = AnomalyDetector.from_pretrained(args.model, **flags)
+        results = evaluate(detector, args.data, args.output / name.replace(" ", "_"), [shots])
         print(f"| {name} | {shots} | " + " | ".join(mean_over_categories(results, shots)) + " |", flush=True)
-    results = evaluate(random_model(folder), processor, args.data, args.output / "random", [0, 4])
+    results = evaluate(random_detector(args.model), args.data, args.output / "random", [0, 4])
     for shots in (0, 4):
         print(f"| all, random weights | {shots} | " + " | ".join(mean_over_categories(results, shots)) + " |")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
-from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
 from adaptclip_hf.data import load_data_set
 from adaptclip_hf.modeling.configuration_adaptclip import VIT_L_14_336
 from adaptclip_hf.synthetic import write_dataset
@@ -70,7 +70,8 @@ def main():
         else:
             kept = PromptedImages(dataset, processor)
             start = time.perf_counter()
-            compute_features_once([kept], FeatureCache(folder, model, processor), 10, torch.device("cpu"), print)
+            cache = FeatureCache(folder, AnomalyDetector(model, processor))
+            compute_features_once([kept], cache, 10, torch.device("cpu"))
             print(f"encoding once: {time.perf_counter() - start:.1f} s")
             times, histories = {"live": [], "cached": []}, {}
             for _ in range(args.repeats):

@@ -15,10 +15,11 @@ from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
 from .alignment import Pool
+from .checks import can_look_at, check_device_map, check_finite, check_labels, require_all_weights, sound_images
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
 from .fingerprint import contents_key, weights_digest
 from .fusion import fuse
-from .loss import UNKNOWN_MASK, adapter_loss
+from .loss import adapter_loss
 from .precision import align_weights
 from .prompt_bank import PromptBank
 from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
@@ -31,7 +32,6 @@ PROMPTS_AT_ONCE = 8
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # of transformers' own loading, without a meaning for adapters alone
 LOADER_OPTIONS = ("adapter_kwargs", "code_revision", "trust_remote_code", "use_safetensors", "weights_only")
-ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
 
 
 @dataclass
@@ -608,71 +608,6 @@ def clip_origin(clip: str | Path, **hub) -> dict[str, str]:
         return {}
     commit = extract_commit_hash(cached_file(str(clip), CONFIG_NAME, **hub), None)
     return {"clip_name": str(clip), "clip_revision": commit}
-
-
-def check_device_map(device_map):
-    """Refuses to spread a model over devices or a disk: the encoder reads single weights, which hooks do not bring."""
-    if isinstance(device_map, dict) and (len(device_map) > 1 or "disk" in device_map.values()):
-        raise ValueError(
-            f"device_map={device_map} would leave parts of the model elsewhere, which it cannot run with: load it "
-            "whole, on one device (device_map='cuda:0', or model.to(device) afterwards)."
-        )
-    if device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
-        raise ValueError(f"device_map={device_map!r} may split the model; name one device, such as 'cuda:0' or 'cpu'.")
-
-
-def require_all_weights(model: AdaptCLIPModel, info: dict, name: str | Path):
-    """Refuses a folder that lacks weights, or holds some that belong to no part of the model but to a switched-off one.
-
-    Raises:
-        ValueError: names them.
-    """
-    if missing := sorted(info["missing_keys"]):
-        raise ValueError(
-            f"{name} is not a complete AdaptCLIP model: {len(missing)} tensors are missing, such as "
-            f"{', '.join(missing[:3])}. Expected a folder written by save_pretrained or `adaptclip convert`."
-        )
-    off = tuple(f"{adapter}." for adapter in ADAPTERS if getattr(model, adapter) is None)
-    if superfluous := sorted(key for key in info["unexpected_keys"] if not key.startswith(off)):
-        raise ValueError(
-            f"{name} holds {len(superfluous)} tensors that its config has no place for, such as "
-            f"{', '.join(superfluous[:3])}: it is another model than the config says."
-        )
-
-
-def can_look_at(tensor: torch.Tensor) -> bool:
-    """Whether its values can be read without stopping a device or breaking a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def sound_images(features: ImageFeatures) -> torch.Tensor:
-    """(B,), whether an image's embeddings are finite."""
-    return features.image_embeds.isfinite().all(-1) & features.patch_embeds[-1].isfinite().flatten(1).all(-1)
-
-
-def check_finite(features: ImageFeatures, pixel_values: torch.Tensor | None):
-    """Raises a ValueError for embeddings that are not finite, and says why, where they can be looked at."""
-    if not can_look_at(features.image_embeds) or sound_images(features).all():
-        return
-    if pixel_values is None or pixel_values.isfinite().all():
-        dtype = features.image_embeds.dtype
-        raise ValueError(f"The image encoder overflows in {dtype}: load the model in bfloat16 or float32.")
-    raise ValueError("pixel_values hold values that are not finite (NaN or infinity).")
-
-
-def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):
-    """Raises a ValueError that says which shape and which values were expected."""
-    if labels is not None and tuple(labels.shape) != (batch_size,):
-        raise ValueError(f"Expected labels of shape ({batch_size},), got {tuple(labels.shape)}.")
-    if mask_labels is not None and tuple(mask_labels.shape) != (batch_size, size, size):
-        raise ValueError(
-            f"Expected mask_labels of shape ({batch_size}, {size}, {size}), got {tuple(mask_labels.shape)}."
-        )
-    for name, values, known in (("labels", labels, (0, 1)), ("mask_labels", mask_labels, (0, 1, UNKNOWN_MASK))):
-        if values is not None and can_look_at(values):
-            wrong = values[sum(values == each for each in known) == 0]
-            if len(wrong):
-                raise ValueError(f"Expected {name} of {' or '.join(map(str, known))}, got {wrong[0].item():g}.")
 
 
 __all__ = ["AdaptCLIPModel", "AdaptCLIPOutput", "AdaptCLIPPreTrainedModel"]

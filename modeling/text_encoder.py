@@ -10,6 +10,8 @@ from transformers.utils import ModelOutput
 
 from .precision import full_precision
 
+FEWEST_WORDS = 26  # a vocabulary can spell at least
+
 
 @dataclass
 class TextEmbeds(ModelOutput):
@@ -77,13 +79,13 @@ def frame_token_ids(tokenizer) -> list[int]:
 
 
 def check_tokenizer(tokenizer, clip_config, source: str):
-    """Refuses a tokenizer whose vocabulary is not the text tower's, such as the empty one of a folder without any.
+    """Refuses a tokenizer that has no words, as transformers makes one for a folder without any, or too many.
 
     Raises:
         ValueError: names both sizes.
     """
     entries, expected = len(tokenizer), clip_config.text_config.vocab_size
-    if not expected // 2 <= entries <= expected:
+    if entries > expected or entries - len(set(tokenizer.all_special_ids)) < FEWEST_WORDS:
         raise ValueError(
             f"The tokenizer at {source} has {entries} entries, the CLIP's text tower reads {expected}: expected the "
             "tokenizer.json that belongs to this CLIP."
