@@ -1,11 +1,13 @@
-# make demo   the main job on the embedded model, from a bare machine with Python 3.11+
-# make test   lint and the fast tests; make test-slow: those that take minutes
+# make demo         the main job on the embedded model, from a bare machine with Python 3.11+
+# make test         lint and the fast tests; make test-slow: those that take minutes
+# make test-lowest  the fast tests with the lowest versions that pyproject.toml admits
+# make lock         constraints.txt anew, of the newest versions that pyproject.toml admits
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow benchmark clean
+.PHONY: demo test test-slow test-lowest lock benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	for product in leather ring; do \
 		$(BIN)/adaptclip detect examples/images/$$product/test --normal examples/images/$$product/normal \
-			--output demo-output/$$product || exit 1; \
+			--output demo-output/$$product --overwrite || exit 1; \
 	done
 
 test: $(VENV)/.installed
@@ -27,8 +29,23 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow
 
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --upgrade pip
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
+	.venv-lowest/bin/pytest
+
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --upgrade pip
+	echo 'torch==2.13.0' > .venv-lock/torch.txt
+	.venv-lock/bin/pip install --quiet --constraint .venv-lock/torch.txt '.[dev]'
+	head -2 constraints.txt > .venv-lock/constraints.txt
+	.venv-lock/bin/pip freeze | grep -v '^adaptclip' | sed 's/+cpu//' >> .venv-lock/constraints.txt
+	cp .venv-lock/constraints.txt constraints.txt
+
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoder.py
 
 clean:
-	rm -rf $(VENV) build demo-output adaptclip-output *.egg-info
+	rm -rf $(VENV) .venv-lowest .venv-lock build demo-output adaptclip-output *.egg-info

@@ -170,7 +170,7 @@ class DetectionRun:
             )
             for path, result in zip(waiting, results, strict=True):
                 line = self._line(path, result)
-                opened.write(json.dumps(line, ensure_ascii=False) + "\n")
+                opened.write(json.dumps(line) + "\n")
                 opened.flush()
                 summary.add(line)
                 summary.scored += result.error is None
@@ -185,7 +185,7 @@ class DetectionRun:
             self.report(f"{len(changed)} files have changed since they were scored: they are scored again")
             for name in changed:
                 self.lines.pop(name)
-            kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines.values()]
+            kept = [json.dumps(line) + "\n" for line in self.lines.values()]
             write_whole(self.file, "".join(kept).encode())
         for path in paths:
             if str(path) in self.lines:

@@ -18,7 +18,7 @@ def write_json(file: Path, content):
     Raises:
         ValueError: a value that JSON does not have, such as NaN.
     """
-    write_whole(file, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_whole(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(file: Path):
@@ -47,7 +47,7 @@ def file_name(text: str) -> str:
     What had to be changed ends with a digest of the whole, so that other texts get other names.
     """
     name = NOT_IN_NAMES.sub("_", text).strip(" .")
-    kept = name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    kept = name.encode(errors="ignore")[:LONGEST_NAME].decode(errors="ignore")
     if kept == text and kept:
         return kept
     return f"{kept[:80]}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}".strip("-")

@@ -10,7 +10,12 @@ def say(line: str):
     from tqdm.auto import tqdm
 
     if is_main_process():
-        tqdm.write(line)
+        tqdm.write(printable(line))
+
+
+def printable(text: str) -> str:
+    """A text with the bytes of file names that are in no encoding replaced."""
+    return text.encode(errors="replace").decode()
 
 
 def say_nothing(line: str):

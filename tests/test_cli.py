@@ -71,6 +71,22 @@ def test_a_second_call_goes_on_and_scores_nothing_twice(small_folder, photos, tm
     assert sorted(each["path"] for each in lines(output)) == sorted(map(str, line.iterdir()))
 
 
+def test_names_in_other_scripts_and_in_no_encoding(small_folder, photos, tmp_path, capsys):
+    content = Path(photos["bad"][0]).read_bytes()
+    line, output = tmp_path / "検査 line", tmp_path / "aus gabe"
+    line.mkdir()
+    for name in (b"pr\xc3\xbcfling.png", b"\xff\xfe.png", b"a\nb.png", "検査.PNG".encode()):
+        Path(os.fsdecode(os.fsencode(line) + b"/" + name)).write_bytes(content)
+    Path(os.fsdecode(os.fsencode(line) + b"/\xfd.png")).write_text("broken")
+    for _ in range(2):
+        assert main(["detect", str(line), "--model", str(small_folder), "--output", str(output)]) == 1
+        found = lines(output)
+        assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
+    assert len({each["score"] for each in found} - {None}) == 1
+    assert len(list((output / "heatmaps").iterdir())) == 4
+    assert "1 files could not be read" in capsys.readouterr().out
+
+
 def test_other_arguments_are_refused_by_name_and_the_old_results_stay(small_folder, photos, tmp_path, capsys):
     output = tmp_path / "out"
     call = ["detect", *photos["good"], "--model", str(small_folder), "--output", str(output)]

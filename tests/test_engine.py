@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,8 +58,24 @@ def test_a_bank_for_each_image_of_a_batch(detector, products):
         np.testing.assert_allclose(result.model_map, alone.model_map, atol=1e-5)
     swapped = detector.detect(images, prompt_bank=list(banks.values())[::-1], batch_size=3)
     assert swapped[0].score != together[0].score and swapped[1].score == together[1].score
-    with pytest.raises(ValueError, match="more images than banks"):
-        detector.detect(images, prompt_bank=list(banks.values())[:2])
+    for wrong, message in (
+        (list(banks.values())[:2], "for each image, got NoneType for the image"),
+        ([*banks.values(), banks["leather"]], "more banks than images"),
+        ([None, *banks.values()][:3], "got NoneType"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.detect(images, prompt_bank=wrong)
+
+
+def test_any_iterable_of_images_and_a_banks_file(detector, photos, tmp_path):
+    bank = detector.remember(deque(photos["normal"]))
+    assert bank == detector.remember(path for path in photos["normal"])
+    file = bank.save_pretrained(tmp_path / "ring.safetensors")
+    expected = [each.score for each in detector.detect(photos["bad"], prompt_bank=bank)]
+    for images in (tuple(photos["bad"]), dict.fromkeys(photos["bad"]).keys(), iter(photos["bad"])):
+        assert [each.score for each in detector.detect(images, prompt_bank=str(file))] == expected
+    batch = np.stack([np.asarray(Image.open(path)) for path in photos["bad"]])
+    assert [each.score for each in detector.detect(batch, prompt_bank=file)] == expected
 
 
 def test_banks_of_different_lengths_in_a_batch(detector, products):

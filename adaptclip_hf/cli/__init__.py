@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from ..reporting import printable
 from . import card, convert, data, detect, evaluate, push, train
 
 STOPPED = 130  # as shells have it: 128 + SIGINT
@@ -42,7 +43,7 @@ def run_quietly(args: argparse.Namespace) -> int:
 
 def reason_of(error: Exception) -> str:
     """What went wrong, for people."""
-    return str(error) or type(error).__name__
+    return printable(str(error)) or type(error).__name__
 
 
 def build_parser() -> argparse.ArgumentParser:

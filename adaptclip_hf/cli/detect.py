@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from ..detection import RESULTS_FILE, detect_files
     from ..engine import AnomalyDetector
     from ..image_files import find_images
+    from ..reporting import printable
 
     paths = find_images(args.paths, leave_out=args.output)
     detector = AnomalyDetector.from_pretrained(args.model, device=args.device)
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     if not args.quiet:
-        print(summary.describe())
+        print(printable(summary.describe()))
         print(f"written: {args.output / RESULTS_FILE}" + ("" if args.no_heatmaps else f", {args.output / 'heatmaps'}"))
     return 1 if summary.failures or unreadable else 0
 

@@ -1,6 +1,6 @@
 """The engine: remembers normal images once, scores any number of others."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from pathlib import Path
@@ -42,7 +42,7 @@ NO_DISTANCE = 1e-4
 
 # called with the name of an image that could not be read, and why
 OnError = Callable[[str, Exception], None]
-Banks = PromptBank | Sequence[PromptBank] | None
+Banks = PromptBank | str | Path | Iterable[PromptBank] | None
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,7 @@ class AnomalyDetector:
             "preprocessing": self.processor.image_processor.fingerprint(),
         }
 
-    def remember(
-        self,
-        normal_images: Iterable,
-        on_error: OnError | None = None,
-        batch_size: int = IMAGES_AT_ONCE,
-        progress: bool = False,
-    ) -> PromptBank:
+    def remember(self, normal_images: Iterable, on_error: OnError | None = None, progress: bool = False) -> PromptBank:
         """Encodes normal images, which come as a stream: a few at a time are in memory, and their features.
 
         Args:
@@ -129,21 +123,16 @@ class AnomalyDetector:
         Raises:
             FileNotFoundError, ValueError: an image cannot be read; or no image is left.
         """
+        preprocessing = self.processor.image_processor.fingerprint()
         read, errors, parts = self._read(as_list_or_stream(normal_images), on_error), [], []
         readable = (image for _, image, error in read if error is None or errors.append(error))
-        with tqdm(desc="normal images", unit="image", disable=not progress) as bar:
-            while batch := list(islice((self._pixel_values(image) for image in readable), batch_size)):
-                parts.append(self.remember_pixels(torch.cat(batch)))
+        with tqdm(desc="normal images", unit="image", disable=not progress) as bar, torch.no_grad():
+            while batch := list(islice((self._pixel_values(image) for image in readable), IMAGES_AT_ONCE)):
+                parts.append(self.model.encode_prompts(torch.cat(batch).to(self.device), preprocessing))
                 bar.update(len(batch))
         if not parts:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
         return PromptBank.concatenate(parts)
-
-    @torch.no_grad()
-    def remember_pixels(self, pixel_values: torch.Tensor) -> PromptBank:
-        """As [`~AnomalyDetector.remember`], of pixel values (k, 3, S, S) that the processor made."""
-        preprocessing = self.processor.image_processor.fingerprint()
-        return self.model.encode_prompts(pixel_values.to(self.device), preprocessing)
 
     def open_bank(self, prompt_bank: PromptBank | str | Path) -> PromptBank:
         """A bank, read if it is a file or Hub id, on the model's device.
@@ -195,7 +184,7 @@ class AnomalyDetector:
         self, images, prompt_bank: Banks = None, object_name: str | None = None, **options
     ) -> list[DetectionResult]:
         """Scores images; one result each, in their order. Takes the arguments of [`~AnomalyDetector.stream`]."""
-        results = self.stream(as_list_or_stream(images), prompt_bank, object_name, **options)
+        results = self.stream(images, prompt_bank, object_name, **options)
         return [replace(result, image=None) for result in results]
 
     def stream(
@@ -212,8 +201,8 @@ class AnomalyDetector:
 
         Args:
             images: any iterable of what `load_image` reads.
-            prompt_bank: `None` for zero-shot, one [`PromptBank`], or one for each image (a list, or as lazy as the
-                images).
+            prompt_bank: `None` for zero-shot, one [`PromptBank`] (or its file or Hub id), or one for each image (a
+                list, or as lazy as the images).
             object_name: the word for the object in the static prompts, encoded for this call, or
             text_embeds: those that [`~AnomalyDetector.encode_text`] made of it before.
             threshold: in [0, 1]; sets the labels.
@@ -227,20 +216,26 @@ class AnomalyDetector:
         if object_name is not None and text_embeds is not None:
             raise ValueError("Give object_name or text_embeds, not both.")
         text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
+        if isinstance(prompt_bank, str | Path):
+            prompt_bank = self.open_bank(prompt_bank)
         one_bank = prompt_bank is None or isinstance(prompt_bank, PromptBank)
-        read = zip(self._read(images, on_error), self._banks(prompt_bank), strict=False)
+        read = self._with_banks(self._read(as_list_or_stream(images), on_error), prompt_bank, one_bank)
         while batch := list(islice(read, batch_size)):
             yield from self._score_batch(batch, one_bank, text_embeds, threshold)
 
-    def _banks(self, prompt_bank: Banks) -> Iterator[PromptBank | None]:
-        """The bank of each image; one of other preprocessing is refused, and an image without."""
+    def _with_banks(self, read: Iterator, prompt_bank: Banks, one_bank: bool) -> Iterator[tuple]:
+        """Each image that was read and its bank; one of other preprocessing is refused, and another number of them."""
         preprocessing = self.processor.image_processor.fingerprint()
-        one_bank = prompt_bank is None or isinstance(prompt_bank, PromptBank)
-        for bank in repeat(prompt_bank) if one_bank else prompt_bank:
-            if bank is not None:
+        banks = repeat(prompt_bank) if one_bank else iter(prompt_bank)
+        for item in read:
+            bank = next(banks, None)
+            if isinstance(bank, PromptBank):
                 bank.require_match({}, preprocessing)
-            yield bank
-        raise ValueError("Expected a prompt bank for each image: there are more images than banks.")
+            elif not one_bank:
+                raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {item[0]}.")
+            yield item, bank
+        if not one_bank and next(banks, None) is not None:
+            raise ValueError("Expected a PromptBank for each image, got more banks than images.")
 
     def _read(self, images: Iterable, on_error: OnError | None) -> Iterator[tuple[str, Image.Image | None, str | None]]:
         """Name, image and error of each; one of the last two is `None`."""
@@ -309,8 +304,17 @@ class AnomalyDetector:
 
 
 def as_list_or_stream(images) -> Iterable:
-    """One image as a list of it; lists and streams as they are."""
-    return images if isinstance(images, Iterator) else as_list(images)
+    """One image as a list of it, a batch as its images; lists and any other iterable as they are.
+
+    Raises:
+        ValueError: an empty list.
+    """
+    one_image = isinstance(images, str | Path | bytes | bytearray | dict | Image.Image | np.ndarray | torch.Tensor)
+    return as_list(images) if one_image or isinstance(images, list | tuple) or not iterable(images) else images
+
+
+def iterable(value) -> bool:
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
 
 
 __all__ = ["AnomalyDetector"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from .. import engine, model_files, modeling, pipeline, processing
+from ..files import write_json
 from ..model_files import ADAPTERS, COMPLETE, FLAVOURS, REMOTE_CODE
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import save_adapters
@@ -114,7 +115,7 @@ def name_code(folder: Path, model_code: dict, processor_code: dict, image_proces
         content = renamed(json.loads((folder / name).read_text(encoding="utf-8")), code)
         if "image_processor" in content:
             content["image_processor"] = renamed(content["image_processor"], image_processor_code)
-        (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(folder / name, content)
 
 
 def flavour_of(folder: Path) -> str:
