@@ -21,7 +21,7 @@ from .fingerprint import contents_key, weights_digest
 from .fusion import fuse
 from .loss import adapter_loss
 from .precision import align_weights
-from .prompt_bank import PromptBank
+from .prompt_bank import PromptBank, is_bank
 from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
 from .text_encoder import TextEmbeds, check_tokenizer, encode_sentences, frame_token_ids, unit
 from .textual_adapter import TextualAdapter
@@ -442,7 +442,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def _pools_of_banks(self, banks: PromptBank | Sequence[PromptBank], batch_size: int) -> Sequence[Pool]:
         """For each layer the pool of one bank, or those of a bank for each image."""
-        one = isinstance(banks, PromptBank)
+        one = is_bank(banks)
         distinct = [banks] if one else list({id(bank): bank for bank in banks}.values())
         if not torch.compiler.is_compiling():
             if not one and len(banks) != batch_size:

@@ -138,6 +138,11 @@ class PromptBank:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
 
 
+def is_bank(value) -> bool:
+    """Whether it is a prompt bank, also one of the same code loaded a second time, as remote code is."""
+    return isinstance(value, PromptBank) or type(value).__name__ == PromptBank.__name__
+
+
 def bank_file(path: Path) -> Path:
     return path if path.suffix == ".safetensors" else path / BANK_FILE
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ..modeling.fingerprint import weights_digest
 from ..modeling.modeling_adaptclip import AdaptCLIPModel, AdaptCLIPOutput
-from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_loading import load_image, name_of
@@ -141,7 +141,7 @@ class AnomalyDetector:
             FileNotFoundError: no such file or repository.
             ValueError: it was made by another model or preprocessing; names what differs.
         """
-        if not isinstance(prompt_bank, PromptBank):
+        if isinstance(prompt_bank, str | Path):
             prompt_bank = PromptBank.from_pretrained(prompt_bank)
         prompt_bank.require_match(self.model.fingerprint(), self.processor.image_processor.fingerprint())
         return prompt_bank.to(self.device, self.model.dtype)
@@ -218,7 +218,7 @@ class AnomalyDetector:
         text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
         if isinstance(prompt_bank, str | Path):
             prompt_bank = self.open_bank(prompt_bank)
-        one_bank = prompt_bank is None or isinstance(prompt_bank, PromptBank)
+        one_bank = prompt_bank is None or is_bank(prompt_bank)
         read = self._with_banks(self._read(as_list_or_stream(images), on_error), prompt_bank, one_bank)
         while batch := list(islice(read, batch_size)):
             yield from self._score_batch(batch, one_bank, text_embeds, threshold)
@@ -229,7 +229,7 @@ class AnomalyDetector:
         banks = repeat(prompt_bank) if one_bank else iter(prompt_bank)
         for item in read:
             bank = next(banks, None)
-            if isinstance(bank, PromptBank):
+            if is_bank(bank):
                 bank.require_match({}, preprocessing)
             elif not one_bank:
                 raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {item[0]}.")

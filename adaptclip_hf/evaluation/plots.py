@@ -10,7 +10,7 @@ from .ranking import Ranking
 from .tally import CategoryTally
 
 MOST_POINTS = 2000
-LONGEST_TITLE = 100
+LONGEST_TITLE = 60
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
@@ -30,18 +30,15 @@ def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
     labels = np.array([image["label"] for image in record["scores"]], bool)
     first = {setting.shots: index for index, setting in reversed(list(enumerate(tally.settings)))}
     first = dict(sorted(first.items()))
-    columns = max(4, len(first))
-    figure = Figure(figsize=(3.4 * columns, 6.8), layout="constrained")
-    grid = figure.add_gridspec(2, 4 * columns)
-    curves = [figure.add_subplot(grid[0, index * columns : (index + 1) * columns]) for index in range(4)]
+    figure = Figure(figsize=(3.4 * max(4, len(first)), 6.8), layout="constrained")
+    upper, lower = figure.subfigures(2, 1)
+    curves, histograms = upper.subplots(1, 4), lower.subplots(1, len(first), squeeze=False)[0]
     for (shots, index), colour in zip(first.items(), COLOURS * len(first), strict=False):
         scores = np.array([image["scores"][index] for image in record["scores"]], np.float32)
         ranking = Ranking.of_scores(scores, labels)
         draw_ranking(curves[:2], ranking, "images", shots, colour)
         draw_ranking(curves[2:], tally.pixels[tally.settings[index]].ranking(), "pixels", shots, colour)
-    width = 4 * columns // len(first)
-    for place, (shots, index) in enumerate(first.items()):
-        axes = figure.add_subplot(grid[1, place * width : (place + 1) * width])
+    for axes, (shots, index) in zip(histograms, first.items(), strict=True):
         scores = np.array([image["scores"][index] for image in record["scores"]])
         draw_scores(axes, scores, labels, shots)
     figure.suptitle(f"{record['data_set']} / {record['category']}"[:LONGEST_TITLE])
