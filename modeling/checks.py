@@ -51,9 +51,9 @@ def sound_images(features: ImageFeatures) -> torch.Tensor:
     return features.image_embeds.isfinite().all(-1) & features.patch_embeds[-1].isfinite().flatten(1).all(-1)
 
 
-def check_finite(features: ImageFeatures, pixel_values: torch.Tensor | None):
-    """Raises a ValueError for embeddings that are not finite, and says why, where they can be looked at."""
-    if not can_look_at(features.image_embeds) or sound_images(features).all():
+def check_finite(features: ImageFeatures, sound: torch.Tensor, pixel_values: torch.Tensor | None):
+    """Raises a ValueError for images that are not sound, and says why, where that can be looked at."""
+    if not can_look_at(sound) or sound.all():
         return
     if pixel_values is None or pixel_values.isfinite().all():
         dtype = features.image_embeds.dtype

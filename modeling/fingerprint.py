@@ -19,14 +19,14 @@ def weights_digest(*modules: nn.Module) -> str:
 
 
 @torch.no_grad()
-def contents_key(*modules: nn.Module) -> tuple[float, ...]:
-    """Changes with what the modules' weights hold, however it was written; a tenth of a second for a billion bytes.
+def contents_key(*modules: nn.Module) -> tuple[int, ...]:
+    """Changes with what the modules' weights hold, however it was written; reads them once, 14 GB a second on a CPU.
 
-    Tensor versions would not do: a fused optimiser and `tensor.data` write without counting. The bits' parity and the
-    sum see between them what either alone would miss.
+    Tensor versions would not do: a fused optimiser and `tensor.data` write without counting. The parity of all bits
+    sees any single change, and the first value of each tensor sees one that is the same everywhere.
     """
-    tensors = [each for module in modules for each in (*module.parameters(), *module.buffers())]
-    tensors = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in tensors]
-    parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in tensors])
-    sums = torch.stack([each.sum(dtype=torch.float32) for each in tensors])
-    return (*parities.tolist(), *sums.tolist())
+    weights = [each for module in modules for each in module.parameters()]
+    weights = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in weights]
+    parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in weights])
+    firsts = torch.stack([each.reshape(-1)[0].float() for each in weights]).view(torch.int32)
+    return (*parities.tolist(), *firsts.tolist())

@@ -59,10 +59,10 @@ class AdaptCLIPOutput(ModelOutput):
 
 @dataclass
 class AdapterPrediction:
-    """What one adapter says: image logits (B, 2) and a two-class probability map (B, 2, S, S)."""
+    """What one adapter says: image logits (B, 2) and two-class probabilities (B, 2, h, w), not yet resized."""
 
     logits: torch.Tensor
-    maps: torch.Tensor
+    probabilities: torch.Tensor
 
 
 class AdaptCLIPPreTrainedModel(PreTrainedModel):
@@ -465,7 +465,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
         grid = self.config.grid_size
         patches = logits(patch_embeds)[:, 1:].softmax(-1)
-        return AdapterPrediction(logits(image_embeds), self._resize(patches.transpose(1, 2).unflatten(2, (grid, grid))))
+        return AdapterPrediction(logits(image_embeds), patches.transpose(1, 2).unflatten(2, (grid, grid)))
 
     def _resize(self, maps: torch.Tensor) -> torch.Tensor:
         """(B, C, h, w) -> (B, C, S, S)."""
@@ -521,9 +521,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if (pixel_values is None) == (image_features is None):
             raise ValueError("Give pixel_values or image_features, one of the two.")
         features = self.image_features(pixel_values) if image_features is None else image_features
-        batch_size = features.image_embeds.shape[0]
+        batch_size, sound = features.image_embeds.shape[0], sound_images(features)
         if not torch.compiler.is_compiling():
-            check_finite(features, pixel_values)
+            check_finite(features, sound, pixel_values)
             check_labels(labels, mask_labels, batch_size, self.config.image_size)
         text = self.encode_text() if text_embeds is None else text_embeds
         pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
@@ -531,32 +531,37 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         comparisons, alignment = [], None
         if pools is not None:
             compared = self.prompt_query_adapter([unit_patch_tokens(layer) for layer in features.patch_embeds], pools)
-            comparisons = [AdapterPrediction(each.logits, self._resize(each.probabilities)) for each in compared]
+            comparisons = [AdapterPrediction(each.logits, each.probabilities) for each in compared]
             alignment = self._resize(torch.stack([each.alignment for each in compared], dim=1)).transpose(0, 1)
         elif not predictions:
             embeds = (features.image_embeds, features.patch_embeds[-1])
             predictions["clip"] = self._similarity_prediction(*embeds, text.static)
+        # the loss reads both classes' maps, the scores the anomalous one's alone
+        learning = labels is not None or mask_labels is not None
+        classes = slice(None) if learning else slice(1, None)
+        maps = {name: self._resize(each.probabilities[:, classes]) for name, each in predictions.items()}
+        compared_maps = [self._resize(each.probabilities[:, classes]) for each in comparisons]
 
         losses = None
-        if labels is not None or mask_labels is not None:
+        if learning:
             losses = {
-                name: adapter_loss(each.logits, each.maps, labels, mask_labels) for name, each in predictions.items()
+                name: adapter_loss(each.logits, maps[name], labels, mask_labels) for name, each in predictions.items()
             }
             if comparisons:
-                losses["prompt_query"] = torch.stack(
-                    [adapter_loss(each.logits, each.maps, labels, mask_labels) for each in comparisons]
-                ).sum()
+                parts = zip(comparisons, compared_maps, strict=True)
+                layers = [adapter_loss(each.logits, its_maps, labels, mask_labels) for each, its_maps in parts]
+                losses["prompt_query"] = torch.stack(layers).sum()
         with torch.no_grad():
-            maps = [each.maps[:, 1] for each in predictions.values()]
+            anomalous = [each[:, -1] for each in maps.values()]
             scores = [each.logits.softmax(-1)[:, 1] for each in predictions.values()]
             if comparisons:
-                maps.append(torch.stack([each.maps[:, 1] for each in comparisons]).mean(0))
+                anomalous.append(torch.stack([each[:, -1] for each in compared_maps]).mean(0))
                 scores.append(torch.stack([each.logits.softmax(-1)[:, 1] for each in comparisons]).mean(0))
             anomaly_maps, anomaly_scores = fuse(
-                maps, scores, alignment, self.config.score_fusion, self.config.smoothing_sigma
+                anomalous, scores, alignment, self.config.score_fusion, self.config.smoothing_sigma
             )
             # fusion makes 0 of what is not finite, and an image that could not be encoded is no normal one
-            sound = sound_images(features) & text.static.isfinite().all()
+            sound = sound & text.static.isfinite().all()
             anomaly_scores = anomaly_scores.where(sound, torch.nan)
             anomaly_maps = anomaly_maps.where(sound[:, None, None], torch.nan)
         return AdaptCLIPOutput(
@@ -582,10 +587,10 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             "learned_text_embeds": text.learned,
             "alignment_maps": alignment,
             "prompt_query_logits": [each.logits for each in comparisons],
-            "prompt_query_maps": [each.maps[:, 1] for each in comparisons],
+            "prompt_query_maps": [self._resize(each.probabilities)[:, 1] for each in comparisons],
         }
         for name, each in predictions.items():
-            details |= {f"{name}_logits": each.logits, f"{name}_maps": each.maps[:, 1]}
+            details |= {f"{name}_logits": each.logits, f"{name}_maps": self._resize(each.probabilities)[:, 1]}
         return details
 
 

@@ -87,7 +87,7 @@ class PromptQueryAdapter(nn.Module):
     def pool(self, joint: torch.Tensor) -> torch.Tensor:
         """Mean and mean of the `pooling_top_k` largest values of each channel, averaged: (B, d, g, g) -> (B, d)."""
         values = joint.flatten(2)
-        return (values.mean(-1) + values.topk(self.config.pooling_top_k, dim=-1).values.mean(-1)) / 2
+        return (values.mean(-1) + values.topk(self.config.pooling_top_k, dim=-1, sorted=False).values.mean(-1)) / 2
 
 
 def unit_patch_tokens(patch_embeds: torch.Tensor) -> torch.Tensor:
