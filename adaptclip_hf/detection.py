@@ -22,6 +22,7 @@ RESULTS_FILE = "results.jsonl"
 SETTINGS_FILE = "detect.json"
 HEATMAP_FOLDER = "heatmaps"
 MAP_FOLDER = "maps"
+UNFINISHED = ".unfinished-"
 SHOWN = 10
 
 
@@ -156,6 +157,9 @@ class DetectionRun:
         self.file = output / RESULTS_FILE
         self.lines = {line["path"]: line for line in self._read_lines()}
         self.names = {Path(each).stem.lower() for line in self.lines.values() for each in files_of(line)}
+        for folder in (HEATMAP_FOLDER, MAP_FOLDER):
+            for file in (output / folder).glob(f"{UNFINISHED}*"):  # of a run that was killed
+                file.unlink()
 
     def score(self, paths: list[Path], progress: bool, detector: AnomalyDetector, **options) -> DetectionSummary:
         """Scores the paths that have no line yet; their lines are written as they come."""
@@ -165,11 +169,18 @@ class DetectionRun:
             tqdm(total=len(paths), initial=len(paths) - len(waiting), unit="image", disable=not progress) as bar,
             self.file.open("a", encoding="utf-8") as opened,
         ):
+            stamps: dict[Path, list] = {}
+
+            def queries() -> Iterator[str]:
+                for path in waiting:
+                    stamps[path] = stamp(path)  # as it was when it was read
+                    yield str(path)
+
             results = detector.stream(
-                map(str, waiting), on_error=lambda name, error: self.report(f"not read: {error}"), **options
+                queries(), on_error=lambda name, error: self.report(f"not read: {error}"), **options
             )
             for path, result in zip(waiting, results, strict=True):
-                line = self._line(path, result)
+                line = self._line(path, result, stamps.pop(path))
                 opened.write(json.dumps(line) + "\n")
                 opened.flush()
                 summary.add(line)
@@ -184,7 +195,9 @@ class DetectionRun:
         if changed:
             self.report(f"{len(changed)} files have changed since they were scored: they are scored again")
             for name in changed:
-                self.lines.pop(name)
+                for file in files_of(self.lines.pop(name)):
+                    Path(file).unlink(missing_ok=True)
+                    self.names.discard(Path(file).stem.lower())
             kept = [json.dumps(line) + "\n" for line in self.lines.values()]
             write_whole(self.file, "".join(kept).encode())
         for path in paths:
@@ -196,9 +209,9 @@ class DetectionRun:
     def _stamp(self, path: str) -> list:
         return [self.lines[path]["bytes"], self.lines[path]["modified"]]
 
-    def _line(self, path: Path, result: DetectionResult) -> dict:
+    def _line(self, path: Path, result: DetectionResult, stamped: list) -> dict:
         """One image's line; its pictures are on disk before it is written."""
-        size, modified = stamp(path)
+        size, modified = stamped
         line = {"path": str(path), "score": result.score, "label": result.label, "heatmap": None, "map": None}
         line |= {"error": result.error, "among_normals": result.among_normals, "bytes": size, "modified": modified}
         if result.error is not None:
@@ -218,7 +231,7 @@ class DetectionRun:
         """A file that appears whole or not at all."""
         file = self.output / folder / name
         file.parent.mkdir(exist_ok=True)
-        temporary = file.with_name(f".{name}")
+        temporary = file.with_name(f"{UNFINISHED}{name}")
         save(temporary)
         temporary.replace(file)
         return file

@@ -65,6 +65,8 @@ def test_a_second_call_goes_on_and_scores_nothing_twice(small_folder, photos, tm
     found = lines(output)
     assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
     assert [np.load(each["map"]).shape for each in found if each["path"].endswith("001.png")] == [(40, 60)]
+    # the changed file's old pictures are gone
+    assert {Path(each["heatmap"]) for each in found} == set((output / "heatmaps").iterdir())
     # a line that was cut off
     (output / "results.jsonl").write_bytes((output / "results.jsonl").read_bytes()[:-20])
     assert main(call) == 0 and len(encoded) == 8
@@ -146,7 +148,7 @@ def test_killed_at_any_moment_each_image_has_one_line(small_folder, photos, tmp_
     found = lines(output)
     assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
     assert len({each["heatmap"] for each in found}) == 60 and all(Path(each["heatmap"]).is_file() for each in found)
-    assert not list((output / "heatmaps").glob("*.tmp"))
+    assert {Path(each["heatmap"]) for each in found} == set((output / "heatmaps").iterdir())
 
 
 def test_exit_statuses_tell_what_happened(small_folder, photos, tmp_path, monkeypatch, capsys):

@@ -123,6 +123,7 @@ def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, 
         assert f"{name} {zero} {few}" in text, (name, zero, few, text)
 
 
+@pytest.mark.slow
 def test_training_pushes_the_model_with_its_record(hub, call, small_folder, tmp_path):
     parts = write_dataset(tmp_path / "parts", 2, size=96, train=2, good=2, bad=4)
     words = ("--data", parts, "--output", tmp_path / "run", "--model", small_folder, "--num-train-epochs", "1")
@@ -150,6 +151,7 @@ print("score", model(torch.rand(1, 3, 84, 84)).anomaly_scores.item().hex(), mode
 """
 
 
+@pytest.mark.slow
 def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_folder, released_folder, tmp_path):
     clip = hub.serve("org/clip", clip_folder)
     hub.serve("org/released", released_folder, private=True)
@@ -170,6 +172,7 @@ def test_a_push_without_a_token_says_how_to_log_in(hub, call, small_folder):
     assert "Traceback" not in text and not hub.repos
 
 
+@pytest.mark.slow
 def test_a_branch(hub, call, small_folder, photos):
     status, text = call(*PUSH, small_folder, "me/parts", "--revision", "v2")
     assert status == 0, text
@@ -178,6 +181,7 @@ def test_a_branch(hub, call, small_folder, photos):
     assert status == 0 and "score 0x" in text, text
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_readme_that_need_the_hub_run(hub, call, clip_folder, released_folder):
     hub.serve("openai/clip-vit-large-patch14-336", clip_folder)
     hub.serve("csgaobb/AdaptCLIP", released_folder)
