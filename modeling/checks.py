@@ -11,15 +11,23 @@ from .vision_encoder import ImageFeatures
 ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
 
 
-def check_device_map(device_map):
-    """Refuses to spread a model over devices or a disk: the encoder reads single weights, which hooks do not bring."""
+def on_one_device(device_map):
+    """A `device_map` that keeps the model whole: the encoder reads single weights, which offloading hooks do not bring.
+
+    Args:
+        device_map: as transformers takes it; "auto" and its like become a GPU where there is one.
+
+    Raises:
+        ValueError: it would spread the model over devices or a disk.
+    """
+    if device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
+        return {"": torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"}
     if isinstance(device_map, dict) and (len(device_map) > 1 or "disk" in device_map.values()):
         raise ValueError(
             f"device_map={device_map} would leave parts of the model elsewhere, which it cannot run with: load it "
             "whole, on one device (device_map='cuda:0', or model.to(device) afterwards)."
         )
-    if device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
-        raise ValueError(f"device_map={device_map!r} may split the model; name one device, such as 'cuda:0' or 'cpu'.")
+    return device_map
 
 
 def require_all_weights(model: nn.Module, info: dict, name: str | Path):

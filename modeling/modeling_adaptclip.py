@@ -15,7 +15,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
 from .alignment import Pool
-from .checks import can_look_at, check_device_map, check_finite, check_labels, require_all_weights, sound_images
+from .checks import can_look_at, check_finite, check_labels, on_one_device, require_all_weights, sound_images
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
 from .fingerprint import contents_key, weights_digest
 from .fusion import fuse
@@ -154,7 +154,8 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
                 belong to the model; the CLIP is not the one that adapters alone belong to; a `device_map` that leaves
                 parts on a disk or on several devices.
         """
-        check_device_map(kwargs.get("device_map"))
+        if "device_map" in kwargs:
+            kwargs["device_map"] = on_one_device(kwargs["device_map"])
         name, config = pretrained_model_name_or_path, kwargs.get("config") or pretrained_model_name_or_path
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
         if isinstance(config, str | Path):

@@ -18,6 +18,7 @@ from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from adaptclip_hf.cli import main
 from adaptclip_hf.conversion import convert, read_clip
 from adaptclip_hf.processing.image_loading import load_image, load_mask
+from adaptclip_hf.synthetic import write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,7 @@ def test_weights_that_do_not_belong_are_refused(small_folder, tmp_path, photos, 
     assert AdaptCLIPModel.from_pretrained(folder, visual_adapter=False).visual_adapter is None
 
 
-def test_truncated_weights_and_a_device_that_is_not_there(small_folder, tmp_path, photos, capsys):
+def test_truncated_weights_and_a_device_that_is_not_there(small_folder, clip_folder, tmp_path, photos, capsys):
     folder = tmp_path / "model"
     shutil.copytree(small_folder, folder)
     weights = folder / "model.safetensors"
@@ -231,16 +232,28 @@ def test_truncated_weights_and_a_device_that_is_not_there(small_folder, tmp_path
     call = ["detect", photos["good"][0], "--output", str(tmp_path / "out"), "--model"]
     assert main([*call, str(folder)]) == 1
     assert "truncated or damaged" in capsys.readouterr().err
+    clip = shutil.copytree(clip_folder, tmp_path / "clip")
+    (clip / "model.safetensors").write_bytes((clip / "model.safetensors").read_bytes()[:-1000])
+    data = write_dataset(tmp_path / "data", 1, size=60, train=1, good=1, bad=1)
+    assert main(["train", "--data", str(data), "--model", str(clip), "--output", str(tmp_path / "run")]) == 1
+    assert "truncated or damaged" in capsys.readouterr().err
     for device in ("warp", *([] if torch.cuda.is_available() else ["cuda", "cuda:3"])):
         assert main([*call, str(small_folder), "--device", device]) == 1
         message = capsys.readouterr().err
         assert f"There is no device '{device}' here" in message and message.count("\n") == 1
 
 
-@pytest.mark.parametrize("device_map", [{"clip": "disk"}, {"clip": "cpu", "visual_adapter": "disk"}, "auto"])
+@pytest.mark.parametrize("device_map", [{"clip": "disk"}, {"": "disk"}, {"clip": "cpu", "visual_adapter": 0}])
 def test_a_model_is_not_spread_over_devices(small_folder, device_map):
-    with pytest.raises(ValueError, match="device_map"):
+    with pytest.raises(ValueError, match="would leave parts of the model elsewhere"):
         AdaptCLIPModel.from_pretrained(small_folder, device_map=device_map)
+
+
+@pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, "auto"])
+def test_a_model_is_loaded_whole_where_it_is_asked_for(small_folder, photos, device_map):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device_map=device_map)
+    assert len({each.device for each in detect.model.parameters()}) == 1
+    assert 0 <= detect(photos["good"][0])["score"] <= 1
 
 
 def test_a_clip_without_its_tokenizer(clip_folder, tmp_path, capsys):

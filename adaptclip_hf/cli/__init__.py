@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run_quietly(args: argparse.Namespace) -> int:
     """Runs the command, with transformers knowing AdaptCLIP and quiet about loading."""
     from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     from ..registration import register
@@ -39,6 +40,8 @@ def run_quietly(args: argparse.Namespace) -> int:
         return args.run(args)
     except StrictDataclassError as error:
         raise ValueError(error.__cause__ or error) from error
+    except SafetensorError as error:
+        raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
 
 
 def reason_of(error: Exception) -> str:
