@@ -9,7 +9,9 @@ from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
 from .engine.detector import AnomalyDetector, as_list_or_stream
+from .modeling.fingerprint import contents_key
 from .modeling.prompt_bank import PromptBank
+from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image, name_of
 from .processing.image_processing_adaptclip import check_threshold
 
@@ -39,7 +41,9 @@ class AnomalyDetectionPipeline(Pipeline):
     _load_tokenizer = False
 
     def __init__(self, *args, **kwargs):
+        # the last normal images and object name, each with a key of all that its value depends on
         self._remembered: tuple[str, PromptBank] | None = None
+        self._named: tuple[tuple, TextEmbeds] | None = None
         super().__init__(*args, **kwargs)
 
     @property
@@ -59,7 +63,7 @@ class AnomalyDetectionPipeline(Pipeline):
         elif prompt_bank is not None:
             forward_parameters["prompt_bank"] = self.open_prompt_bank(prompt_bank)
         if object_name is not None:
-            forward_parameters["text_embeds"] = self.detector.encode_text(object_name)
+            forward_parameters["text_embeds"] = self.encode_text(object_name)
         return {}, forward_parameters, {} if threshold is None else {"threshold": threshold}
 
     def __call__(self, inputs, **kwargs):
@@ -102,6 +106,15 @@ class AnomalyDetectionPipeline(Pipeline):
         if remembered is None or remembered[0] != key:
             self._remembered = remembered = (key, self.detector.remember(images))
         return remembered[1]
+
+    def encode_text(self, object_name: str) -> TextEmbeds:
+        """Text embeddings for an object's name; the same name again is not encoded again."""
+        parts = (self.model.clip.text_model, self.model.clip.text_projection, self.model.textual_adapter)
+        key = (object_name, self.model.device, self.model.dtype, *contents_key(*(part for part in parts if part)))
+        named = self._named
+        if named is None or named[0] != key:
+            self._named = named = (key, self.detector.encode_text(object_name))
+        return named[1]
 
     def _contents(self, images: list) -> str:
         """Tells other images, another model and other preprocessing apart: a digest of their contents."""

@@ -140,6 +140,19 @@ def test_a_call_that_fails_leaves_nothing_behind(small_folder, photos):
     assert detect(photos["bad"][0])["score"] == before
 
 
+def test_an_object_name_given_again_is_not_encoded_again(small_folder, photos, monkeypatch):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    encode, encoded = detect.model.encode_text, []
+    monkeypatch.setattr(detect.model, "encode_text", lambda *a: encoded.append(a[0]) or encode(*a))
+    scores = {detect(photos["bad"][0], object_name="leather")["score"] for _ in range(3)}
+    assert encoded == ["leather"] and len(scores) == 1
+    detect(photos["bad"][0], object_name="ring")
+    assert detect(photos["bad"][0], object_name="leather")["score"] in scores
+    assert encoded == ["leather", "ring", "leather"]
+    detect.model.textual_adapter.anomalous_prompt.data.add_(1)
+    assert detect(photos["bad"][0], object_name="leather")["score"] not in scores
+
+
 def test_object_names_say_what_they_do(small_folder, detector, photos):
     [named] = detector.detect(photos["bad"][0], object_name="leather")
     loaded = AnomalyDetector.from_pretrained(small_folder, device="cpu", object_name="leather")
