@@ -132,7 +132,10 @@ class AnomalyDetector:
                 bar.update(len(batch))
         if not parts:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
-        return PromptBank.concatenate(parts)
+        layers = [list(layer) for layer in zip(*(part.features for part in parts), strict=True)]
+        first = parts[0]
+        parts.clear()  # each layer's parts go when they are joined: a bank is not twice in memory
+        return replace(first, features=tuple(torch.cat(layers.pop(0)) for _ in first.features))
 
     def open_bank(self, prompt_bank: PromptBank | str | Path) -> PromptBank:
         """A bank, read if it is a file or Hub id, on the model's device.
@@ -224,13 +227,15 @@ class AnomalyDetector:
             yield from self._score_batch(batch, one_bank, text_embeds, threshold)
 
     def _with_banks(self, read: Iterator, prompt_bank: Banks, one_bank: bool) -> Iterator[tuple]:
-        """Each image that was read and its bank; one of other preprocessing is refused, and another number of them."""
-        preprocessing = self.processor.image_processor.fingerprint()
+        """Each image that was read and its bank; another model's is refused, and another number of them."""
+        made_by = None
+        if prompt_bank is not None:
+            made_by = self.model.fingerprint(), self.processor.image_processor.fingerprint()
         banks = repeat(prompt_bank) if one_bank else iter(prompt_bank)
         for item in read:
             bank = next(banks, None)
             if is_bank(bank):
-                bank.require_match({}, preprocessing)
+                bank.require_match(*made_by)
             elif not one_bank:
                 raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {item[0]}.")
             yield item, bank
