@@ -78,6 +78,14 @@ def test_any_iterable_of_images_and_a_banks_file(detector, photos, tmp_path):
     assert [each.score for each in detector.detect(batch, prompt_bank=file)] == expected
 
 
+def test_a_stream_of_unknown_length_makes_the_bank_of_the_list(detector, products):
+    images = [image for each in products.values() for kind in each.values() for image in kind]
+    assert len(images) == 15
+    listed, streamed = detector.remember(images), detector.remember(iter(images))
+    assert listed == streamed and len(streamed) == 15 and streamed.digest() == listed.digest()
+    assert [layer.is_contiguous() for layer in streamed.features] == [True] * len(streamed.features)
+
+
 def test_banks_of_different_lengths_in_a_batch(detector, products):
     [ring, leather, _] = products.values()
     banks = [detector.remember(ring["normal"]), detector.remember(leather["normal"][:1])]

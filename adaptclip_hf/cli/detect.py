@@ -94,5 +94,5 @@ def remember(detector, paths: list[Path], quiet: bool):
         unreadable.append(name)
         say(f"not among the normal images: {error}")
 
-    bank = detector.remember(map(str, paths), on_error=pass_over, progress=not quiet and len(paths) > 20)
+    bank = detector.remember([str(path) for path in paths], on_error=pass_over, progress=not quiet and len(paths) > 20)
     return bank, len(unreadable)

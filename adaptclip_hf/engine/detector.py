@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
+from operator import length_hint
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_loading import load_image, name_of
 from ..processing.image_processing_adaptclip import as_list, check_threshold, label_of
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
+from .growing_bank import GrowingBank
 from .result import DetectionResult
 
 IMAGES_AT_ONCE = 8
@@ -124,18 +126,17 @@ class AnomalyDetector:
             FileNotFoundError, ValueError: an image cannot be read; or no image is left.
         """
         preprocessing = self.processor.image_processor.fingerprint()
-        read, errors, parts = self._read(as_list_or_stream(normal_images), on_error), [], []
+        images, errors = as_list_or_stream(normal_images), []
+        growing = GrowingBank(expected=length_hint(images))
+        read = self._read(images, on_error)
         readable = (image for _, image, error in read if error is None or errors.append(error))
         with tqdm(desc="normal images", unit="image", disable=not progress) as bar, torch.no_grad():
             while batch := list(islice((self._pixel_values(image) for image in readable), IMAGES_AT_ONCE)):
-                parts.append(self.model.encode_prompts(torch.cat(batch).to(self.device), preprocessing))
+                growing.add(self.model.encode_prompts(torch.cat(batch).to(self.device), preprocessing))
                 bar.update(len(batch))
-        if not parts:
+        if not growing.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
-        layers = [list(layer) for layer in zip(*(part.features for part in parts), strict=True)]
-        first = parts[0]
-        parts.clear()  # each layer's parts go when they are joined: a bank is not twice in memory
-        return replace(first, features=tuple(torch.cat(layers.pop(0)) for _ in first.features))
+        return growing.bank()
 
     def open_bank(self, prompt_bank: PromptBank | str | Path) -> PromptBank:
         """A bank, read if it is a file or Hub id, on the model's device.
