@@ -99,6 +99,7 @@ for name, options in (("complete", {}), ("adapters", {}), ("code", {"trust_remot
 """
 
 
+@pytest.mark.slow
 def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, clip_folder, photos):
     clip = hub.serve("org/clip", clip_folder)
     status, text = call("-c", PUSH_ALL, small_folder, *photos["normal"][:2])
