@@ -82,3 +82,9 @@ def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, 
             wrong = values[sum(values == each for each in known) == 0]
             if len(wrong):
                 raise ValueError(f"Expected {name} of {' or '.join(map(str, known))}, got {wrong[0].item():g}.")
+
+
+def needs_the_package(name: str) -> ImportError:
+    return ImportError(
+        f"{name} is part of the package adaptclip-hf, and only the model's own code is here: install it."
+    )

@@ -15,14 +15,22 @@ from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
 from .alignment import Pool
-from .checks import can_look_at, check_finite, check_labels, on_one_device, require_all_weights, sound_images
+from .checks import (
+    can_look_at,
+    check_finite,
+    check_labels,
+    needs_the_package,
+    on_one_device,
+    require_all_weights,
+    sound_images,
+)
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
 from .fingerprint import contents_key, weights_digest
 from .fusion import fuse
 from .loss import adapter_loss
 from .precision import align_weights
 from .prompt_bank import PromptBank, is_bank
-from .prompt_query_adapter import PromptQueryAdapter, unit_patch_tokens
+from .prompt_query_adapter import PromptQueryAdapter, PromptQueryPrediction, unit_patch_tokens
 from .text_encoder import TextEmbeds, check_tokenizer, encode_sentences, frame_token_ids, unit
 from .textual_adapter import TextualAdapter
 from .vision_encoder import ImageFeatures, encode_image
@@ -537,9 +545,10 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         predictions = self._zero_shot_predictions(features, text)
         comparisons, alignment = [], None
         if pools is not None:
-            compared = self.prompt_query_adapter([unit_patch_tokens(layer) for layer in features.patch_embeds], pools)
-            comparisons = [AdapterPrediction(each.logits, each.probabilities) for each in compared]
-            alignment = self._resize(torch.stack([each.alignment for each in compared], dim=1)).transpose(0, 1)
+            comparisons = self.prompt_query_adapter(
+                [unit_patch_tokens(layer) for layer in features.patch_embeds], pools
+            )
+            alignment = self._resize(torch.stack([each.alignment for each in comparisons], dim=1)).transpose(0, 1)
         elif not predictions:
             embeds = (features.image_embeds, features.patch_embeds[-1])
             predictions["clip"] = self._similarity_prediction(*embeds, text.static)
@@ -584,7 +593,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         features: ImageFeatures,
         text: TextEmbeds,
         predictions: dict[str, AdapterPrediction],
-        comparisons: Sequence[AdapterPrediction],
+        comparisons: Sequence[PromptQueryPrediction],
         alignment: torch.Tensor | None,
     ) -> dict:
         details = {
@@ -606,12 +615,6 @@ def initialized(clip: CLIPModel) -> CLIPModel:
     for module in clip.modules():
         module._is_hf_initialized = True
     return clip
-
-
-def needs_the_package(name: str) -> ImportError:
-    return ImportError(
-        f"{name} is part of the package adaptclip-hf, and only this model's own code is here: install it."
-    )
 
 
 def clip_origin(clip: str | Path, **hub) -> dict[str, str]:

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from torch.export import register_dataclass
 from transformers.utils import cached_file
 
+from .checks import needs_the_package
+
 BANK_FILE = "prompt_bank.safetensors"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
@@ -109,7 +111,7 @@ class PromptBank:
         try:
             from adaptclip_hf.hub.prompt_banks import push_prompt_bank
         except ImportError as error:
-            raise ImportError("push_to_hub is part of the package adaptclip-hf: install it.") from error
+            raise needs_the_package("push_to_hub") from error
         return push_prompt_bank(self, repo_id, **options)
 
     @classmethod

@@ -89,11 +89,11 @@ def evaluate(
     output, start = Path(output), time.perf_counter()
     state = PartialState(cpu=detector.device.type == "cpu")
     report = say if progress else say_nothing
-    work, settings = Progress(output / "progress"), settings_of(shots, seeds)
+    work, settings, described = Progress(output / "progress"), settings_of(shots, seeds), detector.describe()
     if state.is_main_process:
         if overwrite:
             shutil.rmtree(work.folder, ignore_errors=True)
-        work.begin(detector.describe() | {"batch_size": batch_size})
+        work.begin(described | {"batch_size": batch_size})
     state.wait_for_everyone()
     data_sets, categories = load_data_sets(data, work.data_sets(), report)
     state.wait_for_everyone()
@@ -113,8 +113,9 @@ def evaluate(
                     )
                     evaluate_category(work_on, work, batch_size, output, Path(data_set.root), report, progress)
     records = finished_records(work)
-    model = {"name": model_name, **detector.describe()}
-    results = collect(model, batch_size, work.data_sets(), records, time.perf_counter() - start)
+    results = collect(
+        {"name": model_name, **described}, batch_size, work.data_sets(), records, time.perf_counter() - start
+    )
     if state.is_main_process:
         write_results(results, records, output)
     state.wait_for_everyone()
