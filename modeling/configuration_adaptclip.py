@@ -82,6 +82,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
         pooling_top_k (`int`): the image head averages this many largest values of a channel (10 in the released
             program; 1 is the maximum of the paper, equation 8).
         smoothing_sigma (`float`): sigma in pixels of the Gaussian filter over a fused map.
+        peak_share (`float`): the share of a fused map's pixels, the largest ones, whose mean enters the score beside
+            the image heads (0, the maximum, in the released program).
         score_fusion (`str`): `"harmonic"` (released) or `"mean"` (paper).
         object_name (`str`): the word that the static prompts put in place of the object.
         visual_adapter, textual_adapter, prompt_query_adapter (`bool`): which adapters there are (paper, table 5).
@@ -112,6 +114,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
     temperature: float = 0.07
     pooling_top_k: int = 10
     smoothing_sigma: float = 4.0
+    peak_share: float = 0.0
     score_fusion: str = "harmonic"
     object_name: str = "object"
     visual_adapter: bool = True
@@ -210,6 +213,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}.")
+        if not 0 <= self.peak_share <= 1:
+            raise ValueError(f"peak_share must lie between 0 and 1, got {self.peak_share}.")
         if self.smoothing_sigma < 0:
             raise ValueError(f"smoothing_sigma must not be negative, got {self.smoothing_sigma}.")
         if self.score_fusion not in SCORE_FUSIONS:

@@ -37,12 +37,22 @@ def finite(values: torch.Tensor) -> torch.Tensor:
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def peak(maps: torch.Tensor, share: float) -> torch.Tensor:
+    """What of maps (B, H, W) enters the score (B,): the mean of this share of their largest values, the maximum for 0
+    (as released)."""
+    count = round(share * maps.shape[-2] * maps.shape[-1])
+    if count <= 1:
+        return maps.amax((1, 2))
+    return maps.flatten(1).topk(count, dim=-1, sorted=False).values.mean(-1)
+
+
 def fuse(
     maps: list[torch.Tensor],
     scores: list[torch.Tensor],
     alignment: torch.Tensor | None,
     score_fusion: str,
     smoothing_sigma: float,
+    peak_share: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One anomaly map (B, S, S) and one score (B,), both in [0, 1], of the adapters' probabilities.
 
@@ -52,6 +62,7 @@ def fuse(
         alignment: alignment maps of the layers (n, B, S, S), or `None` without normal images.
         score_fusion: `"harmonic"` as released, or `"mean"` as in the paper (no filter, no alignment, no maximum).
         smoothing_sigma: sigma in pixels of the filter.
+        peak_share: see [`peak`].
     """
     anomaly_map, score = torch.stack(maps).mean(0), torch.stack(scores).mean(0)
     if score_fusion == "mean":
@@ -59,9 +70,9 @@ def fuse(
     if alignment is not None:
         anomaly_map = finite(harmonic_mean(torch.stack([anomaly_map, finite(harmonic_mean(alignment))])))
     anomaly_map = finite(gaussian_filter(anomaly_map, smoothing_sigma))
-    peak = anomaly_map.amax((1, 2))
+    highest = peak(anomaly_map, peak_share)
     if alignment is None:
-        score = torch.stack([*scores, peak]).mean(0)
+        score = torch.stack([*scores, highest]).mean(0)
     else:
-        score = harmonic_mean(torch.stack([score, peak]))
+        score = harmonic_mean(torch.stack([score, highest]))
     return anomaly_map, finite(score)

@@ -574,7 +574,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
                 anomalous.append(torch.stack([each[:, -1] for each in compared_maps]).mean(0))
                 scores.append(torch.stack([each.logits.softmax(-1)[:, 1] for each in comparisons]).mean(0))
             anomaly_maps, anomaly_scores = fuse(
-                anomalous, scores, alignment, self.config.score_fusion, self.config.smoothing_sigma
+                anomalous,
+                scores,
+                alignment,
+                self.config.score_fusion,
+                self.config.smoothing_sigma,
+                self.config.peak_share,
             )
             # fusion makes 0 of what is not finite, and an image that could not be encoded is no normal one
             sound = sound & text.static.isfinite().all()

@@ -1,0 +1,81 @@
+"""Stage 1: freely licensed pictures out of Debian packages, unpacked without being installed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# package: what it shows; each package's own file `copyright` names the authors and the licence of every picture
+PACKAGES = {
+    "gnome-backgrounds": "photographs (CC-BY-SA 3.0, CC-BY 2.0, public domain)",
+    "mate-backgrounds": "photographs (CC-BY-SA 4.0, GPL 2+)",
+    "plasma-workspace-wallpapers": "photographs and drawings (CC-BY-SA 4.0, LGPL 3)",
+    "tuxpaint-stamps-default": "photographs and drawings of single things (GPL 2)",
+    "supertuxkart-data": "textures and scenes of a game (CC-BY-SA 3.0 and 4.0, CC-BY 3.0, CC0, GPL)",
+    "redeclipse-data": "textures and scenes of a game (CC-BY-SA 3.0, CC-BY 3.0, CC0, Zlib)",
+    "megaglest-data": "textures of a game (CC-BY-SA 3.0)",
+    "torcs-data": "textures of a game (GPL 2+, Free Art License)",
+}
+SUFFIXES = (".jpg", ".jpeg", ".png")
+SMALLEST_SIDE, SMALLEST_CONTRAST = 128, 6.0
+
+
+def fetch_pictures(folder: Path) -> list[Path]:
+    """The pictures' paths, sorted; the packages are downloaded and unpacked below `folder` unless they lie there.
+
+    Raises:
+        RuntimeError: without Debian's apt-get and dpkg-deb, when the pictures are not there yet.
+    """
+    for package in PACKAGES:
+        if (folder / package).exists():
+            continue
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            raise RuntimeError(
+                f"The pictures come out of Debian packages, and apt-get and dpkg-deb are not here. Unpack {package} "
+                f"into {folder / package} yourself, or learn from procedural images alone with --no-pictures."
+            )
+        download, unpacked = folder / "download", folder / f"{package}.part"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        download.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", package], cwd=download, check=True, stdout=subprocess.DEVNULL)
+        (archive,) = download.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
+        archive.unlink()
+        unpacked.rename(folder / package)
+    return sorted(
+        path
+        for package in PACKAGES
+        for path in (folder / package).rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink()
+    )
+
+
+def crop_picture(path: Path, seed: int, size: int) -> list[np.ndarray]:
+    """Crops (size, size, 3) of one picture at random scales, from the whole to its own pixels; none of a flat picture
+    or of one that cannot be read. A transparent picture is laid on noise of a random colour."""
+    rng = np.random.default_rng([seed, 30])
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGBA" if "A" in opened.getbands() or opened.mode == "P" else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return []
+    short = min(picture.size)
+    if short < SMALLEST_SIDE or max(picture.size) > 12 * short:
+        return []
+    if picture.mode == "RGBA":
+        ground = rng.integers(0, 256, 3) + rng.normal(0, rng.uniform(0, 12), (*picture.size[::-1], 3))
+        ground = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
+        ground.paste(picture, mask=picture.getchannel("A"))
+        picture = ground
+    crops = []
+    for _ in range(int(np.clip(short / 340, 1, 8)) + (max(picture.size) > 1.6 * short)):
+        # the side cut out, in pixels of the picture: evenly in its logarithm, enlarged at most 1.6 times
+        side = int(np.exp(rng.uniform(np.log(min(short, size / 1.6)), np.log(short))))
+        left, top = rng.integers(0, picture.width - side + 1), rng.integers(0, picture.height - side + 1)
+        box = (left, top, left + side, top + side)
+        crop = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+        if crop.std() > SMALLEST_CONTRAST:
+            crops.append(crop)
+    return crops
