@@ -1,10 +1,13 @@
-"""The recipe of adaptclip-tiny in miniature: from nothing to a folder that scores, and resumption."""
+"""The recipe of adaptclip-tiny in miniature: from nothing to a folder that scores, in pieces, and its pictures."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
@@ -13,21 +16,25 @@ RECIPE = Path(__file__).resolve().parents[1] / "examples" / "adaptclip_tiny"
 pytestmark = pytest.mark.slow
 
 
-def test_the_recipe_makes_a_model_from_nothing(tmp_path):
-    arguments = [
-        "--categories",
-        "8",
-        "--clip-steps",
-        "2",
-        "--base-categories",
-        "3",
-        "--epochs",
-        "1",
-        "--image-size",
-        "112",
-    ]
+@pytest.fixture
+def recipe(monkeypatch):
+    """The recipe's modules importable; compiling takes longer than a miniature."""
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    monkeypatch.syspath_prepend(RECIPE)
+
+
+def test_the_recipe_makes_a_model_from_nothing_in_pieces(tmp_path):
+    sizes = {"categories": 8, "first-steps": 2, "canvas-categories": 4, "clip-steps": 2, "base-categories": 3}
+    sizes |= {"held-out-categories": 2, "epochs": 1}
+    arguments = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
     command = [sys.executable, RECIPE / "train.py", "--work", tmp_path / "work", "--output", tmp_path / "model"]
-    subprocess.run([*command, *arguments], check=True)
+    environment = os.environ | {"TORCH_COMPILE_DISABLE": "1"}
+    # a call makes at least a step: one of the first CLIP, its last and one of the second, the rest
+    pieces = [
+        subprocess.run([*command, *arguments, "--no-pictures", "--minutes", minutes], env=environment, check=False)
+        for minutes in ("0", "0", "10")
+    ]
+    assert [piece.returncode for piece in pieces] == [1, 1, 0]
     model = AdaptCLIPModel.from_pretrained(tmp_path / "model")
     processor = AdaptCLIPProcessor.from_pretrained(tmp_path / "model")
     image = next((tmp_path / "work" / "base").glob("*/test/*/*.png"))
@@ -36,27 +43,42 @@ def test_the_recipe_makes_a_model_from_nothing(tmp_path):
     assert {tensor.element_size() for name, tensor in tensors.items() if name.startswith("clip.")} == {2}
 
 
-def test_an_interrupted_clip_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(RECIPE)
+def test_clips_learned_in_pieces_are_the_same_as_in_one(tmp_path, recipe, monkeypatch):
     import clip_training
+    import distillation
+    from canvases import make_canvases
     from rendering import render
 
-    data, whole = render(tmp_path, 8), clip_training.prefetch_batches
-    monkeypatch.setattr(clip_training, "CHECKPOINT_EVERY", 2)
-    for part in ("straight", "stopped"):
-        (tmp_path / part).mkdir()
-    clip_training.train_clip(tmp_path / "straight", data, 4)
+    straight, pieces = tmp_path / "straight", tmp_path / "pieces"
+    straight.mkdir()
+    pieces.mkdir()
+    data, canvases = render(tmp_path, 8), make_canvases(tmp_path, 4, [])
+    assert clip_training.train_clip(straight, data, 3, float("inf"))
+    assert [clip_training.train_clip(pieces, data, 3, 0) for _ in range(3)] == [False, False, True]
+    assert distillation.distill(straight, canvases, 3, "both", float("inf"))
+    assert [distillation.distill(pieces, canvases, 3, "both", 0) for _ in range(3)] == [False, False, True]
+    for stage in ("procedural-clip", "clip"):
+        one, two = (load_file(part / stage / "model.safetensors") for part in (straight, pieces))
+        assert all(one[name].equal(two[name]) for name in one)
 
-    def cut_short(data, first, steps):
-        for step, batch in whole(data, first, steps):
-            if step == 3:
-                raise KeyboardInterrupt
-            yield step, batch
 
-    monkeypatch.setattr(clip_training, "prefetch_batches", cut_short)
-    with pytest.raises(KeyboardInterrupt):
-        clip_training.train_clip(tmp_path / "stopped", data, 4)
-    monkeypatch.setattr(clip_training, "prefetch_batches", whole)
-    clip_training.train_clip(tmp_path / "stopped", data, 4)
-    one, two = (load_file(tmp_path / part / "clip" / "model.safetensors") for part in ("straight", "stopped"))
-    assert all(one[name].equal(two[name]) for name in one)
+def test_pictures_of_any_kind_are_cropped_or_left_out(tmp_path, recipe):
+    from pictures import crop_picture
+
+    noise = np.random.default_rng(0).integers(0, 256, (900, 700, 4), np.uint8)
+    for name, picture in {
+        "rgb.png": Image.fromarray(noise[..., :3]),
+        "transparent.png": Image.fromarray(noise),
+        "palette.png": Image.fromarray(noise[..., :3]).convert("P"),
+        "grey.png": Image.fromarray(noise[..., 0]),
+        "flat.png": Image.new("RGB", (600, 600), "grey"),
+        "tiny.png": Image.fromarray(noise[:64, :64, :3]),
+        "ribbon.png": Image.fromarray(noise[:, :40, :3]),
+    }.items():
+        picture.save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "rgb.png").read_bytes()[:2000])
+    found = {path.stem: crop_picture(path, 1, 96) for path in sorted(tmp_path.glob("*.png"))}
+    assert {name for name, crops in found.items() if crops} == {"grey", "palette", "rgb", "transparent"}
+    assert all(crop.shape == (96, 96, 3) and crop.dtype == np.uint8 for crops in found.values() for crop in crops)
+    again = crop_picture(tmp_path / "rgb.png", 1, 96)
+    assert all(np.array_equal(one, two) for one, two in zip(found["rgb"], again, strict=True))

@@ -1,11 +1,11 @@
-"""Stages 5 and 6: the adapters by the method's own recipe, and the finished folder."""
+"""Stages 6 and 8: the adapters by the method's own recipe, and the finished folder."""
 
 import shutil
 from pathlib import Path
 
 import torch
+from distillation import DUAL_PATH_LAYERS, FEATURE_LAYERS
 from safetensors.torch import load_file, save_file
-from student import DUAL_PATH_LAYERS, FEATURE_LAYERS, IMAGE_SIZE
 from transformers import AutoTokenizer
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
@@ -13,6 +13,7 @@ from adaptclip_hf.training import AdaptCLIPTrainingArguments
 from adaptclip_hf.training.checkpoints import last_complete_checkpoint
 from adaptclip_hf.training.train import train
 
+IMAGE_SIZE = 336
 CARD = Path(__file__).resolve().parents[2] / "hub_cards" / "adaptclip-tiny.md"
 
 
@@ -34,9 +35,10 @@ def train_adapters(work: Path, base: Path, epochs: int, seed: int) -> Path:
     return folder
 
 
-def package(folder: Path, output: Path) -> None:
+def package(folder: Path, peak_share: float, output: Path) -> None:
     """The finished folder: the CLIP's weights in half precision, the small adapters as they are."""
     model, tokenizer = AdaptCLIPModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model.config.peak_share = peak_share
     with torch.no_grad():
         for parameter in model.clip.parameters():
             parameter.copy_(parameter.half().float())

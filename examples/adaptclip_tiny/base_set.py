@@ -1,8 +1,11 @@
-"""Stage 4: what the adapters learn from, in MVTec AD's layout: procedural products, and surfaces out of real pictures
-with defects drawn, pasted and blended into them."""
+"""Stage 5: what the adapters learn from and are chosen by, in MVTec AD's layout.
+
+Procedural products, and surfaces out of real pictures with defects drawn, pasted and blended into them.
+"""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,52 +18,78 @@ from adaptclip_hf.synthetic import DEFECTS, make_category, write_dataset
 from adaptclip_hf.synthetic.categories import save_mask
 from adaptclip_hf.synthetic.defects import add_defect, blob
 
-FIRST_BASE_SEED = 1_000_000  # beyond every category that the CLIP is trained on
-COUNTS = {"train": 3, "good": 2, "bad": 2}
+FIRST_SEED = 1_000_000  # beyond every category that the CLIP learned from
 BLENDED = "blended surface"
 BLENDED_SHARE = 0.3
+HELD_OUT_SHARE = 0.1  # of the canvases of pictures
 
 
-def write_base_set(work: Path, categories: int, canvases: Canvases, size: int) -> Path:
+@dataclass(frozen=True)
+class SetPlan:
+    """Which categories, and how many images of each.
+
+    Attributes:
+        name: the set's folder.
+        first: the number of its first category.
+        held_out: its surfaces are those that no other set has.
+        train, good, bad: normal images to compare with; normal and defective ones to score.
+    """
+
+    name: str
+    first: int
+    held_out: bool
+    train: int
+    good: int
+    bad: int
+
+
+BASE = SetPlan("base", 0, False, train=3, good=2, bad=2)
+HELD_OUT = SetPlan("held-out", 500_000, True, train=4, good=4, bad=4)
+
+
+def write_set(work: Path, plan: SetPlan, categories: int, canvases: Canvases, size: int) -> Path:
     """So many procedural categories, and as many of real surfaces where there are pictures."""
-    base = work / "base"
-    if (base / "done").exists():
-        return base
-    first_picture = GROUP * len(canvases.names)
-    pictured = categories if first_picture < len(canvases.pixels) else 0
+    folder = work / plan.name
+    if (folder / "done").exists():
+        return folder
+    first, count = GROUP * len(canvases.names), len(canvases.pixels)
+    border = count - round(HELD_OUT_SHARE * (count - first))
+    choice = (border, count) if plan.held_out else (first, border)
+    pictured = categories if count > first else 0
+    numbers = range(plan.first, plan.first + categories)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        procedural = pool.map(partial(write_procedural, base, size), range(categories))
-        list(tqdm(procedural, "base set, procedural", categories))
-        surfaces = pool.map(partial(write_surface, base, size, work, first_picture), range(pictured))
-        list(tqdm(surfaces, "base set, pictures", pictured))
-    (base / "done").touch()
-    return base
+        procedural = pool.map(partial(write_procedural, folder, plan, size), numbers)
+        list(tqdm(procedural, f"{plan.name}, procedural", categories))
+        surfaces = pool.map(partial(write_surface, folder, plan, size, work, choice), numbers[:pictured])
+        list(tqdm(surfaces, f"{plan.name}, pictures", pictured))
+    (folder / "done").touch()
+    return folder
 
 
-def write_procedural(base: Path, size: int, index: int):
-    category = make_category(FIRST_BASE_SEED + index)
-    write_dataset(base, {f"category_{index:04d}": category}, size=size, **COUNTS)
+def write_procedural(folder: Path, plan: SetPlan, size: int, number: int):
+    category = {f"category_{number:06d}": make_category(FIRST_SEED + number)}
+    write_dataset(folder, category, size=size, train=plan.train, good=plan.good, bad=plan.bad)
 
 
-def write_surface(base: Path, size: int, work: Path, first_picture: int, index: int):
+def write_surface(folder: Path, plan: SetPlan, size: int, work: Path, choice: tuple[int, int], number: int):
     """One canvas as a product that lies a little differently in every photo, under changing light."""
     pixels = np.load(work / "canvases" / "pixels.npy", mmap_mode="r")
-    rng = np.random.default_rng([index, 40])
-    chosen, other = rng.integers(first_picture, len(pixels), 2)
+    rng = np.random.default_rng([number, 40])
+    chosen, other = rng.integers(*choice, 2)
     reach, light, noise = rng.choice([0.15, 0.4, 1.0]), rng.choice([0.02, 0.08]), rng.uniform(0, 0.02)
-    folder = base / f"surface_{index:04d}"
-    for number in range(sum(COUNTS.values())):
-        split = "train" if number < COUNTS["train"] else "test"
+    folder = folder / f"surface_{number:06d}"
+    for index in range(plan.train + plan.good + plan.bad):
         scene = pose(rng, pixels[chosen], size, reach)
         mask, kind = None, "good"
-        if number >= COUNTS["train"] + COUNTS["good"]:
+        if index >= plan.train + plan.good:
             scene, mask, kind = spoil(rng, scene, pose(rng, pixels[other], size, 1.0))
         photo = scene * np.exp(rng.normal(0, light)) + rng.normal(0, noise, scene.shape)
-        path = folder / split / kind.replace(" ", "_") / f"{number:03d}.png"
+        split = "train" if index < plan.train else "test"
+        path = folder / split / kind.replace(" ", "_") / f"{index:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((np.clip(photo, 0, 1) * 255 + 0.5).astype(np.uint8)).save(path)
         if mask is not None:
-            truth = folder / "ground_truth" / path.parent.name / f"{number:03d}_mask.png"
+            truth = folder / "ground_truth" / path.parent.name / f"{index:03d}_mask.png"
             truth.parent.mkdir(parents=True, exist_ok=True)
             save_mask(mask, truth)
 

@@ -1,4 +1,4 @@
-"""Stage 2: the images to learn from, and what the teacher says of them, computed once.
+"""Stage 3: the images to learn from, and what the teacher says of them, computed once.
 
 A canvas is somewhat larger than what is cut out of it. Teacher and student both have patches of 16 px, so every crop at
 a multiple of 16 has its features in the cache.

@@ -1,8 +1,9 @@
-"""Stage 3: the small CLIP, distilled.
+"""Stage 4: the small CLIP learns from the teacher.
 
-Its patch tokens, as the method reads them, learn the teacher's local features, its class token the teacher's view of
-the whole; and on the procedural images, whose masks and names are known, it learns what a CLIP must know for zero-shot:
-which material, good or defective, for the image and for each patch.
+It goes on from the one that saw procedural images alone. Its patch tokens, as the method reads them, learn the
+teacher's local features, its class token the teacher's view of the whole. On the procedural images, whose masks and
+names are known, it keeps what a CLIP must know for zero-shot: which material, good or defective, for the image and for
+each patch.
 """
 
 import math
@@ -13,41 +14,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from canvases import GRID as CANVAS_GRID
-from canvases import GROUP, PATCH, Canvases
-from student import DUAL_PATH_LAYERS, FEATURE_LAYERS, GRID, PROJECTION, make_student
+from canvases import GRID, GROUP, PATCH, Canvases
 from teacher import COARSE_SIZE, FINE_SIZE, MIDDLE_SIZE
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPModel, CLIPTokenizer
-from vocabulary import make_tokenizer
+from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer
 
 from adaptclip_hf import AdaptCLIPConfig
 from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
-LEARNING_RATE, WARM_UP = 1.5e-3, 150
+FEATURE_LAYERS, DUAL_PATH_LAYERS = [4, 8], 1
+STUDENT_PATCH = 14  # pixels, against the teacher's 16: it sees the same crop, with as many patches, smaller
+MUON_RATE, ADAM_RATE, WEIGHT_DECAY, WARM_UP = 3e-3, 1.5e-3, 0.05, 100
 CHECKPOINT_EVERY = 200  # steps
-SIDES, TOKENS_PER_STEP = (14, 20), 8000  # patches of a crop's side
-LARGE_SHARE = 0.25  # of the steps that see whole images
+SIDES, SHARES = (14, 24), (0.75, 0.25)  # patches of a crop's side; how often
+TOKENS_PER_STEP = 4000
 PROCEDURAL_SHARE = 0.5
 FINE_WEIGHT = 0.5  # of the teacher's stride 8 beside its stride 16
+RIDGE, RIDGE_BATCHES = 100.0, 10
 TAUGHT = MIDDLE_SIZE + FINE_SIZE  # coordinates of a patch token that the teacher sets; the others are free
 FREE_SHARE = 0.15  # of a token's squared length that the free ones may take
 OBJECTIVES = ("cosine", "relational", "both")
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-
-
-class Encoder(nn.Module):
-    """The image encoder as the method runs it, with the position table given."""
-
-    def __init__(self, clip: CLIPModel):
-        super().__init__()
-        self.clip = clip
-
-    def forward(self, pixel_values: torch.Tensor):
-        features = encode_image(self.clip, pixel_values, FEATURE_LAYERS, DUAL_PATH_LAYERS)
-        return features.image_embeds, features.patch_embeds
 
 
 class Objective(nn.Module):
@@ -55,23 +44,39 @@ class Objective(nn.Module):
 
     def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, config: AdaptCLIPConfig, objective: str):
         super().__init__()
-        self.encoder, self.tokenizer, self.config, self.objective = Encoder(clip), tokenizer, config, objective
-        self.to_coarse = nn.Linear(PROJECTION, COARSE_SIZE)
+        self.clip, self.tokenizer, self.config, self.objective = clip, tokenizer, config, objective
+        self.to_coarse = nn.Linear(clip.config.projection_dim, COARSE_SIZE)
+        self.encode = torch.compile(self.encode_crops, dynamic=False)
 
-    @property
-    def clip(self) -> CLIPModel:
-        return self.encoder.clip
+    def encode_crops(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Image embeddings (B, d) and each layer's patch embeddings (B, L, d) of pixels in [0, 1]."""
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            pixels = F.interpolate(pixels, scale_factor=STUDENT_PATCH / PATCH, mode="bilinear", antialias=True)
+            pixel_values = (pixels - MEAN.to(pixels)[:, None, None]) / STD.to(pixels)[:, None, None]
+            features = encode_image(self.clip, pixel_values, FEATURE_LAYERS, DUAL_PATH_LAYERS)
+        return features.image_embeds.float(), [layer[:, 1:].float() for layer in features.patch_embeds]
 
-    def encode_crops(self, pixel_values: torch.Tensor, table: torch.Tensor):
-        # a small crop stands somewhere in the full-size grid
-        override = {"clip.vision_model.embeddings.position_embedding.weight": table}
-        return torch.func.functional_call(self.encoder, override, (pixel_values,))
+    @torch.no_grad()
+    def start_projection(self, canvases: Canvases):
+        """Sets the visual projection to the ridge regression of the teacher's features on the tower's as it is.
 
-    def window(self, top: int, left: int, side: int) -> torch.Tensor:
-        """The position table's rows (1 + side * side, D) of a window of the grid."""
-        table = self.clip.vision_model.embeddings.position_embedding.weight
-        grid = table[1:].unflatten(0, (GRID, GRID))[top : top + side, left : left + side]
-        return torch.cat([table[:1], grid.flatten(0, 1)])
+        Learned from a random one, the first hundreds of steps would go into undoing it.
+        """
+        rng, seen, wanted = np.random.default_rng(5), [], []
+        projection, self.clip.visual_projection = self.clip.visual_projection, nn.Identity()
+        for _ in range(RIDGE_BATCHES):
+            indices = rng.integers(0, len(canvases.pixels), 16)
+            pixels = torch.from_numpy(canvases.pixels[indices]).to(projection.weight.device)
+            patches = torch.from_numpy(canvases.patches[indices]).to(projection.weight.device)
+            seen += [layer.flatten(0, 1) for layer in self.encode_crops(pixels.permute(0, 3, 1, 2).float() / 255)[1]]
+            wanted += [weigh(patches.float()).flatten(0, 2)] * len(FEATURE_LAYERS)
+        self.clip.visual_projection = projection
+        seen, wanted = torch.cat(seen), torch.cat(wanted)
+        penalty = RIDGE * torch.eye(seen.shape[1], device=seen.device)
+        solved = torch.linalg.solve(seen.T @ seen + penalty, seen.T @ wanted).T
+        weight = projection.weight
+        weight[:TAUGHT] = solved
+        weight[TAUGHT:] *= 0.5 * solved.norm(dim=1).mean() / weight[TAUGHT:].norm(dim=1).mean()
 
     def encode_sentences(self, sentences: list[str]) -> torch.Tensor:
         encoded = self.tokenizer(sentences, padding="max_length", max_length=24, return_tensors="pt")
@@ -94,13 +99,7 @@ class Objective(nn.Module):
         return sentences, keys
 
     def forward(self, batch: dict, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        pixels = batch["pixels"].permute(0, 3, 1, 2).float() / 255
-        pixels = pixels + 0.01 * torch.randn_like(pixels)
-        pixel_values = (pixels - MEAN.to(pixels)[:, None, None]) / STD.to(pixels)[:, None, None]
-        table = self.window(*batch["window"])
-        with torch.autocast(pixels.device.type, torch.bfloat16):
-            image_embeds, patch_embeds = self.encode_crops(pixel_values, table)
-        image_embeds, tokens = image_embeds.float(), [layer[:, 1:].float() for layer in patch_embeds]
+        image_embeds, tokens = self.encode(batch["pixels"].permute(0, 3, 1, 2).float() / 255)
         losses = {}
         target = weigh(batch["patches"].float().flatten(1, 2))
         taught = [F.normalize(layer[..., :TAUGHT], dim=-1) for layer in tokens]
@@ -121,11 +120,9 @@ class Objective(nn.Module):
         losses["free"] = 10 * torch.stack([F.relu(share - FREE_SHARE).mean() for share in free]).mean()
         whole = batch["coarse"].float().mean((1, 2))
         losses["whole"] = (1 - F.cosine_similarity(self.to_coarse(image_embeds), whole, dim=-1)).mean()
-        count = GROUP * len(batch["names"])
-        if count:
-            covered = batch["covered"].float().flatten(1)
-            losses |= self.language(F.normalize(image_embeds[:count], dim=-1), tokens[-1][:count], covered, batch, rng)
-            losses["distance"] = 0.3 * self.distance([layer[:count] for layer in tokens], covered)
+        count, covered = GROUP * len(batch["names"]), batch["covered"].float().flatten(1)
+        losses |= self.language(F.normalize(image_embeds[:count], dim=-1), tokens[-1][:count], covered, batch, rng)
+        losses["distance"] = 0.3 * self.distance([layer[:count] for layer in tokens], covered)
         return losses
 
     def language(self, image_embeds, tokens, covered, batch: dict, rng: np.random.Generator) -> dict:
@@ -182,31 +179,34 @@ def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes:
         return True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    config = AdaptCLIPConfig()
-    tokenizer = make_tokenizer(config)
-    learner = Objective(make_student(len(tokenizer)), tokenizer, config, objective).train().to(device)
-    learner.encode_crops = torch.compile(learner.encode_crops, dynamic=False)
-    decayed = [p for p in learner.parameters() if p.ndim > 1]
-    plain = [p for p in learner.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    start_from = work / "procedural-clip"
+    tokenizer = AutoTokenizer.from_pretrained(start_from)
+    # backward through sdpa is slower on a CPU for sequences this short
+    clip = CLIPModel.from_pretrained(start_from, attn_implementation="eager", dtype=torch.float32)
+    learner = Objective(clip, tokenizer, AdaptCLIPConfig(), objective).train().to(device)
+    optimizers = make_optimizers(learner)
     checkpoint, first = work / "clip_checkpoint.pt", 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
         learner.load_state_dict(saved["learner"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         first = saved["step"]
+    else:
+        learner.start_projection(canvases)
     start, running = time.time(), {}
     for step, batch in prefetch_batches(canvases, first, steps):
         torch.manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["highest_lr"] * schedule(step, steps)
         batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
         losses = learner(batch, np.random.default_rng([step, 8]))
-        optimizer.zero_grad(set_to_none=True)
+        learner.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         for name, loss in losses.items():
             running[name] = 0.95 * running.get(name, loss.item()) + 0.05 * loss.item()
         done, spent = step + 1, (time.time() - start) / 60
@@ -215,7 +215,8 @@ def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes:
             print(f"clip step {done}/{steps}, {spent:.1f} min: {shown}", flush=True)
         stopping = spent > minutes
         if done % CHECKPOINT_EVERY == 0 or stopping:
-            state = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            state = {"learner": learner.state_dict(), "optimizers": states, "step": done}
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
         if stopping and done < steps:
@@ -225,40 +226,62 @@ def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes:
     return True
 
 
-def learning_rate(step: int, steps: int) -> float:
-    fall = (1 + math.cos(math.pi * step / steps)) / 2
-    return LEARNING_RATE * min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * fall)
+def make_optimizers(learner: Objective) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the image tower's layers, AdamW for everything else."""
+    matrices = [p for p in learner.clip.vision_model.encoder.parameters() if p.ndim == 2]
+    others = set(learner.parameters()) - set(matrices)
+    others = [p for p in learner.parameters() if p in others]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0},
+    ]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=ADAM_RATE, betas=(0.9, 0.98), fused=True),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["highest_lr"] = group["lr"]
+    return optimizers
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the highest learning rate: a warm-up, then half a cosine."""
+    return min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
 def draw_batch(canvases: Canvases, step: int) -> dict:
-    """Crops of procedural groups, each group cut at nearly one place, and of other canvases; all of one size, at one
-    window of the position table. Depends on the step's number alone."""
+    """Crops of procedural groups, each group cut at nearly one place, and of other canvases; all of one size.
+
+    They depend on the step's number alone.
+    """
     rng = np.random.default_rng([step, 7])
-    side = SIDES[1] if rng.random() < LARGE_SHARE else SIDES[0]
+    side = int(rng.choice(SIDES, p=SHARES))
     count = max(GROUP, TOKENS_PER_STEP // side**2)
-    groups = int(count * PROCEDURAL_SHARE) // GROUP if len(canvases.names) else 0
+    groups = max(1, int(count * PROCEDURAL_SHARE) // GROUP)
     chosen = rng.integers(0, len(canvases.names), groups)
     procedural = (chosen[:, None] * GROUP + np.arange(GROUP)).ravel()
-    others = rng.integers(GROUP * len(canvases.names), len(canvases.pixels), count - len(procedural))
-    room = CANVAS_GRID - side
+    first_picture = GROUP * len(canvases.names)
+    if first_picture == len(canvases.pixels):
+        first_picture = 0
+    others = rng.integers(first_picture, len(canvases.pixels), count - len(procedural))
+    room = GRID - side
     places = np.repeat(rng.integers(0, room + 1, (groups, 2)), GROUP, axis=0) + rng.integers(
         -1, 2, (len(procedural), 2)
     )
     places = np.concatenate([places.clip(0, room), rng.integers(0, room + 1, (len(others), 2))])
     crops = {"pixels": [], "patches": [], "coarse": [], "covered": []}
-    for index, (top, left) in zip([*procedural, *others], places, strict=True):
+    for number, (index, (top, left)) in enumerate(zip([*procedural, *others], places, strict=True)):
         rows, columns = slice(top, top + side), slice(left, left + side)
         pixel_rows, pixel_columns = (slice(each.start * PATCH, each.stop * PATCH) for each in (rows, columns))
         half_rows, half_columns = (slice(each.start // 2, each.stop // 2) for each in (rows, columns))
         crops["pixels"].append(canvases.pixels[index, pixel_rows, pixel_columns])
         crops["patches"].append(canvases.patches[index, rows, columns])
         crops["coarse"].append(canvases.coarse[index, half_rows, half_columns])
-        if index < GROUP * len(canvases.names):
+        if number < len(procedural):
             crops["covered"].append(canvases.covered[index, rows, columns])
-    window = (*(int(each) for each in rng.integers(0, GRID - side + 1, 2)), side)
     names, kinds = ([str(each) for each in listed[chosen]] for listed in (canvases.names, canvases.kinds))
     return {
-        "window": window,
         "names": names,
         "kinds": kinds,
         **{key: torch.from_numpy(np.stack(value)) for key, value in crops.items() if value},

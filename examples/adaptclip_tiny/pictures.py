@@ -1,4 +1,4 @@
-"""Stage 1: freely licensed pictures out of Debian packages, unpacked without being installed."""
+"""Stage 2: freely licensed pictures out of Debian packages, unpacked without being installed."""
 
 import shutil
 import subprocess
