@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, CLIPConfig
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel
 from adaptclip_hf.modeling import alignment
-from adaptclip_hf.modeling.fusion import gaussian_filter, harmonic_mean
+from adaptclip_hf.modeling.fusion import gaussian_filter, harmonic_mean, peak
 
 
 def images(model, count, seed=0, prompts=None):
@@ -372,7 +372,7 @@ def test_defaults_are_the_released_ones():
     config = AdaptCLIPConfig()
     assert (config.image_size, config.feature_layers, config.num_dual_path_layers) == (518, [6, 12, 18, 24], 19)
     assert config.clip_config.vision_config.hidden_size == 1024 and config.clip_config.projection_dim == 768
-    assert config.score_fusion == "harmonic" and config.pooling_top_k == 10
+    assert config.score_fusion == "harmonic" and config.pooling_top_k == 10 and config.peak_share == 0
 
 
 @pytest.mark.parametrize("layers", [[1, 2], [2, 4], [3], [1, 2, 3, 4]])
@@ -458,6 +458,26 @@ def test_gaussian_filter_by_its_definition():
     assert gaussian_filter(maps, 0.0) is maps
 
 
+def test_the_peak_is_the_mean_of_the_largest_share():
+    maps = torch.arange(200.0).view(2, 10, 10)[:, torch.randperm(10)]
+    assert peak(maps, 0.0).tolist() == [99, 199]
+    assert peak(maps, 0.004).tolist() == [99, 199]
+    assert peak(maps, 0.04).tolist() == [97.5, 197.5]
+    assert peak(maps, 1.0).tolist() == [49.5, 149.5]
+
+
+@torch.no_grad()
+def test_the_score_takes_the_share_of_its_config(make_model, tmp_path):
+    model = make_model()
+    pixel_values = images(model, 2)
+    by_maximum = model(pixel_values)
+    model.config.peak_share = 0.1
+    model.save_pretrained(tmp_path)
+    by_share = AdaptCLIPModel.from_pretrained(tmp_path)(pixel_values)
+    assert torch.equal(by_share.anomaly_maps, by_maximum.anomaly_maps)
+    assert (by_share.anomaly_scores < by_maximum.anomaly_scores).all()
+
+
 def test_harmonic_mean():
     assert_close(harmonic_mean(torch.tensor([[0.5], [0.25]])), torch.tensor([1 / 3]))
     assert harmonic_mean(torch.tensor([[0.5], [0.0]])).item() == 0
@@ -477,6 +497,7 @@ def test_harmonic_mean():
         (dict(score_fusion="max"), "harmonic"),
         (dict(temperature=0.0), "positive"),
         (dict(smoothing_sigma=-1.0), "negative"),
+        (dict(peak_share=1.5), "between 0 and 1"),
         (dict(joint_learning=True, textual_adapter=False), "both adapters"),
         (dict(normal_states=["good"]), "normal_states"),
         (dict(prompt_query_hidden_size=3), "even"),

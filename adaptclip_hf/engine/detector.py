@@ -37,6 +37,7 @@ SCORE_FIELDS = (
     "temperature",
     "pooling_top_k",
     "smoothing_sigma",
+    "peak_share",
     "score_fusion",
 )
 # a map's largest value where every patch of an image has its equal among the normal ones
