@@ -9,14 +9,14 @@ from PIL import Image
 
 # package: what it shows; each package's own file `copyright` names the authors and the licence of every picture
 PACKAGES = {
-    "gnome-backgrounds": "photographs (CC-BY-SA 3.0, CC-BY 2.0, public domain)",
-    "mate-backgrounds": "photographs (CC-BY-SA 4.0, GPL 2+)",
-    "plasma-workspace-wallpapers": "photographs and drawings (CC-BY-SA 4.0, LGPL 3)",
+    "gnome-backgrounds": "photographs and drawings (CC-BY-SA 3.0 and others)",
+    "mate-backgrounds": "photographs (GPL 2+, CC-BY-SA 4.0)",
+    "plasma-workspace-wallpapers": "photographs and drawings (GPL 2+)",
     "tuxpaint-stamps-default": "photographs and drawings of single things (GPL 2)",
-    "supertuxkart-data": "textures and scenes of a game (CC-BY-SA 3.0 and 4.0, CC-BY 3.0, CC0, GPL)",
+    "supertuxkart-data": "textures and scenes of a game (CC-BY-SA 3.0 and 4.0, CC-BY 3.0, CC0, GPL, MIT)",
     "redeclipse-data": "textures and scenes of a game (CC-BY-SA 3.0, CC-BY 3.0, CC0, Zlib)",
-    "megaglest-data": "textures of a game (CC-BY-SA 3.0)",
-    "torcs-data": "textures of a game (GPL 2+, Free Art License)",
+    "megaglest-data": "textures of a game (CC-BY-SA 3.0, GPL 2+)",
+    "torcs-data": "textures of a game (GPL 2+, LGPL 2+, Free Art License, GFDL)",
 }
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SMALLEST_SIDE, SMALLEST_CONTRAST = 128, 6.0
