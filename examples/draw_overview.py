@@ -1,6 +1,6 @@
 """Draws docs/overview.jpg: what a model makes of the sample images with four normal ones, on one fixed colour scale.
 
-    python examples/draw_overview.py --output docs/overview.jpg
+python examples/draw_overview.py --output docs/overview.jpg
 """
 
 import argparse
