@@ -1,7 +1,7 @@
 """Stage 3: the images to learn from, and what the teacher says of them, computed once.
 
-A canvas is somewhat larger than what is cut out of it. Teacher and student both have patches of 16 px, so every crop at
-a multiple of 16 has its features in the cache.
+A canvas is somewhat larger than what is cut out of it. The teacher's patches have 16 px, and the student sees a crop
+with as many patches, so every crop at a multiple of 16 has its features in the cache.
 """
 
 import os
