@@ -7,13 +7,12 @@ features do not forget what a plain detector would see.
 """
 
 import math
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from learning import learn
 from rendering import SIZE, draw_batch
 from torch import nn
 from torch.nn import functional as F
@@ -25,7 +24,7 @@ from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [2, 4, 6, 8], 6
-CHECKPOINT_EVERY = 200  # steps
+WARM_UP = 100  # steps
 # many grids, that no pattern of interpolated position embeddings be mistaken for the image
 SMALL_SIDES, LARGE_SIDES, TOKENS_PER_STEP = [112, 126, 140, 154], [182, 196, 210, 224, 280, 336], 4096
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
@@ -185,10 +184,7 @@ def balanced(logits: torch.Tensor, positive: torch.Tensor, sure: torch.Tensor) -
 
 
 def train_clip(work: Path, data: dict, steps: int, minutes: float) -> bool:
-    """Trains for so many steps in all, and for so many minutes in this call; true when it is done.
-
-    A checkpoint is left now and then, from which the next call goes on as if it had not stopped.
-    """
+    """Learns as [`learn`] says; true when it is done and lies in `work / "procedural-clip"`."""
     final = work / "procedural-clip" / "model.safetensors"
     if final.exists():
         return True
@@ -203,55 +199,20 @@ def train_clip(work: Path, data: dict, steps: int, minutes: float) -> bool:
     decayed = [p for p in objective.parameters() if p.ndim > 1]
     plain = [p for p in objective.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}], betas=(0.9, 0.98)
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}], lr=1.5e-3, betas=(0.9, 0.98)
     )
-    checkpoint, first = work / "procedural_clip_checkpoint.pt", 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True, map_location=device)
-        objective.load_state_dict(saved["objective"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
-    start = time.time()
-    running: dict[str, float] = {}
-    for step, batch in prefetch_batches(data, first, steps):
-        torch.manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = 1.5e-3 * min(1, (step + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
-        batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
-        losses = objective(batch, np.random.default_rng([step, 8]))
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-        optimizer.step()
-        for name, loss in losses.items():
-            running[name] = 0.98 * running.get(name, loss.item()) + 0.02 * loss.item()
-        done, spent = step + 1, (time.time() - start) / 60
-        if done % 50 == 0:
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in running.items())
-            print(f"procedural clip step {done}/{steps}, {spent:.1f} min: {shown}", flush=True)
-        stopping = spent > minutes
-        if done % CHECKPOINT_EVERY == 0 or stopping:
-            state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-        if stopping and done < steps:
-            return False
+    draw = partial(draw_step, data, steps)
+    checkpoint = work / "procedural_clip_checkpoint.pt"
+    if not learn(objective, [optimizer], draw, steps, WARM_UP, minutes, checkpoint):
+        return False
     clip.cpu().save_pretrained(final.parent)
     tokenizer.save_pretrained(final.parent)
     return True
 
 
-def prefetch_batches(data: dict, first: int, steps: int) -> Iterator[tuple[int, dict]]:
-    """(step, batch), the next batch drawn while this one is used; a step's batch depends on its number alone."""
-
-    def draw(step: int) -> dict:
-        rng = np.random.default_rng([step, 7])
-        large = rng.random() < (0.15 if step < 0.7 * steps else 0.5)
-        side = int(rng.choice(LARGE_SIDES if large else SMALL_SIDES))
-        return draw_batch(data, rng, max(2, TOKENS_PER_STEP // (4 * (side // 14) ** 2)), side)
-
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(draw, first)
-        for step in range(first, steps):
-            batch, upcoming = upcoming.result(), pool.submit(draw, step + 1)
-            yield step, batch
+def draw_step(data: dict, steps: int, step: int) -> dict:
+    """The batch of a step: crops of one of many sizes, large ones more often towards the end."""
+    rng = np.random.default_rng([step, 7])
+    large = rng.random() < (0.15 if step < 0.7 * steps else 0.5)
+    side = int(rng.choice(LARGE_SIDES if large else SMALL_SIDES))
+    return draw_batch(data, rng, max(2, TOKENS_PER_STEP // (4 * (side // 14) ** 2)), side)

@@ -6,15 +6,13 @@ names are known, it keeps what a CLIP must know for zero-shot: which material, g
 each patch.
 """
 
-import math
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from canvases import GRID, GROUP, PATCH, Canvases
+from learning import learn
 from teacher import COARSE_SIZE, FINE_SIZE, MIDDLE_SIZE
 from torch import nn
 from torch.nn import functional as F
@@ -27,7 +25,6 @@ from adaptclip_hf.modeling.vision_encoder import encode_image
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [4, 8], 1
 STUDENT_PATCH = 14  # pixels, against the teacher's 16: it sees the same crop, with as many patches, smaller
 MUON_RATE, ADAM_RATE, WEIGHT_DECAY, WARM_UP = 3e-3, 1.5e-3, 0.05, 100
-CHECKPOINT_EVERY = 200  # steps
 SIDES, SHARES = (14, 24), (0.75, 0.25)  # patches of a crop's side; how often
 TOKENS_PER_STEP = 4000
 PROCEDURAL_SHARE = 0.5
@@ -170,10 +167,7 @@ def balanced(logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
 
 
 def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes: float) -> bool:
-    """Learns for so many steps in all, and for so many minutes in this call; true when it is done.
-
-    A checkpoint is left now and then, from which the next call goes on as if it had not stopped.
-    """
+    """Learns as [`learn`] says, from the procedural CLIP; true when it is done and lies in `work / "clip"`."""
     final = work / "clip" / "model.safetensors"
     if final.exists():
         return True
@@ -185,42 +179,11 @@ def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes:
     clip = CLIPModel.from_pretrained(start_from, attn_implementation="eager", dtype=torch.float32)
     learner = Objective(clip, tokenizer, AdaptCLIPConfig(), objective).train().to(device)
     optimizers = make_optimizers(learner)
-    checkpoint, first = work / "clip_checkpoint.pt", 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True, map_location=device)
-        learner.load_state_dict(saved["learner"])
-        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        first = saved["step"]
-    else:
+    checkpoint = work / "clip_checkpoint.pt"
+    if not checkpoint.exists():
         learner.start_projection(canvases)
-    start, running = time.time(), {}
-    for step, batch in prefetch_batches(canvases, first, steps):
-        torch.manual_seed(step)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["highest_lr"] * schedule(step, steps)
-        batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
-        losses = learner(batch, np.random.default_rng([step, 8]))
-        learner.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        for name, loss in losses.items():
-            running[name] = 0.95 * running.get(name, loss.item()) + 0.05 * loss.item()
-        done, spent = step + 1, (time.time() - start) / 60
-        if done % 50 == 0:
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in running.items())
-            print(f"clip step {done}/{steps}, {spent:.1f} min: {shown}", flush=True)
-        stopping = spent > minutes
-        if done % CHECKPOINT_EVERY == 0 or stopping:
-            states = [optimizer.state_dict() for optimizer in optimizers]
-            state = {"learner": learner.state_dict(), "optimizers": states, "step": done}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-        if stopping and done < steps:
-            return False
+    if not learn(learner, optimizers, partial(draw_batch, canvases), steps, WARM_UP, minutes, checkpoint):
+        return False
     learner.clip.cpu().save_pretrained(work / "clip")
     tokenizer.save_pretrained(work / "clip")
     return True
@@ -235,19 +198,10 @@ def make_optimizers(learner: Objective) -> list[torch.optim.Optimizer]:
         {"params": [p for p in others if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0},
     ]
-    optimizers = [
+    return [
         torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, lr=ADAM_RATE, betas=(0.9, 0.98), fused=True),
     ]
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["highest_lr"] = group["lr"]
-    return optimizers
-
-
-def schedule(step: int, steps: int) -> float:
-    """Share of the highest learning rate: a warm-up, then half a cosine."""
-    return min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
 def draw_batch(canvases: Canvases, step: int) -> dict:
@@ -286,14 +240,3 @@ def draw_batch(canvases: Canvases, step: int) -> dict:
         "kinds": kinds,
         **{key: torch.from_numpy(np.stack(value)) for key, value in crops.items() if value},
     }
-
-
-def prefetch_batches(canvases: Canvases, first: int, steps: int) -> Iterator[tuple[int, dict]]:
-    """(step, batch), the next batch drawn while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(draw_batch, canvases, first)
-        for step in range(first, steps):
-            batch = upcoming.result()
-            if step + 1 < steps:
-                upcoming = pool.submit(draw_batch, canvases, step + 1)
-            yield step, batch
