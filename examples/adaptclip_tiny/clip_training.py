@@ -137,7 +137,6 @@ class Objective(nn.Module):
         image_embeds = F.normalize(features.image_embeds.float(), dim=-1)
         covered = F.avg_pool2d(masks[:, None], 14).flatten(1)  # (B, L), share of the patch that is defective
         defective = covered.amax(1) > 0.02
-        sure = (covered == 0) | (covered > 0.06)
         losses = {}
 
         sentences, keys = self.captions(batch, rng, defective.tolist())
@@ -151,7 +150,7 @@ class Objective(nn.Module):
         losses["image_state"] = F.cross_entropy(image_embeds @ states.T / 0.07, defective.long())
         patches = F.normalize(patch_embeds[-1][:, 1:], dim=-1)
         patch_logits = patches @ states.T / 0.07
-        losses["patch_state"] = balanced(patch_logits[..., 1] - patch_logits[..., 0], covered > 0.06, sure)
+        losses["patch_state"] = balanced(patch_logits[..., 1] - patch_logits[..., 0], covered)
 
         distance_losses = []
         queries = torch.arange(len(pixels), device=pixels.device) % 4 >= 2
@@ -161,7 +160,7 @@ class Objective(nn.Module):
             distance = 1 - (query @ pool.transpose(1, 2)).amax(-1)
             logit = self.distance_scale[index].exp() * (distance - self.distance_offset[index])
             wanted = covered[queries].view_as(distance)
-            distance_losses.append(balanced(logit, wanted > 0.06, sure[queries].view_as(distance)))
+            distance_losses.append(balanced(logit, wanted))
         losses["distance"] = torch.stack(distance_losses).mean()
 
         with torch.no_grad():
@@ -176,10 +175,10 @@ class Objective(nn.Module):
         return losses
 
 
-def balanced(logits: torch.Tensor, positive: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy in which defective and good patches weigh the same; unsure patches are left out."""
-    loss = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
-    sides = [loss[positive & sure], loss[~positive & sure]]
+def balanced(logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy in which defective and good patches weigh the same; those hardly touched are left out."""
+    loss = F.binary_cross_entropy_with_logits(logits, (covered > 0.06).float(), reduction="none")
+    sides = [loss[covered > 0.06], loss[covered == 0]]
     return torch.stack([side.mean() for side in sides if len(side)]).mean()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from canvases import GRID, GROUP, PATCH, Canvases
+from clip_training import MEAN, STD, balanced
 from learning import learn
 from teacher import COARSE_SIZE, FINE_SIZE, MIDDLE_SIZE
 from torch import nn
@@ -33,7 +34,6 @@ RIDGE, RIDGE_BATCHES = 100.0, 10
 TAUGHT = MIDDLE_SIZE + FINE_SIZE  # coordinates of a patch token that the teacher sets; the others are free
 FREE_SHARE = 0.15  # of a token's squared length that the free ones may take
 OBJECTIVES = ("cosine", "relational", "both")
-MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 
 class Objective(nn.Module):
@@ -157,13 +157,6 @@ def weigh(patches: torch.Tensor) -> torch.Tensor:
     weights = torch.ones(TAUGHT, device=patches.device)
     weights[MIDDLE_SIZE:] = FINE_WEIGHT
     return F.normalize(patches * weights, dim=-1)
-
-
-def balanced(logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy in which defective and good patches weigh the same; those hardly touched are left out."""
-    loss = F.binary_cross_entropy_with_logits(logits, (covered > 0.06).float(), reduction="none")
-    sides = [loss[covered > 0.06], loss[covered == 0]]
-    return torch.stack([side.mean() for side in sides if len(side)]).mean()
 
 
 def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes: float) -> bool:
