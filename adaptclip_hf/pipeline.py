@@ -1,24 +1,26 @@
 """`pipeline("anomaly-detection")`: images in, scores, maps and heatmaps out."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from PIL import Image
-from transformers import Pipeline
+from transformers.pipelines.base import ChunkPipeline
 from transformers.dynamic_module_utils import custom_object_save
 
-from .engine.detector import AnomalyDetector, as_list_or_stream
+from .engine.detector import AnomalyDetector, Photo, as_list_or_stream, at_place, open_profile
+from .engine.view import Mosaic, View
 from .modeling.fingerprint import contents_key
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image, name_of
 from .processing.image_processing_adaptclip import check_threshold
 
-PARAMETERS = "normal_images, prompt_bank, threshold, object_name, batch_size and num_workers"
+PARAMETERS = "normal_images, prompt_bank, profile, threshold, object_name, view, batch_size and num_workers"
 
 
-class AnomalyDetectionPipeline(Pipeline):
+class AnomalyDetectionPipeline(ChunkPipeline):
     """
     Finds anomalies in images: zero-shot, or few-shot with some normal images or a prompt bank.
 
@@ -51,34 +53,52 @@ class AnomalyDetectionPipeline(Pipeline):
         """The engine that scores, of this pipeline's model and processor."""
         return AnomalyDetector(self.model, self.processor)
 
-    def _sanitize_parameters(self, normal_images=None, prompt_bank=None, threshold=None, object_name=None, **unknown):
+    def _sanitize_parameters(
+        self,
+        normal_images=None,
+        prompt_bank=None,
+        profile=None,
+        threshold=None,
+        object_name=None,
+        view: View | None = None,
+        **unknown,
+    ):
         if unknown:
             raise TypeError(f"Unknown arguments {sorted(unknown)}; there are {PARAMETERS}.")
         check_threshold(threshold)
         if normal_images is not None and prompt_bank is not None:
             raise ValueError("Give normal_images or a prompt_bank, not both.")
-        forward_parameters = {}
+        forward_parameters, postprocess_parameters = {}, {}
+        if profile is not None:
+            if any(each is not None for each in (normal_images, prompt_bank, threshold, object_name, view)):
+                raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
+            profile = postprocess_parameters["profile"] = open_profile(profile, self.detector)
+            prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
-            forward_parameters["prompt_bank"] = self.encode_prompts(normal_images)
+            forward_parameters["prompt_bank"] = self.encode_prompts(normal_images, view or View())
         elif prompt_bank is not None:
-            forward_parameters["prompt_bank"] = self.open_prompt_bank(prompt_bank)
+            forward_parameters["prompt_bank"] = self.detector.open_bank(prompt_bank, view or View())
         if object_name is not None:
             forward_parameters["text_embeds"] = self.encode_text(object_name)
-        return {}, forward_parameters, {} if threshold is None else {"threshold": threshold}
+        if threshold is not None:
+            postprocess_parameters["threshold"] = threshold
+        return {} if view is None else {"view": view}, forward_parameters, postprocess_parameters
 
     def __call__(self, inputs, **kwargs):
         """
         Args:
             inputs: an image or a list or generator of images: whatever [`load_image`] reads.
             normal_images: normal images to compare with (encoded once, and kept until others are given), or
-            prompt_bank: a [`PromptBank`], its file, or the Hub id of its repository.
+            prompt_bank: a [`PromptBank`], its file, or the Hub id of its repository, or
+            profile: an [`InspectionProfile`], its folder or Hub id, in place of all else: it decides.
             threshold (`float`): in [0, 1]; sets the labels.
             object_name (`str`): the word for the object in the static prompts of this call.
-            batch_size (`int`): images at a time.
+            view: how images are looked at, whole or in tiles; a [`View`].
+            batch_size (`int`): images (or tiles) at a time.
 
         Returns:
             For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", or `None` without a
-            threshold), `anomaly_map` (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over
+            threshold or profile), `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map` (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over
             the image on a fixed scale), `among_normals` (the image is itself one of the normal ones: its score says
             nothing) and `path` (of a file, else `None`).
 
@@ -98,13 +118,13 @@ class AnomalyDetectionPipeline(Pipeline):
         """Pushes the pipeline's model, processor and card; see [`AdaptCLIPModel.push_to_hub`]."""
         return self.model.push_to_hub(repo_id, processor=self.processor, **options)
 
-    def encode_prompts(self, normal_images) -> PromptBank:
+    def encode_prompts(self, normal_images, view: View = View()) -> PromptBank:  # noqa: B008
         """A [`PromptBank`] of normal images, on the pipeline's device; the same images again are not encoded again."""
         images = list(as_list_or_stream(normal_images))
-        key = self._contents(images)
+        key = self._contents(images, view)
         remembered = self._remembered
         if remembered is None or remembered[0] != key:
-            self._remembered = remembered = (key, self.detector.remember(images))
+            self._remembered = remembered = (key, self.detector.remember(images, view=view))
         return remembered[1]
 
     def encode_text(self, object_name: str) -> TextEmbeds:
@@ -116,10 +136,10 @@ class AnomalyDetectionPipeline(Pipeline):
             self._named = named = (key, self.detector.encode_text(object_name))
         return named[1]
 
-    def _contents(self, images: list) -> str:
+    def _contents(self, images: list, view: View) -> str:
         """Tells other images, another model and other preprocessing apart: a digest of their contents."""
         digest = hashlib.sha256()
-        for settings in (self.model.fingerprint(), self.processor.image_processor.fingerprint()):
+        for settings in (self.model.fingerprint(), self.detector.preprocessing(view)):
             digest.update(repr(sorted(settings.items())).encode())
         digest.update(f"{self.model.device} {self.model.dtype}".encode())
         for image in images:
@@ -135,32 +155,53 @@ class AnomalyDetectionPipeline(Pipeline):
         """The bank, read if it is a file, checked against this model and preprocessing, on the pipeline's device."""
         return self.detector.open_bank(prompt_bank)
 
-    def preprocess(self, image) -> dict:
+    def preprocess(self, image, view: View = View()) -> Iterator[dict]:  # noqa: B008
+        """The pieces of an image, one after the other; the whole of it is the only one of most."""
         name, path = name_of(image), str(image) if isinstance(image, str | Path) else None
         image = load_image(image)
-        pixel_values = self.processor.image_processor(image)["pixel_values"]
-        return {"pixel_values": pixel_values, "original": image, "path": path, "name": name}
+        photo = Photo(name, image, view.cut(image, name))
+        for number, piece in enumerate(photo.pieces):
+            about = {"photo": photo, "path": path, "number": number, "is_last": number == len(photo.pieces) - 1}
+            yield {"pixel_values": self.detector.pixel_values(piece), **about}
 
     def _forward(self, model_inputs: dict, prompt_bank: PromptBank | None = None, text_embeds=None) -> dict:
+        about = {name: model_inputs[name] for name in ("photo", "path", "number", "is_last")}
         features = self.detector.encode(model_inputs["pixel_values"])
-        scores, maps = self.detector.score(features, prompt_bank, text_embeds)
-        about = {name: model_inputs[name] for name in ("original", "path", "name")}
+        photos, numbers = (as_batch(about[name]) for name in ("photo", "number"))
+        banks = prompt_bank
+        if prompt_bank is not None and photos[0].pieces.view.same_place:
+            banks = [at_place(prompt_bank, *each) for each in zip((p.pieces for p in photos), numbers, strict=True)]
+        scores, maps = self.detector.score(features, banks, text_embeds)
         few_shot = torch.full((len(scores),), prompt_bank is not None)
         return {"anomaly_scores": scores, "anomaly_maps": maps, "few_shot": few_shot, **about}
 
-    def postprocess(self, outputs: dict, threshold: float | None = None) -> dict:
-        image: Image.Image = outputs["original"]
-        [(score, model_map)] = self.detector.to_host(outputs["anomaly_scores"], outputs["anomaly_maps"])
-        few_shot = bool(outputs["few_shot"])
-        result = self.detector.result(outputs["name"], image, score, model_map, few_shot, threshold)
+    def postprocess(self, outputs: list[dict], threshold: float | None = None, profile=None) -> dict:
+        first = outputs[0]
+        photo: Photo = first["photo"]
+        mosaic, highest = Mosaic(photo.pieces), 0.0
+        for piece in outputs:
+            [(score, model_map)] = self.detector.to_host(piece["anomaly_scores"], piece["anomaly_maps"])
+            mosaic.add(piece["number"], model_map)
+            highest = max(highest, score)
+        few_shot = bool(first["few_shot"])
+        result = self.detector.result(photo.name, photo.image, highest, mosaic, few_shot, threshold)
+        if profile is not None:
+            result = profile.judge(result)
         return {
             "score": result.score,
             "label": result.label,
+            "p_value": result.p_value,
+            "regions": result.regions,
             "anomaly_map": result.anomaly_map,
             "heatmap": result.heatmap(),
             "among_normals": result.among_normals,
-            "path": outputs["path"],
+            "path": first["path"],
         }
+
+
+def as_batch(value) -> list:
+    """What a loader made of a batch; of one piece alone it makes no list."""
+    return value if isinstance(value, list) else [value]
 
 
 __all__ = ["AnomalyDetectionPipeline"]

@@ -28,7 +28,8 @@ def contents_key(*modules: nn.Module, every: int = 1) -> tuple[int, ...]:
     Args:
         every: look at one row of so many alone: enough for weights of another model, or that a step has changed.
     """
-    weights = [each.reshape(-1, *each.shape[1:])[::every] for module in modules for each in module.parameters()]
+    tensors = [each for module in modules for each in (*module.parameters(), *module.buffers())]
+    weights = [each.reshape(-1, *each.shape[1:])[::every] for each in tensors]
     weights = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in weights]
     parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in weights])
     firsts = torch.stack([each.reshape(-1)[0].float() for each in weights]).view(torch.int32)

@@ -389,6 +389,10 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             "num_dual_path_layers": str(config.num_dual_path_layers),
         }
 
+    def weights_digest(self) -> str:
+        """Of all weights, by which models are told apart."""
+        return self._digest("model", self)
+
     def clip_digest(self) -> str:
         """Of the whole CLIP, to which adapters belong."""
         return self._digest("clip", self.clip)

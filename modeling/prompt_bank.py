@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.nn import functional as F
 from torch.export import register_dataclass
 from transformers.utils import cached_file
 
 from .checks import needs_the_package
+from .coreset import greedy_coreset
+from .packing import SCALE, pack, unpack
 
 BANK_FILE = "prompt_bank.safetensors"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
@@ -62,6 +65,42 @@ class PromptBank:
         """The bank of some of its images, by their numbers; one may come twice."""
         return replace(self, features=tuple(layer[list(images)] for layer in self.features))
 
+    def append(self, other: "PromptBank") -> "PromptBank":
+        """The bank with another one's images after its own.
+
+        Raises:
+            ValueError: the other one was made by another model or preprocessing; names what differs.
+        """
+        other.require_match(self.fingerprint, self.preprocessing)
+        return PromptBank.concatenate([self, other.to(self.features[0].device, self.features[0].dtype)])
+
+    def drop(self, images: Sequence[int]) -> "PromptBank":
+        """The bank without some of its images, by their numbers.
+
+        Raises:
+            ValueError: a number that is not there, or none would be left.
+        """
+        if missing := sorted(image for image in images if not 0 <= image < len(self)):
+            raise ValueError(f"There is no image {missing[0]} in a bank of {len(self)}: they are 0 to {len(self) - 1}.")
+        if not (kept := sorted(set(range(len(self))) - set(images))):
+            raise ValueError("A prompt bank needs at least one image; all would be dropped.")
+        return self.select(kept)
+
+    def reduce(self, count: int) -> "PromptBank":
+        """A bank of the images that stand for all best, by a greedy coreset: less to search, less to keep.
+
+        Args:
+            count: how many; all where there are fewer.
+
+        Raises:
+            ValueError: less than one.
+        """
+        if count < 1:
+            raise ValueError(f"A prompt bank needs at least one image, got {count}.")
+        if count >= len(self):
+            return self
+        return self.select(sorted(greedy_coreset(self.features, count)))
+
     def digest(self) -> str:
         """SHA-256 of the features, each rounded to bfloat16: it tells banks of other normal images apart."""
         digest = hashlib.sha256()
@@ -89,11 +128,20 @@ class PromptBank:
                 + ". Make it anew from the normal images with this model."
             )
 
-    def save_pretrained(self, save_path: str | Path) -> Path:
-        """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file."""
+    def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
+        """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file.
+
+        Args:
+            storage: "float32", "float16" or "int8" (a quarter of float32's bytes); as it is by default.
+
+        Raises:
+            ValueError: an unknown storage.
+        """
         path = bank_file(Path(save_path))
+        tensors = {}
+        for index, layer in enumerate(self.features):
+            tensors |= pack(f"layer.{index}", layer, storage)
         path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {f"layer.{index}": layer.contiguous() for index, layer in enumerate(self.features)}
         metadata = {"fingerprint": json.dumps(self.fingerprint), "preprocessing": json.dumps(self.preprocessing)}
         save_file(tensors, path, metadata={"format": "pt", **metadata})
         return path
@@ -134,7 +182,12 @@ class PromptBank:
         try:
             with safe_open(file, framework="pt") as tensors:
                 metadata = tensors.metadata() or {}
-                features = tuple(tensors.get_tensor(f"layer.{index}") for index in range(len(tensors.keys())))
+                content = {name: tensors.get_tensor(name) for name in tensors.keys()}
+            names = [f"layer.{index}" for index in range(sum(not name.endswith(SCALE) for name in content))]
+            features = tuple(
+                F.normalize(unpack(name, content), dim=-1) if name + SCALE in content else content[name]
+                for name in names
+            )
             return cls(features, json.loads(metadata["fingerprint"]), json.loads(metadata["preprocessing"]))
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error

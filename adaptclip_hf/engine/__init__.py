@@ -3,5 +3,6 @@
 from .detector import AnomalyDetector
 from .loading import DEFAULT_MODEL
 from .result import DetectionResult
+from .view import View
 
-__all__ = ["DEFAULT_MODEL", "AnomalyDetector", "DetectionResult"]
+__all__ = ["DEFAULT_MODEL", "AnomalyDetector", "DetectionResult", "View"]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..modeling.fingerprint import weights_digest
+from ..modeling.checks import needs_the_package
 from ..modeling.modeling_adaptclip import AdaptCLIPModel, AdaptCLIPOutput
 from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.text_encoder import TextEmbeds
@@ -21,6 +21,7 @@ from ..processing.image_processing_adaptclip import as_list, check_threshold, la
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
 from .growing_bank import GrowingBank
 from .result import DetectionResult
+from .view import Mosaic, Pieces, View
 
 IMAGES_AT_ONCE = 8
 BACKENDS = ("torch",)
@@ -46,6 +47,8 @@ NO_DISTANCE = 1e-4
 # called with the name of an image that could not be read, and why
 OnError = Callable[[str, Exception], None]
 Banks = PromptBank | str | Path | Iterable[PromptBank] | None
+# of what a bank records, beside the preprocessing
+VIEW, GRID = "view", "grid"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class AnomalyDetector:
         """All that a score depends on beside the image and the normal ones, as JSON has it."""
         config = self.model.config
         return {
-            "weights": weights_digest(self.model),
+            "weights": self.model.weights_digest(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.device.type,
             "object_name": object_name or config.object_name,
@@ -112,13 +115,20 @@ class AnomalyDetector:
             "preprocessing": self.processor.image_processor.fingerprint(),
         }
 
-    def remember(self, normal_images: Iterable, on_error: OnError | None = None, progress: bool = False) -> PromptBank:
+    def remember(
+        self,
+        normal_images: Iterable,
+        on_error: OnError | None = None,
+        progress: bool = False,
+        view: View = View(),  # noqa: B008
+    ) -> PromptBank:
         """Encodes normal images, which come as a stream: a few at a time are in memory, and their features.
 
         Args:
             normal_images: any iterable of what `load_image` reads.
             on_error: called for each image that cannot be read, which is then left out; an error without.
             progress: show a bar.
+            view: how they are looked at; each tile is an image of the bank.
 
         Returns:
             [`PromptBank`]: on the model's device, in its dtype.
@@ -126,20 +136,46 @@ class AnomalyDetector:
         Raises:
             FileNotFoundError, ValueError: an image cannot be read; or no image is left.
         """
-        preprocessing = self.processor.image_processor.fingerprint()
-        images, errors = as_list_or_stream(normal_images), []
+        made_by = self.preprocessing(view)
+        images, errors, grids = as_list_or_stream(normal_images), [], {}
         growing = GrowingBank(expected=length_hint(images))
-        read = self._read(images, on_error)
-        readable = (image for _, image, error in read if error is None or errors.append(error))
+
+        def pieces() -> Iterator[Image.Image]:
+            for photo in self._read(images, on_error, view):
+                if photo.error is None:
+                    grids.setdefault(photo.pieces.grid, photo.name)
+                    require_one_grid(view, grids)
+                    yield from photo.pieces
+                else:
+                    errors.append(photo.error)
+                bar.update()
+
         with tqdm(desc="normal images", unit="image", disable=not progress) as bar, torch.no_grad():
-            while batch := list(islice((self._pixel_values(image) for image in readable), IMAGES_AT_ONCE)):
-                growing.add(self.model.encode_prompts(torch.cat(batch).to(self.device), preprocessing))
-                bar.update(len(batch))
+            waiting = pieces()
+            while batch := list(islice((self.pixel_values(piece) for piece in waiting), IMAGES_AT_ONCE)):
+                if view.same_place:
+                    made_by[GRID] = str(*grids)
+                growing.add(self.model.encode_prompts(torch.cat(batch).to(self.device), made_by))
         if not growing.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
         return growing.bank()
 
-    def open_bank(self, prompt_bank: PromptBank | str | Path) -> PromptBank:
+    def preprocessing(self, view: View = View()) -> dict[str, str]:  # noqa: B008
+        """How a photo becomes pixel values, as a bank records it."""
+        return self.processor.image_processor.fingerprint() | {VIEW: view.key()}
+
+    def require_match(self, prompt_bank: PromptBank, view: View = View()):  # noqa: B008
+        """Refuses the bank of another model, preprocessing or view.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        expected = self.preprocessing(view)
+        if VIEW not in prompt_bank.preprocessing and view.key() == View().key():
+            del expected[VIEW]  # a bank of whole images, made by hand
+        prompt_bank.require_match(self.model.fingerprint(), expected)
+
+    def open_bank(self, prompt_bank: PromptBank | str | Path, view: View = View()) -> PromptBank:  # noqa: B008
         """A bank, read if it is a file or Hub id, on the model's device.
 
         Raises:
@@ -148,7 +184,7 @@ class AnomalyDetector:
         """
         if isinstance(prompt_bank, str | Path):
             prompt_bank = PromptBank.from_pretrained(prompt_bank)
-        prompt_bank.require_match(self.model.fingerprint(), self.processor.image_processor.fingerprint())
+        self.require_match(prompt_bank, view)
         return prompt_bank.to(self.device, self.model.dtype)
 
     @torch.no_grad()
@@ -199,6 +235,8 @@ class AnomalyDetector:
         object_name: str | None = None,
         text_embeds: TextEmbeds | None = None,
         threshold: float | None = None,
+        profile: "InspectionProfile | str | Path | None" = None,
+        view: View | None = None,
         batch_size: int = 1,
         on_error: OnError | None = None,
     ) -> Iterator[DetectionResult]:
@@ -211,6 +249,9 @@ class AnomalyDetector:
             object_name: the word for the object in the static prompts, encoded for this call, or
             text_embeds: those that [`~AnomalyDetector.encode_text`] made of it before.
             threshold: in [0, 1]; sets the labels.
+            profile: an [`InspectionProfile`], its folder or Hub id, in place of all of these and the view: results
+                then have a p-value, a label and regions.
+            view: how the images are looked at, as the bank's were; the default [`View`] without.
             batch_size: images at a time; touches the last bits of scores.
             on_error: called for each image that cannot be read, whose result then has an `error`; an error without.
 
@@ -220,59 +261,72 @@ class AnomalyDetector:
         check_threshold(threshold)
         if object_name is not None and text_embeds is not None:
             raise ValueError("Give object_name or text_embeds, not both.")
+        if profile is not None:
+            if any(each is not None for each in (prompt_bank, object_name, text_embeds, threshold, view)):
+                raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
+            profile = open_profile(profile, self)
+            prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
+        view = view or View()
         text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
-        if isinstance(prompt_bank, str | Path):
-            prompt_bank = self.open_bank(prompt_bank)
+        if isinstance(prompt_bank, str | Path) or profile is not None:
+            prompt_bank = self.open_bank(prompt_bank, view)
         one_bank = prompt_bank is None or is_bank(prompt_bank)
-        read = self._with_banks(self._read(as_list_or_stream(images), on_error), prompt_bank, one_bank)
+        read = self._with_banks(self._read(as_list_or_stream(images), on_error, view), prompt_bank, one_bank, view)
         while batch := list(islice(read, batch_size)):
-            yield from self._score_batch(batch, one_bank, text_embeds, threshold)
+            for result in self._score_batch(batch, one_bank, text_embeds, threshold):
+                yield result if profile is None else profile.judge(result)
 
-    def _with_banks(self, read: Iterator, prompt_bank: Banks, one_bank: bool) -> Iterator[tuple]:
+    def _with_banks(self, read: Iterator["Photo"], prompt_bank: Banks, one_bank: bool, view: View) -> Iterator[tuple]:
         """Each image that was read and its bank; another model's is refused, and another number of them."""
-        made_by = None
-        if prompt_bank is not None:
-            made_by = self.model.fingerprint(), self.processor.image_processor.fingerprint()
         banks = repeat(prompt_bank) if one_bank else iter(prompt_bank)
-        for item in read:
+        matched = None
+        for photo in read:
             bank = next(banks, None)
             if is_bank(bank):
-                bank.require_match(*made_by)
+                if bank is not matched:
+                    self.require_match(bank, view)
+                    matched = bank
             elif not one_bank:
-                raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {item[0]}.")
-            yield item, bank
+                raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {photo.name}.")
+            yield photo, bank
         if not one_bank and next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
 
-    def _read(self, images: Iterable, on_error: OnError | None) -> Iterator[tuple[str, Image.Image | None, str | None]]:
-        """Name, image and error of each; one of the last two is `None`."""
+    def _read(self, images: Iterable, on_error: OnError | None, view: View) -> Iterator["Photo"]:
         for source in images:
+            name = name_of(source)
             try:
-                yield name_of(source), load_image(source), None
+                image = load_image(source)
+                yield Photo(name, image, view.cut(image, name))
             except (OSError, ValueError) as error:
                 if on_error is None:
                     raise
-                on_error(name_of(source), error)
-                yield name_of(source), None, str(error)
+                on_error(name, error)
+                yield Photo(name, error=str(error))
 
-    def _pixel_values(self, image: Image.Image) -> torch.Tensor:
+    def pixel_values(self, image: Image.Image) -> torch.Tensor:
+        """(1, 3, S, S) of an RGB image."""
         return self.processor.image_processor(image)["pixel_values"]
 
     def _score_batch(
-        self, batch: list[tuple], one_bank: bool, text_embeds: TextEmbeds, threshold: float | None
+        self, batch: list[tuple["Photo", PromptBank | None]], one_bank: bool, text_embeds: TextEmbeds, threshold
     ) -> Iterator[DetectionResult]:
-        readable = [(image, bank) for (_, image, _), bank in batch if image is not None]
-        scored: Iterator[tuple[float, np.ndarray]] = iter(())
-        if readable:
-            images, banks = zip(*readable, strict=True)
-            features = self.encode(torch.cat([self._pixel_values(image) for image in images]))
-            scored = self.to_host(*self.score(features, banks[0] if one_bank else list(banks), text_embeds))
-        for (name, image, error), bank in batch:
-            if image is None:
-                yield DetectionResult(name, error=error)
+        mosaics = [photo.pieces and Mosaic(photo.pieces) for photo, _ in batch]
+        scores = [0.0] * len(batch)
+        pieces = ((index, *each) for index, (photo, _) in enumerate(batch) for each in enumerate(photo.pieces or ()))
+        while together := list(islice(pieces, max(len(batch), IMAGES_AT_ONCE))):
+            features = self.encode(torch.cat([self.pixel_values(piece) for _, _, piece in together]))
+            banks = [at_place(batch[index][1], batch[index][0].pieces, number) for index, number, _ in together]
+            shared = one_bank and all(bank is banks[0] for bank in banks)
+            scored = self.to_host(*self.score(features, banks[0] if shared else banks, text_embeds))
+            for (index, number, _), (score, model_map) in zip(together, scored, strict=True):
+                scores[index] = max(scores[index], score)
+                mosaics[index].add(number, model_map)
+        for (photo, bank), mosaic, score in zip(batch, mosaics, scores, strict=True):
+            if mosaic is None:
+                yield DetectionResult(photo.name, error=photo.error)
             else:
-                score, model_map = next(scored)
-                yield self.result(name, image, score, model_map, bank is not None, threshold)
+                yield self.result(photo.name, photo.image, score, mosaic, bank is not None, threshold)
 
     def to_host(self, scores: torch.Tensor, maps: torch.Tensor) -> Iterator[tuple[float, np.ndarray]]:
         """Each image's score and map (S, S), off the device.
@@ -289,25 +343,81 @@ class AnomalyDetector:
         return zip(scores.tolist(), maps.numpy(), strict=True)
 
     def result(
-        self,
-        name: str,
-        image: Image.Image,
-        score: float,
-        model_map: np.ndarray,
-        few_shot: bool,
-        threshold: float | None,
+        self, name: str, image: Image.Image, score: float, mosaic: Mosaic, few_shot: bool, threshold: float | None
     ) -> DetectionResult:
-        """The result of one image of its score and map."""
+        """The result of one image of its score and the maps of its pieces."""
         harmonic = self.model.config.score_fusion == "harmonic"
+        view = mosaic.pieces.view
         return DetectionResult(
             name,
             score,
             label_of(score, threshold),
-            model_map,
-            (image.height, image.width),
-            among_normals=few_shot and harmonic and float(model_map.max()) < NO_DISTANCE,
+            mosaic.map,
+            mosaic.pieces.size,
+            view.region,
+            view.ignore,
+            among_normals=few_shot and harmonic and float(mosaic.map.max()) < NO_DISTANCE,
             image=image,
         )
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image that was read and how it is cut, or why it could not be."""
+
+    name: str
+    image: Image.Image | None = None
+    pieces: Pieces | None = None
+    error: str | None = None
+
+
+def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
+    """Refuses normal photos of several sizes where each place is compared with its own.
+
+    Args:
+        grids: (rows, columns) of tiles -> the first photo that has them.
+    """
+    if view.same_place and len(grids) > 1:
+        (one, its_photo), (other, another) = list(grids.items())[:2]
+        raise ValueError(
+            f"{another} is cut into {other[0]} x {other[1]} tiles and {its_photo} into {one[0]} x {one[1]}: to compare "
+            "each place with its own, all photos must have one size."
+        )
+
+
+def at_place(bank: PromptBank | None, pieces: Pieces, number: int) -> PromptBank | None:
+    """What a piece is compared with: the bank, or of it the pieces at and beside its place.
+
+    Raises:
+        ValueError: the normal photos were cut into other pieces.
+    """
+    if bank is None or not pieces.view.same_place:
+        return bank
+    if bank.preprocessing.get(GRID) != str(pieces.grid):
+        raise ValueError(
+            f"A photo is cut into {pieces.grid[0]} x {pieces.grid[1]} tiles, the normal ones into "
+            f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all photos must have one size."
+        )
+    tiles = len(pieces)
+    places = pieces.neighbours(number)
+    return bank.select([first + place for first in range(0, len(bank), tiles) for place in places])
+
+
+def open_profile(profile, detector: AnomalyDetector):
+    """An inspection profile, read if it is a folder or Hub id, and checked against the detector.
+
+    Raises:
+        FileNotFoundError: no such folder or repository.
+        ValueError: it was made with another model; names what differs.
+    """
+    if isinstance(profile, str | Path):
+        try:
+            from adaptclip_hf.inspection import InspectionProfile
+        except ImportError as error:
+            raise needs_the_package("profile") from error
+        profile = InspectionProfile.from_pretrained(profile)
+    profile.require_match(detector)
+    return profile
 
 
 def as_list_or_stream(images) -> Iterable:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..processing.image_processing_adaptclip import resize_map
 from .heatmap import render_heatmap
+from .view import Box
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,15 @@ class DetectionResult:
     Attributes:
         name: path or URL of the image, or what kind of thing it was.
         score: in [0, 1], higher is more anomalous; `None` for an image that could not be read.
-        label: "normal", "anomalous", or `None` without a threshold.
-        model_map: (S, S) float32 in [0, 1], at the model's size.
+        label: "normal", "anomalous", or `None` without a threshold or profile.
+        p_value: in (0, 1], with a profile: how often a good photo scores this high or higher.
+        regions: with a profile and labelled "anomalous": where the map lies above what those of good photos reach, the
+            highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area` (pixels), `share`
+            (of the image), `peak` and `mean` (of the map), in the image's own pixels.
+        model_map: (h, w) float32 in [0, 1] of what was looked at, as fine as the model sees it.
         size: (height, width) of the image.
+        region: the part that was looked at, (left, top, width, height); `None` for all of it.
+        ignore: (H, W), true where nothing was looked at.
         among_normals: the image is itself one of the normal images that it was compared with: its score says nothing.
         error: why the image could not be read.
         image: the RGB image; [`~AnomalyDetector.detect`] leaves it out, [`~AnomalyDetector.stream`] does not.
@@ -30,14 +37,33 @@ class DetectionResult:
     label: str | None = None
     model_map: np.ndarray | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
+    region: Box | None = None
+    ignore: np.ndarray | None = field(default=None, repr=False)
     among_normals: bool = False
     error: str | None = None
     image: Image.Image | None = field(default=None, repr=False)
+    p_value: float | None = None
+    regions: list[dict] | None = None
 
     @cached_property
     def anomaly_map(self) -> np.ndarray | None:
-        """(H, W) float32 in [0, 1], at the image's own size."""
-        return None if self.model_map is None else resize_map(self.model_map, self.size)
+        """(H, W) float32 in [0, 1], at the image's own size; 0 where nothing was looked at."""
+        if self.model_map is None:
+            return None
+        left, top, width, height = self.region or (0, 0, self.size[1], self.size[0])
+        anomaly_map = resize_map(self.model_map, (height, width))
+        if self.region is not None:
+            whole = np.zeros(self.size, np.float32)
+            whole[top : top + height, left : left + width] = anomaly_map
+            anomaly_map = whole
+        return anomaly_map if self.ignore is None else np.where(self.ignore, np.float32(0), anomaly_map)
+
+    @cached_property
+    def peak(self) -> float | None:
+        """The highest value of the map, where it was looked at."""
+        if self.model_map is None:
+            return None
+        return float((self.model_map if self.ignore is None else self.anomaly_map).max())
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:
         """The map over its image, on the fixed scale of [`render_heatmap`].

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..engine import AnomalyDetector
+from ..engine import AnomalyDetector, View
 from ..modeling import PromptBank
 from .protocol import EvaluatedCategory, Setting
 
 WORKERS_BESIDE_A_GPU = 2
+PROTOCOL_VIEW = View(tile="whole")  # the paper squeezes every image into a square
 
 
 @dataclass
@@ -98,7 +99,7 @@ class CategoryScorer:
 
         def remember(row: int) -> PromptBank | str:
             try:
-                return self.detector.remember([self.category.rows[row]["image"]])
+                return self.detector.remember([self.category.rows[row]["image"]], view=PROTOCOL_VIEW)
             except (OSError, ValueError) as error:
                 return str(error)
 

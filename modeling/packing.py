@@ -1,0 +1,42 @@
+"""Features in fewer bytes: how tensors of patch tokens are kept in a file."""
+
+import torch
+
+STORAGES = ("float32", "float16", "int8")
+SCALE = ".scale"
+
+
+def pack(name: str, features: torch.Tensor, storage: str | None) -> dict[str, torch.Tensor]:
+    """The tensors of a file that hold features (..., d) under a name.
+
+    Args:
+        storage: "float32", "float16", "int8" (each vector with a float32 scale of its own), or `None`: as they are.
+
+    Raises:
+        ValueError: an unknown storage.
+    """
+    features = features.contiguous()
+    if storage is None:
+        return {name: features}
+    if storage not in STORAGES:
+        raise ValueError(f"There is no storage {storage!r}; there are {', '.join(STORAGES)}.")
+    if storage != "int8":
+        return {name: features.to(getattr(torch, storage))}
+    features = features.float()
+    scale = features.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
+    return {name: (features / scale).round().to(torch.int8), f"{name}{SCALE}": scale}
+
+
+def unpack(name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Features of what [`pack`] made; int8 as float32.
+
+    Raises:
+        KeyError: they are not among the tensors.
+    """
+    features = tensors[name]
+    return features.float() * tensors[f"{name}{SCALE}"] if features.dtype == torch.int8 else features
+
+
+def as_stored(features: torch.Tensor, storage: str | None) -> torch.Tensor:
+    """Features as they come back from a file."""
+    return unpack("", pack("", features, storage))
