@@ -14,7 +14,8 @@ from .registration import is_command, register  # noqa: E402
 from .versions import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from .engine import AnomalyDetector, DetectionResult
+    from .engine import AnomalyDetector, DetectionResult, View
+    from .inspection import InspectionProfile
     from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
     from .pipeline import AnomalyDetectionPipeline
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
@@ -28,7 +29,9 @@ _PLACES = {
     "AnomalyDetectionPipeline": "pipeline",
     "AnomalyDetector": "engine",
     "DetectionResult": "engine",
+    "InspectionProfile": "inspection",
     "PromptBank": "modeling",
+    "View": "engine",
 }
 
 
@@ -54,6 +57,8 @@ __all__ = [
     "AnomalyDetectionPipeline",
     "AnomalyDetector",
     "DetectionResult",
+    "InspectionProfile",
     "PromptBank",
+    "View",
     "__version__",
 ]

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from PIL import Image
-from transformers.pipelines.base import ChunkPipeline
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.pipelines.base import ChunkPipeline
 
-from .engine.detector import AnomalyDetector, Photo, as_list_or_stream, at_place, open_profile
+from .engine.detector import AnomalyDetector, Photo, as_list_or_stream, open_profile
 from .engine.view import Mosaic, View
 from .modeling.fingerprint import contents_key
 from .modeling.prompt_bank import PromptBank
@@ -98,9 +97,10 @@ class AnomalyDetectionPipeline(ChunkPipeline):
 
         Returns:
             For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", or `None` without a
-            threshold or profile), `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map` (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over
-            the image on a fixed scale), `among_normals` (the image is itself one of the normal ones: its score says
-            nothing) and `path` (of a file, else `None`).
+            threshold or profile), `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map`
+            (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over the image on a fixed
+            scale), `among_normals` (the image is itself one of the normal ones: its score says nothing) and `path` (of
+            a file, else `None`).
 
         Raises:
             FileNotFoundError, ValueError: name the file or argument and what was expected.
@@ -168,23 +168,19 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         about = {name: model_inputs[name] for name in ("photo", "path", "number", "is_last")}
         features = self.detector.encode(model_inputs["pixel_values"])
         photos, numbers = (as_batch(about[name]) for name in ("photo", "number"))
-        banks = prompt_bank
-        if prompt_bank is not None and photos[0].pieces.view.same_place:
-            banks = [at_place(prompt_bank, *each) for each in zip((p.pieces for p in photos), numbers, strict=True)]
-        scores, maps = self.detector.score(features, banks, text_embeds)
+        places = [(photo.pieces, number) for photo, number in zip(photos, numbers, strict=True)]
+        scores, maps = self.detector.score_pieces(features, places, [prompt_bank] * len(places), text_embeds)
         few_shot = torch.full((len(scores),), prompt_bank is not None)
         return {"anomaly_scores": scores, "anomaly_maps": maps, "few_shot": few_shot, **about}
 
     def postprocess(self, outputs: list[dict], threshold: float | None = None, profile=None) -> dict:
         first = outputs[0]
         photo: Photo = first["photo"]
-        mosaic, highest = Mosaic(photo.pieces), 0.0
+        mosaic = Mosaic(photo.pieces)
         for piece in outputs:
-            [(score, model_map)] = self.detector.to_host(piece["anomaly_scores"], piece["anomaly_maps"])
-            mosaic.add(piece["number"], model_map)
-            highest = max(highest, score)
-        few_shot = bool(first["few_shot"])
-        result = self.detector.result(photo.name, photo.image, highest, mosaic, few_shot, threshold)
+            [scored] = self.detector.to_host(piece["anomaly_scores"], piece["anomaly_maps"])
+            mosaic.add(piece["number"], *scored)
+        result = self.detector.result(photo.name, photo.image, mosaic, bool(first["few_shot"]), threshold)
         if profile is not None:
             result = profile.judge(result)
         return {

@@ -35,8 +35,3 @@ def unpack(name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     """
     features = tensors[name]
     return features.float() * tensors[f"{name}{SCALE}"] if features.dtype == torch.int8 else features
-
-
-def as_stored(features: torch.Tensor, storage: str | None) -> torch.Tensor:
-    """Features as they come back from a file."""
-    return unpack("", pack("", features, storage))

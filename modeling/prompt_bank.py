@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.nn import functional as F
 from torch.export import register_dataclass
+from torch.nn import functional as F
 from transformers.utils import cached_file
 
 from .checks import needs_the_package

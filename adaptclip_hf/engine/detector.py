@@ -141,7 +141,7 @@ class AnomalyDetector:
         growing = GrowingBank(expected=length_hint(images))
 
         def pieces() -> Iterator[Image.Image]:
-            for photo in self._read(images, on_error, view):
+            for photo in self.read(images, view, on_error):
                 if photo.error is None:
                     grids.setdefault(photo.pieces.grid, photo.name)
                     require_one_grid(view, grids)
@@ -235,7 +235,7 @@ class AnomalyDetector:
         object_name: str | None = None,
         text_embeds: TextEmbeds | None = None,
         threshold: float | None = None,
-        profile: "InspectionProfile | str | Path | None" = None,
+        profile: "InspectionProfile | str | Path | None" = None,  # noqa: F821
         view: View | None = None,
         batch_size: int = 1,
         on_error: OnError | None = None,
@@ -271,9 +271,9 @@ class AnomalyDetector:
         if isinstance(prompt_bank, str | Path) or profile is not None:
             prompt_bank = self.open_bank(prompt_bank, view)
         one_bank = prompt_bank is None or is_bank(prompt_bank)
-        read = self._with_banks(self._read(as_list_or_stream(images), on_error, view), prompt_bank, one_bank, view)
+        read = self._with_banks(self.read(as_list_or_stream(images), view, on_error), prompt_bank, one_bank, view)
         while batch := list(islice(read, batch_size)):
-            for result in self._score_batch(batch, one_bank, text_embeds, threshold):
+            for result in self._score_batch(batch, text_embeds, threshold):
                 yield result if profile is None else profile.judge(result)
 
     def _with_banks(self, read: Iterator["Photo"], prompt_bank: Banks, one_bank: bool, view: View) -> Iterator[tuple]:
@@ -292,7 +292,12 @@ class AnomalyDetector:
         if not one_bank and next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
 
-    def _read(self, images: Iterable, on_error: OnError | None, view: View) -> Iterator["Photo"]:
+    def read(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator["Photo"]:  # noqa: B008
+        """Reads images as they come, and cuts them.
+
+        Raises:
+            FileNotFoundError, ValueError: an image cannot be read, without `on_error`.
+        """
         for source in images:
             name = name_of(source)
             try:
@@ -309,24 +314,39 @@ class AnomalyDetector:
         return self.processor.image_processor(image)["pixel_values"]
 
     def _score_batch(
-        self, batch: list[tuple["Photo", PromptBank | None]], one_bank: bool, text_embeds: TextEmbeds, threshold
+        self, batch: list[tuple["Photo", PromptBank | None]], text_embeds: TextEmbeds, threshold: float | None
     ) -> Iterator[DetectionResult]:
         mosaics = [photo.pieces and Mosaic(photo.pieces) for photo, _ in batch]
-        scores = [0.0] * len(batch)
         pieces = ((index, *each) for index, (photo, _) in enumerate(batch) for each in enumerate(photo.pieces or ()))
         while together := list(islice(pieces, max(len(batch), IMAGES_AT_ONCE))):
             features = self.encode(torch.cat([self.pixel_values(piece) for _, _, piece in together]))
-            banks = [at_place(batch[index][1], batch[index][0].pieces, number) for index, number, _ in together]
-            shared = one_bank and all(bank is banks[0] for bank in banks)
-            scored = self.to_host(*self.score(features, banks[0] if shared else banks, text_embeds))
-            for (index, number, _), (score, model_map) in zip(together, scored, strict=True):
-                scores[index] = max(scores[index], score)
-                mosaics[index].add(number, model_map)
-        for (photo, bank), mosaic, score in zip(batch, mosaics, scores, strict=True):
+            places = [(batch[index][0].pieces, number) for index, number, _ in together]
+            banks = [batch[index][1] for index, _, _ in together]
+            scored = self.to_host(*self.score_pieces(features, places, banks, text_embeds))
+            for (index, number, _), each in zip(together, scored, strict=True):
+                mosaics[index].add(number, *each)
+        for (photo, bank), mosaic in zip(batch, mosaics, strict=True):
             if mosaic is None:
                 yield DetectionResult(photo.name, error=photo.error)
             else:
-                yield self.result(photo.name, photo.image, score, mosaic, bank is not None, threshold)
+                yield self.result(photo.name, photo.image, mosaic, bank is not None, threshold)
+
+    def score_pieces(
+        self,
+        features: ImageFeatures,
+        places: list[tuple[Pieces, int]],
+        banks: list[PromptBank | None],
+        text_embeds: TextEmbeds | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (B,) and maps (B, S, S) of encoded pieces of photos.
+
+        Args:
+            places: of each piece its photo's pieces, and its number among them.
+            banks: of each piece its photo's.
+        """
+        at_places = [at_place(bank, *place) for bank, place in zip(banks, places, strict=True)]
+        shared = all(bank is at_places[0] for bank in at_places)
+        return self.score(features, at_places[0] if shared else at_places, text_embeds)
 
     def to_host(self, scores: torch.Tensor, maps: torch.Tensor) -> Iterator[tuple[float, np.ndarray]]:
         """Each image's score and map (S, S), off the device.
@@ -343,15 +363,20 @@ class AnomalyDetector:
         return zip(scores.tolist(), maps.numpy(), strict=True)
 
     def result(
-        self, name: str, image: Image.Image, score: float, mosaic: Mosaic, few_shot: bool, threshold: float | None
+        self,
+        name: str,
+        image: Image.Image | None,
+        mosaic: Mosaic,
+        few_shot: bool,
+        threshold: float | None = None,
     ) -> DetectionResult:
-        """The result of one image of its score and the maps of its pieces."""
+        """The result of one image of the scores and maps of its pieces."""
         harmonic = self.model.config.score_fusion == "harmonic"
         view = mosaic.pieces.view
         return DetectionResult(
             name,
-            score,
-            label_of(score, threshold),
+            mosaic.score,
+            label_of(mosaic.score, threshold),
             mosaic.map,
             mosaic.pieces.size,
             view.region,

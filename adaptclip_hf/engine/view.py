@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -68,28 +68,27 @@ class View:
         Raises:
             ValueError: the region lies outside the photo, or the mask has another size; names the photo.
         """
-        size = (image.height, image.width)
+        pieces = self.plan((image.height, image.width), name)
         if self.ignore is not None:
-            if self.ignore.shape != size:
-                height, width = self.ignore.shape
-                raise ValueError(
-                    f"{name} has {size[1]}x{size[0]} pixels, the mask of where not to look {width}x{height}: expected "
-                    "the same."
-                )
             image = Image.composite(Image.new("RGB", image.size, HIDDEN), image, Image.fromarray(self.ignore))
-        left, top, width, height = self.region or (0, 0, image.width, image.height)
-        if left + width > image.width or top + height > image.height:
-            raise ValueError(
-                f"{name} has {image.width}x{image.height} pixels: the region of {width}x{height} at ({left}, {top}) "
-                "lies outside."
-            )
+        return replace(pieces, image=image)
+
+    def plan(self, size: tuple[int, int], name: str) -> "Pieces":
+        """Where the pieces of a photo of some (height, width) lie; without pixels. Raises what [`~View.cut`] does."""
+        photo = f"{name} has {size[1]}x{size[0]} pixels"
+        if self.ignore is not None and self.ignore.shape != size:
+            height, width = self.ignore.shape
+            raise ValueError(f"{photo}, the mask of where not to look {width}x{height}: expected the same.")
+        left, top, width, height = self.region or (0, 0, size[1], size[0])
+        if left + width > size[1] or top + height > size[0]:
+            raise ValueError(f"{photo}: the region of {width}x{height} at ({left}, {top}) lies outside.")
         side = self._side(width, height)
         if side is None:
-            columns, rows, side = [0], [0], (width, height)
+            columns, rows, sides = [0], [0], (width, height)
         else:
             columns, rows = (self._starts(length, side) for length in (width, height))
-            side = (side, side)
-        return Pieces(image, self, size, (left, top, width, height), columns, rows, side)
+            sides = (side, side)
+        return Pieces(self, size, (left, top, width, height), columns, rows, sides)
 
     def _side(self, width: int, height: int) -> int | None:
         """Of a tile, or `None` where the whole is looked at at once."""
@@ -111,21 +110,21 @@ class Pieces:
     """The tiles of one photo, row by row, or the whole of it as the only one.
 
     Attributes:
-        image: with what is not looked at hidden.
         view: that cut it.
         size: (height, width) of the photo.
         region: the part that is looked at.
         columns, rows: where the tiles begin, from the region's corner.
         side: (width, height) of a tile.
+        image: with what is not looked at hidden.
     """
 
-    image: Image.Image = field(repr=False)
     view: View
     size: tuple[int, int]
     region: Box
     columns: list[int]
     rows: list[int]
     side: tuple[int, int]
+    image: Image.Image | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.columns) * len(self.rows)
@@ -154,17 +153,18 @@ class Pieces:
 
 
 class Mosaic:
-    """The maps of a photo's pieces as one, blended where they overlap.
+    """The scores and maps of a photo's pieces as one: the highest score, and the maps blended where they overlap.
 
-    It is kept as fine as the model sees: a tile larger than the model's input makes the whole map smaller than the
+    The map is kept as fine as the model sees: a tile larger than the model's input makes the whole map smaller than the
     region, and [`DetectionResult.anomaly_map`] brings it to the photo's size.
     """
 
     def __init__(self, pieces: Pieces):
-        self.pieces, self.map = pieces, None
+        self.pieces, self.score, self.map = pieces, 0.0, None
 
-    def add(self, number: int, model_map: np.ndarray):
-        """Adds the map (S, S) of a piece."""
+    def add(self, number: int, score: float, model_map: np.ndarray):
+        """Adds the score and the map (S, S) of a piece."""
+        self.score = max(self.score, score)
         if len(self.pieces) == 1:
             self.map = model_map
             return

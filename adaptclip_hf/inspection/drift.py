@@ -1,0 +1,57 @@
+"""Whether photos that are called good still look like those that the profile was made of."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .calibration import Calibration
+
+WINDOW = 50  # photos called good
+LEVEL = 0.001  # of a test; one of a thousand windows without drift is reported
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A window of photos whose scores are not those of the profile's good ones."""
+
+    photos: int
+    statistic: float
+    p_value: float
+    higher: bool
+
+    def describe(self) -> str:
+        where = "higher" if self.higher else "lower"
+        return (
+            f"the last {self.photos} photos called good score {where} than the profile's own (Kolmogorov-Smirnov, "
+            f"p = {self.p_value:.2g}): look at light, camera and product, or fit the profile anew"
+        )
+
+
+class DriftWatch:
+    """Compares the scores of photos that are called good, window by window, with the calibration's that are so too.
+
+    A two-sample Kolmogorov-Smirnov test: p-values of good photos are uniform only over draws of the calibration, and
+    with few calibration photos a test of uniformity alone would find drift in anything.
+    """
+
+    def __init__(self, calibration: Calibration):
+        self.usual = calibration.scores[calibration.scores <= calibration.threshold]
+        self.threshold = calibration.threshold
+        self.window: deque[float] = deque(maxlen=WINDOW)
+
+    def add(self, score: float) -> Drift | None:
+        """Takes one score; a [`Drift`] when a window is full and unlike, after which the next window begins."""
+        if score > self.threshold:
+            return None
+        self.window.append(score)
+        if len(self.window) < WINDOW:
+            return None
+        window = np.array(self.window)
+        self.window.clear()
+        test = stats.ks_2samp(window, self.usual)
+        if test.pvalue >= LEVEL:
+            return None
+        higher = bool(np.median(window) > np.median(self.usual))
+        return Drift(WINDOW, float(test.statistic), float(test.pvalue), higher)

@@ -1,0 +1,76 @@
+"""Which good photos make the bank and which calibrate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .calibration import cannot_carry, lowest_rate, percent, photos_needed
+from .remembered import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, RememberedPhoto
+
+AUTO, SPLIT, LEAVE_ONE_OUT = "auto", "split", "leave-one-out"
+METHODS = (AUTO, SPLIT, LEAVE_ONE_OUT)
+FEWEST_IN_BANK = 10  # photos; with fewer than that left, "auto" leaves one out instead
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How so many good photos carry a false-alarm rate.
+
+    Attributes:
+        method: "split" (photos of the bank never calibrate: exact), or "leave-one-out" (each photo against the others:
+            approximate, and takes fewer).
+        bank: how many make the bank.
+        calibrating: how many calibrate.
+    """
+
+    method: str
+    bank: int
+    calibrating: int
+
+    @classmethod
+    def of(cls, count: int, false_alarm_rate: float, method: str = AUTO, confirmed: int = 0) -> "Plan":
+        """The plan for so many good photos.
+
+        Args:
+            confirmed: photos that are in the bank anyway.
+
+        Raises:
+            ValueError: they cannot carry the rate; says how many would.
+        """
+        if not 0 < false_alarm_rate < 1:
+            raise ValueError(f"Expected a false-alarm rate between 0 and 1, got {false_alarm_rate}.")
+        if method not in METHODS:
+            raise ValueError(f"There is no calibration {method!r}; there are {', '.join(METHODS)}.")
+        needed = photos_needed(false_alarm_rate)
+        calibrating = max(needed, count // 2)
+        bank = count - calibrating
+        if method == SPLIT or (method == AUTO and bank + confirmed >= FEWEST_IN_BANK):
+            if bank + confirmed < 1:
+                raise ValueError(
+                    f"{count} good photos cannot carry a false-alarm rate of {percent(false_alarm_rate)} when split: "
+                    f"{needed} must calibrate, and at least one is left for the bank. {needed + FEWEST_IN_BANK} photos "
+                    "do well."
+                )
+            return cls(SPLIT, bank, calibrating)
+        if count < max(needed, 2):
+            raise ValueError(
+                f"{cannot_carry(count, false_alarm_rate)}. Take more photos of good parts, or ask for a higher rate."
+            )
+        return cls(LEAVE_ONE_OUT, count, count)
+
+    def assign(self, photos: Sequence[RememberedPhoto], seed: int) -> list[RememberedPhoto]:
+        """The photos with their roles; which ones make the bank is drawn at random, by the seed."""
+        good = [index for index, photo in enumerate(photos) if photo.role not in (CONFIRMED, DEFECT)]
+        drawn = np.random.default_rng(seed).permutation(good)
+        roles = dict.fromkeys(good, BOTH)
+        if self.method == SPLIT:
+            roles = {int(index): BANK if place < self.bank else CALIBRATION for place, index in enumerate(drawn)}
+        return [replace(photo, role=roles.get(index, photo.role)) for index, photo in enumerate(photos)]
+
+
+def rates(count: int) -> str:
+    """Which rates so many calibration photos carry, for people."""
+    common = [rate for rate in (0.1, 0.05, 0.02, 0.01, 0.001) if photos_needed(rate) > count]
+    more = f"; {percent(common[0])} takes {photos_needed(common[0])}" if common else ""
+    return f"{count} calibrating photos carry rates from {percent(lowest_rate(count))}{more}"
