@@ -3,8 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from heapq import nlargest
 from pathlib import Path
 
@@ -12,16 +12,22 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from .engine import AnomalyDetector, DetectionResult
+from .annotations import ANNOTATION_FILES, write_annotations
+from .engine import AnomalyDetector, DetectionResult, View
 from .files import new_name, write_whole
+from .inspection import InspectionProfile, discoveries
+from .inspection.drift import DriftWatch
 from .modeling.prompt_bank import PromptBank
 from .reporting import Report, say, say_nothing
 from .run_settings import keep_or_match
+from .watching import complete_images
 
 RESULTS_FILE = "results.jsonl"
+REPORT_FILE = "report.html"
 SETTINGS_FILE = "detect.json"
 HEATMAP_FOLDER = "heatmaps"
 MAP_FOLDER = "maps"
+DRIFT_FILE = "drift.jsonl"
 UNFINISHED = ".unfinished-"
 SHOWN = 10
 
@@ -56,6 +62,15 @@ class DetectionSummary:
         self.lowest = min(self.lowest, line["score"])
         self.highest = nlargest(SHOWN, [*self.highest, (line["score"], line["label"] or "", line["path"])])
 
+    def join(self, other: "DetectionSummary"):
+        """Adds what came to another call of the same run."""
+        self.scored += other.scored
+        self.labels += other.labels
+        self.highest = nlargest(SHOWN, [*self.highest, *other.highest])
+        self.lowest = min(self.lowest, other.lowest)
+        self.failures += other.failures
+        self.seconds += other.seconds
+
     def describe(self) -> str:
         """A few lines for people: how many, how fast, the highest scores, what failed."""
         total = sum(self.labels.values())
@@ -83,11 +98,16 @@ def detect_files(
     prompt_bank: PromptBank | None = None,
     object_name: str | None = None,
     threshold: float | None = None,
+    profile: InspectionProfile | None = None,
+    view: View | None = None,
     batch_size: int = 1,
     heatmaps: bool = True,
     maps: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    watch: Path | None = None,
+    false_discovery_rate: float | None = None,
+    formats: Sequence[str] = (),
 ) -> DetectionSummary:
     """Scores files into `output/results.jsonl`, a line an image as it goes, and draws `output/heatmaps/*.png`.
 
@@ -95,33 +115,44 @@ def detect_files(
     have changed since.
 
     Args:
+        profile: in place of bank, object name, threshold and view: decides, and finds regions.
         maps: also keep each map as `output/maps/*.npy`, float32 (H, W) of the image's own size.
         overwrite: begin anew where `output` holds other results.
+        watch: a folder whose images are scored as they appear, until Ctrl-C.
+        false_discovery_rate: with a profile: of all images of `output` that are called anomalous at most this share are
+            good ones, on average; labels are set anew when all are scored.
+        formats: of [`adaptclip_hf.annotations.FORMATS`], written beside the lines when all are scored.
 
     Raises:
         ValueError: `output` holds results of other settings, named, or another process is writing there.
     """
     output.mkdir(parents=True, exist_ok=True)
     report = say if progress else say_nothing
-    settings = detector.describe(object_name) | {
+    settings = detector.describe(object_name if profile is None else profile.object_name) | {
         "normal_images": None if prompt_bank is None else prompt_bank.digest(),
         "threshold": threshold,
+        "profile": None if profile is None else profile.summary(),
+        "view": (view or View()).key() if profile is None else profile.view.key(),
         "heatmaps": heatmaps,
         "maps": maps,
+        "false_discovery_rate": false_discovery_rate,
     }
     settings.pop("device")
+    options = {"prompt_bank": prompt_bank, "object_name": object_name, "threshold": threshold, "view": view}
+    options |= {"profile": profile, "batch_size": batch_size}
     try:
         with FileLock(output / ".lock", timeout=0):
             begin(output, settings, overwrite)
-            return DetectionRun(output, heatmaps, maps, report).score(
-                paths,
-                progress,
-                detector,
-                prompt_bank=prompt_bank,
-                object_name=object_name,
-                threshold=threshold,
-                batch_size=batch_size,
-            )
+            run = DetectionRun(output, heatmaps, maps, report, profile)
+            if watch is not None:
+                summary = run.watch(watch, detector, **options)
+            else:
+                summary = run.score(paths, detector, progress=progress, **options)
+            if false_discovery_rate is not None:
+                run.correct_labels(false_discovery_rate, summary)
+            for name in formats:
+                write_annotations(run.lines.values(), output, name)
+            return summary
     except Timeout as error:
         raise ValueError(f"Another `adaptclip detect` is writing to {output}: name another --output.") from error
 
@@ -142,7 +173,7 @@ def begin(output: Path, settings: dict, overwrite: bool):
 
 def clear(output: Path):
     """Removes what an earlier run wrote, and nothing else."""
-    for name in (SETTINGS_FILE, RESULTS_FILE):
+    for name in (SETTINGS_FILE, RESULTS_FILE, DRIFT_FILE, REPORT_FILE, *ANNOTATION_FILES.values()):
         (output / name).unlink(missing_ok=True)
     for folder, ending in ((HEATMAP_FOLDER, "*.png"), (MAP_FOLDER, "*.npy")):
         for file in (output / folder).glob(ending):
@@ -152,8 +183,11 @@ def clear(output: Path):
 class DetectionRun:
     """The results of a folder: the lines that are there, and those that come."""
 
-    def __init__(self, output: Path, heatmaps: bool, maps: bool, report: Report):
+    def __init__(
+        self, output: Path, heatmaps: bool, maps: bool, report: Report, profile: InspectionProfile | None = None
+    ):
         self.output, self.heatmaps, self.maps, self.report = output, heatmaps, maps, report
+        self.drift = None if profile is None else DriftWatch(profile.calibration)
         self.file = output / RESULTS_FILE
         self.lines = {line["path"]: line for line in self._read_lines()}
         self.names = {Path(each).stem.lower() for line in self.lines.values() for each in files_of(line)}
@@ -161,8 +195,14 @@ class DetectionRun:
             for file in (output / folder).glob(f"{UNFINISHED}*"):  # of a run that was killed
                 file.unlink()
 
-    def score(self, paths: list[Path], progress: bool, detector: AnomalyDetector, **options) -> DetectionSummary:
-        """Scores the paths that have no line yet; their lines are written as they come."""
+    def score(
+        self, paths: list[Path], detector: AnomalyDetector, progress: bool = False, **options
+    ) -> DetectionSummary:
+        """Scores the paths that have no line yet; their lines are written as they come.
+
+        Args:
+            options: of [`AnomalyDetector.stream`].
+        """
         start, summary = time.perf_counter(), DetectionSummary()
         waiting = self._without_line(paths, summary)
         with (
@@ -183,11 +223,51 @@ class DetectionRun:
                 line = self._line(path, result, stamps.pop(path))
                 opened.write(json.dumps(line) + "\n")
                 opened.flush()
+                self.lines[str(path)] = line
                 summary.add(line)
                 summary.scored += result.error is None
+                self._look_for_drift(line)
                 bar.update()
         summary.seconds = time.perf_counter() - start
         return summary
+
+    def watch(self, folder: Path, detector: AnomalyDetector, **options) -> DetectionSummary:
+        """Scores the images of a folder as they appear, each once it is complete, until Ctrl-C."""
+        total = DetectionSummary()
+        self.report(f"watching {folder}; Ctrl-C stops")
+        try:
+            for paths in complete_images(folder, leave_out=self.output, known=self._is_scored):
+                summary = self.score(paths, detector, **options)
+                total.join(summary)
+                for path in paths:
+                    line = self.lines[str(path)]
+                    if line["error"] is None:
+                        decided = f"p {line['p_value']:.3f}  " if line["p_value"] is not None else ""
+                        self.report(f"{line['score']:.4f}  {decided}{line['label'] or '':9}  {path}")
+        except KeyboardInterrupt:
+            self.report("stopped; started again, it goes on")
+        return total
+
+    def _is_scored(self, path: Path) -> bool:
+        return str(path) in self.lines and stamp(path) == self._stamp(str(path))
+
+    def _look_for_drift(self, line: dict):
+        if self.drift is None or line["error"] is not None or line["among_normals"]:
+            return
+        if drift := self.drift.add(line["score"]):
+            self.report(f"DRIFT: {drift.describe()}")
+            with (self.output / DRIFT_FILE).open("a", encoding="utf-8") as opened:
+                opened.write(json.dumps({"last": line["path"], "time": time.time(), **asdict(drift)}) + "\n")
+
+    def correct_labels(self, false_discovery_rate: float, summary: DetectionSummary):
+        """Sets the labels of all lines anew, by Benjamini and Hochberg."""
+        scored = [line for line in self.lines.values() if line["error"] is None]
+        for line, anomalous in zip(
+            scored, discoveries([line["p_value"] for line in scored], false_discovery_rate), strict=True
+        ):
+            line["label"] = "anomalous" if anomalous else "normal"
+        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in self.lines.values()).encode())
+        summary.labels = Counter(line["label"] for line in scored)
 
     def _without_line(self, paths: list[Path], summary: DetectionSummary) -> list[Path]:
         """The paths to score; lines of files that have changed since are taken back."""
@@ -212,12 +292,13 @@ class DetectionRun:
     def _line(self, path: Path, result: DetectionResult, stamped: list) -> dict:
         """One image's line; its pictures are on disk before it is written."""
         size, modified = stamped
-        line = {"path": str(path), "score": result.score, "label": result.label, "heatmap": None, "map": None}
-        line |= {"error": result.error, "among_normals": result.among_normals, "bytes": size, "modified": modified}
+        line = {"path": str(path), "score": result.score, "p_value": result.p_value, "label": result.label}
+        line |= {"regions": result.regions, "size": result.size, "heatmap": None, "map": None, "error": result.error}
+        line |= {"among_normals": result.among_normals, "bytes": size, "modified": modified}
         if result.error is not None:
             return line
         if result.among_normals:
-            self.report(f"{path} is itself among the normal images: its score says nothing")
+            self.report(f"{path} is itself one of the normal images: its score says nothing")
         if self.heatmaps or self.maps:
             name = new_name(path, self.names)
             self.names.add(name.lower())

@@ -1,6 +1,7 @@
 """Types of command line arguments that check what they are given."""
 
 import argparse
+from pathlib import Path
 
 
 def probability(text: str) -> float:
@@ -25,9 +26,70 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, default: str):
-    """Which model, and where it runs; the same on every command that scores."""
-    parser.add_argument(
-        "--model", default=default, help="folder, Hub id or %(default)s, the small embedded one (the default)"
+def rate(text: str) -> float:
+    """A share such as 0.05 or 5%."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a rate between 0 and 1, such as 0.05 or 5%, got {text}")
+    return value
+
+
+def tile(text: str) -> int | str:
+    return text if text in ("auto", "whole") else positive(text)
+
+
+def add_view_arguments(parser: argparse.ArgumentParser):
+    """How photos are looked at; the same on every command that takes normal images."""
+    group = parser.add_argument_group("how photos are looked at (normal ones and queries alike)")
+    group.add_argument(
+        "--tile",
+        type=tile,
+        metavar="PIXELS|auto|whole",
+        help="side of the tiles that a photo is cut into; auto (the default): whole, but one more than twice as long "
+        "as high in squares of its short side; whole: always, squeezed into a square",
     )
+    group.add_argument("--overlap", type=float, help="of neighbouring tiles, a share of their side (0.25)")
+    group.add_argument(
+        "--same-place",
+        action="store_true",
+        help="compare each tile with normal ones of its place and beside it: for parts that always lie alike",
+    )
+    group.add_argument(
+        "--roi", nargs=4, type=whole, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="look at this part alone, in pixels"
+    )
+    group.add_argument(
+        "--ignore", type=Path, metavar="MASK", help="an image of the photos' size: do not look where it is not black"
+    )
+
+
+VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "roi", "ignore")
+
+
+def view_of(args: argparse.Namespace):
+    """The view that the arguments ask for, or `None` where they ask for none."""
+    given = {name: getattr(args, name) for name in VIEW_ARGUMENTS if getattr(args, name) not in (None, False)}
+    if not given:
+        return None
+    from ..engine import View
+    from ..processing.image_loading import load_mask
+
+    if "roi" in given:
+        given["region"] = tuple(given.pop("roi"))
+    if "ignore" in given:
+        given["ignore"] = load_mask(given["ignore"])
+    return View(**given)
+
+
+def add_model_arguments(
+    parser: argparse.ArgumentParser, default: str | None, otherwise: str = "%(default)s, the small embedded one"
+):
+    """Which model, and where it runs; the same on every command that scores.
+
+    Args:
+        otherwise: what is taken where none is named.
+    """
+    parser.add_argument("--model", default=default, help=f"folder or Hub id; by default {otherwise}")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")

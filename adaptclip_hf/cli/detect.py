@@ -3,42 +3,73 @@
 import argparse
 from pathlib import Path
 
+from ..annotations import FORMATS
 from ..model_files import DEFAULT_NAME
-from .argument_types import add_model_arguments, positive, probability
+from .argument_types import (
+    VIEW_ARGUMENTS,
+    add_model_arguments,
+    add_view_arguments,
+    positive,
+    probability,
+    rate,
+    view_of,
+)
 
 
 def add_command(commands):
     parser = commands.add_parser(
         "detect",
-        help="score images and draw heatmaps",
-        description="Scores images between 0 (normal) and 1 (anomalous) and draws where the anomaly is.",
+        help="score images, decide, and draw heatmaps",
+        description="Scores images between 0 (normal) and 1 (anomalous) and draws where the anomaly is. With a profile "
+        "(`adaptclip fit`) it decides as well: label, p-value and regions.",
         epilog="""examples:
+  adaptclip detect line/ --profile bottle/                      yes or no, at the false-alarm rate of the profile
+  adaptclip detect line/ --profile bottle/ --watch              the same for every image that appears there
+  adaptclip detect line/ --profile bottle/ --format coco        with COCO's annotations of the regions
   adaptclip detect part.png                                     zero-shot, no example needed
   adaptclip detect line/ --normal good/                         compare with normal images of the same product
   adaptclip detect 'line/*.png' --normal good/*.png --save-prompt-bank bottle.safetensors
   adaptclip detect line/ --prompt-bank bottle.safetensors       the same without encoding the normal images again
-  adaptclip detect line/ --prompt-bank bottle.safetensors --threshold T
-                                                                T above what good images that are not among the normal
-                                                                ones score: another one for every product
 
-Results: OUTPUT/results.jsonl, a line an image (path, score, label, heatmap, error, ...), and OUTPUT/heatmaps/*.png, all
-on one fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6). Started again with the same arguments,
-or with more images, it goes on: what has a line is not scored again unless its file has changed.
+A score by itself decides nothing: what good parts score is different for every product. `adaptclip fit` finds a
+threshold from photos of good parts, at a false-alarm rate that you choose.
+
+Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, regions, heatmap, error, ...), and
+OUTPUT/heatmaps/*.png, all on one fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip
+report OUTPUT` makes a page of them. Started again with the same arguments, or with more images, it goes on: what has a
+line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
+called good no longer look like the profile's own.
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
-run failed, 2 wrong call, 130 stopped by Ctrl-C""",
+run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders (with all below them), patterns")
-    add_model_arguments(parser, DEFAULT_NAME)
+    add_model_arguments(parser, None, "the profile's, or adaptclip-tiny, the small embedded one")
     normal = parser.add_mutually_exclusive_group()
+    normal.add_argument("--profile", metavar="FOLDER|ID", help="decide by a profile that `adaptclip fit` made")
     normal.add_argument("--normal", nargs="+", metavar="PATH", help="normal images to compare with; 1 to hundreds")
     normal.add_argument("--prompt-bank", metavar="FILE|ID", help="a saved prompt bank in their place, or its Hub id")
     parser.add_argument("--save-prompt-bank", metavar="FILE", help="keep the encoded normal images (with --normal)")
     parser.add_argument(
-        "--threshold", type=probability, help="label images that score at or above it anomalous; between 0 and 1"
+        "--threshold",
+        type=probability,
+        help="without a profile: label images that score at or above it anomalous; the right one is another for every "
+        "product, and `adaptclip fit` finds it",
+    )
+    parser.add_argument(
+        "--false-discovery-rate",
+        type=rate,
+        metavar="RATE",
+        help="with a profile: set the labels so that of all images called anomalous at most this share are good ones "
+        "(Benjamini and Hochberg), for many images at once",
+    )
+    parser.add_argument("--watch", action="store_true", help="watch one folder and score images as they appear")
+    parser.add_argument(
+        "--format", nargs="+", choices=FORMATS, default=(), help="also write the regions in this format"
     )
     parser.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
+    add_view_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("adaptclip-output"), help="folder to write (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds other results")
     parser.add_argument("--no-heatmaps", action="store_true", help="draw none")
@@ -49,22 +80,27 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C""",
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.save_prompt_bank and not args.normal:
-        args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
+    check_arguments(args)
     from ..detection import RESULTS_FILE, detect_files
-    from ..engine import AnomalyDetector
+    from ..engine import AnomalyDetector, View
     from ..image_files import find_images
+    from ..inspection import InspectionProfile
     from ..reporting import printable
 
-    paths = find_images(args.paths, leave_out=args.output)
-    detector = AnomalyDetector.from_pretrained(args.model, device=args.device)
-    prompt_bank, unreadable = None, 0
-    if args.normal:
-        prompt_bank, unreadable = remember(detector, find_images(args.normal, leave_out=args.output), args.quiet)
+    paths = [] if args.watch else find_images(args.paths, leave_out=args.output)
+    profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
+    model = args.model or (profile.model if profile else DEFAULT_NAME)
+    detector = AnomalyDetector.from_pretrained(model, device=args.device)
+    prompt_bank, unreadable, view = None, 0, view_of(args)
+    if profile is not None:
+        profile.require_match(detector)
+    elif args.normal:
+        normal = find_images(args.normal, leave_out=args.output)
+        prompt_bank, unreadable = remember(detector, normal, view or View(), args.quiet)
         if args.save_prompt_bank:
             prompt_bank.save_pretrained(args.save_prompt_bank)
     elif args.prompt_bank:
-        prompt_bank = detector.open_bank(args.prompt_bank)
+        prompt_bank = detector.open_bank(args.prompt_bank, view or View())
     summary = detect_files(
         detector,
         paths,
@@ -72,11 +108,16 @@ def run(args: argparse.Namespace) -> int:
         prompt_bank=prompt_bank,
         object_name=args.object_name,
         threshold=args.threshold,
+        profile=profile,
+        view=view,
         batch_size=args.batch_size,
         heatmaps=not args.no_heatmaps,
         maps=args.save_maps,
         overwrite=args.overwrite,
         progress=not args.quiet,
+        watch=Path(args.paths[0]) if args.watch else None,
+        false_discovery_rate=args.false_discovery_rate,
+        formats=args.format,
     )
     if not args.quiet:
         print(printable(summary.describe()))
@@ -84,7 +125,23 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.failures or unreadable else 0
 
 
-def remember(detector, paths: list[Path], quiet: bool):
+def check_arguments(args: argparse.Namespace):
+    """Refuses a call whose arguments contradict one another, with exit status 2."""
+    if args.save_prompt_bank and not args.normal:
+        args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
+    held = ["threshold", "object_name", *VIEW_ARGUMENTS]
+    given = [f"--{name.replace('_', '-')}" for name in held if getattr(args, name) not in (None, False)]
+    if args.profile and given:
+        args.parser.error(f"the profile holds what {given[0]} says: leave it out, or fit another profile")
+    if args.false_discovery_rate and not args.profile:
+        args.parser.error("--false-discovery-rate takes a --profile: without it there are no p-values")
+    if args.false_discovery_rate and args.watch:
+        args.parser.error("--false-discovery-rate looks at all images at once, and --watch never has them all")
+    if args.watch and len(args.paths) != 1:
+        args.parser.error("--watch takes one folder")
+
+
+def remember(detector, paths: list[Path], view, quiet: bool):
     """The bank of the normal images that can be read, and how many could not."""
     from ..reporting import say
 
@@ -94,5 +151,6 @@ def remember(detector, paths: list[Path], quiet: bool):
         unreadable.append(name)
         say(f"not among the normal images: {error}")
 
-    bank = detector.remember([str(path) for path in paths], on_error=pass_over, progress=not quiet and len(paths) > 20)
+    progress = not quiet and len(paths) > 20
+    bank = detector.remember([str(path) for path in paths], on_error=pass_over, progress=progress, view=view)
     return bank, len(unreadable)

@@ -20,9 +20,10 @@ class DetectionResult:
         score: in [0, 1], higher is more anomalous; `None` for an image that could not be read.
         label: "normal", "anomalous", or `None` without a threshold or profile.
         p_value: in (0, 1], with a profile: how often a good photo scores this high or higher.
-        regions: with a profile and labelled "anomalous": where the map lies above what those of good photos reach, the
-            highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area` (pixels), `share`
-            (of the image), `peak` and `mean` (of the map), in the image's own pixels.
+        regions: with a profile; empty for a normal image, else where the map lies above what those of good photos
+            reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
+            (pixels), `share` (of the image), `peak`, `mean` (of the map) and `significant`, in the image's own pixels.
+            An anomalous image whose map is nowhere so high has one region that is not significant: its highest place.
         model_map: (h, w) float32 in [0, 1] of what was looked at, as fine as the model sees it.
         size: (height, width) of the image.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.

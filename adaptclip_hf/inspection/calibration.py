@@ -123,8 +123,8 @@ def lowest_rate(count: int) -> float:
 
 def cannot_carry(count: int, rate: float) -> str:
     return (
-        f"{count} good photos cannot carry a false-alarm rate of {percent(rate)}, it takes {photos_needed(rate)}; these "
-        f"carry {percent(math.ceil(lowest_rate(count) * 1000 - TOLERANCE) / 1000)} at the lowest"
+        f"{count} good photos cannot carry a false-alarm rate of {percent(rate)}: it takes {photos_needed(rate)}, and "
+        f"these carry {percent(math.ceil(lowest_rate(count) * 1000 - TOLERANCE) / 1000)} at the lowest"
     )
 
 

@@ -1,5 +1,7 @@
 """An inspection profile: all that a yes or no about one product stands on, in one folder."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -7,6 +9,7 @@ from pathlib import Path
 
 from ..engine import AnomalyDetector, DetectionResult, View
 from ..engine.detector import OnError
+from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.prompt_bank import PromptBank, differences
 from ..reporting import Report, say_nothing
 from .audit import Suspect, suspects
@@ -89,7 +92,7 @@ class InspectionProfile:
         from .fitting import fit_profile
 
         chosen = Settings(false_alarm_rate, **settings)
-        model = model or detector.model.name_or_path or "a model without a name"
+        model = model_name(model or detector.model.name_or_path)
         return fit_profile(detector, normal_images, defects, chosen, view or View(), model, on_error, report, progress)
 
     def update(
@@ -136,6 +139,12 @@ class InspectionProfile:
     def known(self) -> frozenset[str]:
         """Digests of its own photos: their scores say nothing."""
         return frozenset(photo.digest for photo in self.memory.photos)
+
+    def digest(self) -> str:
+        """SHA-256 of all that its decisions depend on."""
+        parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
+        decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
+        return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
 
     def judge(self, result: DetectionResult) -> DetectionResult:
         """A result with p-value, label and regions; one without a score stays as it is."""
@@ -189,7 +198,7 @@ class InspectionProfile:
         how = "each against the others (approximate)" if self.method == LEAVE_ONE_OUT else "none of them in the bank"
         lines = [
             f"{in_bank} good photos in the bank, {calibrating} calibrate, {how}; {rates(calibrating)}",
-            f"threshold: score {calibration.threshold:.4f}, by {self._choice()}; regions: map {self.pixel_threshold:.4f}",
+            f"threshold: score {calibration.threshold:.4f}, by {self._choice()}; of maps {self.pixel_threshold:.4f}",
             f"false alarms: at most {percent(calibration.expected_rate)} on average, below "
             f"{percent(calibration.certain_rate)} with 95 % certainty",
         ]
@@ -199,6 +208,16 @@ class InspectionProfile:
                 f"({percent(escapes['rate'])}; 95 % interval {percent(escapes['low'])} to {percent(escapes['high'])})"
             )
         return "\n".join(lines)
+
+    def summary(self) -> dict:
+        """What results that it judged keep of it, as JSON has it."""
+        return {
+            "digest": self.digest(),
+            "description": self.describe(),
+            "threshold": self.calibration.threshold,
+            "pixel_threshold": self.pixel_threshold,
+            "scores": self.calibration.scores.tolist(),
+        }
 
     def _choice(self) -> str:
         settings = self.settings
@@ -245,6 +264,13 @@ class InspectionProfile:
         from ..hub.profiles import push_profile
 
         return push_profile(self, repo_id, **options)
+
+
+def model_name(model: str) -> str:
+    """What a profile calls its model: the embedded one by its name, a folder by its whole path, others as they are."""
+    if model == DEFAULT_MODEL:
+        return DEFAULT_NAME
+    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
 
 
 def made_by(detector: AnomalyDetector, object_name: str | None) -> dict:

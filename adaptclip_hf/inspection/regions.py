@@ -4,24 +4,35 @@ import numpy as np
 
 POLYGON_TOLERANCE = 0.5  # pixels that a polygon may be off its outline
 MOST_REGIONS = 200
+PEAK_SHARE = 0.7  # of a map's highest value, where nothing is above the threshold
 
 
 def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
-    """Connected parts (by sides and corners) of a map above a threshold, the highest first.
+    """Where an anomalous image is so: connected parts (by sides and corners) of its map, the highest first.
 
     Args:
         anomaly_map: (H, W).
+        threshold: what good photos' maps stay below.
 
     Returns:
         For each a `dict`: `box` [x, y, width, height] (int), `polygon` [[x, y], ...] (its outline, holes left out),
-        `area` (pixels), `share` (of the image), `peak` and `mean` (of the map). Pixel (0, 0) covers x and y from 0 to
-        1. At most 200.
+        `area` (pixels), `share` (of the image), `peak` and `mean` (of the map), `significant` (above the threshold).
+        Pixel (0, 0) covers x and y from 0 to 1. At most 200. Where nothing is above the threshold, the one part about
+        the highest value, not significant: the image as a whole is anomalous, and this is the likeliest place.
     """
     from skimage.measure import label, regionprops
 
-    parts = label(anomaly_map > threshold, connectivity=2)
+    peak = float(anomaly_map.max())
+    significant = peak > threshold
+    parts = label(anomaly_map > (threshold if significant else PEAK_SHARE * peak), connectivity=2)
+    if not significant:
+        parts = np.where(parts == parts.flat[anomaly_map.argmax()], 1, 0)
     found = sorted(regionprops(parts, intensity_image=anomaly_map), key=lambda part: -part.intensity_max)
-    return [describe(part, anomaly_map.size) for part in found[:MOST_REGIONS]]
+    return [
+        describe(part, anomaly_map.size) | {"significant": significant}
+        for part in found[:MOST_REGIONS]
+        if part.intensity_max > 0
+    ]
 
 
 def describe(part, pixels: int) -> dict:

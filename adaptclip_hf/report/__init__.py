@@ -1,0 +1,5 @@
+"""The results of `adaptclip detect` as one page that opens anywhere."""
+
+from .page import write_report
+
+__all__ = ["write_report"]
