@@ -12,6 +12,7 @@ NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 # what a model folder may hold: all weights, the adapters without their CLIP, all weights and the code that loads them
 COMPLETE, ADAPTERS, REMOTE_CODE = FLAVOURS = ("complete", "adapters", "remote-code")
 CARD = "README.md"
+PROFILE_FILE = "profile.json"  # of an inspection profile
 # what training writes beside the model
 TRAINING_RECORD = "training.json"
 

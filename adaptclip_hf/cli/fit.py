@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..model_files import DEFAULT_NAME
+from ..model_files import DEFAULT_NAME, PROFILE_FILE
 from .argument_types import (
     VIEW_ARGUMENTS,
     add_model_arguments,
@@ -91,7 +91,6 @@ def run(args: argparse.Namespace) -> int:
     from ..engine import AnomalyDetector
     from ..image_files import find_images
     from ..inspection import InspectionProfile
-    from ..inspection.profile_files import PROFILE_FILE
     from ..reporting import say
 
     output = args.output or args.update

@@ -4,20 +4,21 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..model_files import ADAPTERS, FLAVOURS
+from ..model_files import ADAPTERS, FLAVOURS, PROFILE_FILE
 
 
 def add_command(commands):
     parser = commands.add_parser(
         "push",
-        help="publish a model folder or a prompt bank on the Hub",
+        help="publish a model folder, a profile or a prompt bank on the Hub",
         description="Pushes weights, configuration, processor, tokenizer and card of a model folder, in one commit; or "
-        "a prompt bank and its card.",
+        "an inspection profile or a prompt bank and its card.",
         epilog="""examples:
   adaptclip push adaptclip-parts me/adaptclip-parts --dry-run      # what would go, and its size
   adaptclip push adaptclip-parts me/adaptclip-parts --private --results results/results.json
   adaptclip push adaptclip-parts me/adaptclip-parts --revision v2
   adaptclip push adaptclip-parts me/parts-adapters --flavour adapters --clip openai/clip-vit-large-patch14-336
+  adaptclip push bottle me/bottle-profile --private                # a profile of `adaptclip fit`; no photo goes along
   adaptclip push bottle.safetensors me/bottle-bank --model me/adaptclip-parts
 
 Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), and for another
@@ -30,7 +31,9 @@ flavours:
   remote-code   brings the code too; loads with trust_remote_code=True where this package is not installed""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", type=Path, metavar="DIR|FILE", help="model folder, or a prompt bank (.safetensors)")
+    parser.add_argument(
+        "what", type=Path, metavar="DIR|FILE", help="model folder, profile, or prompt bank (.safetensors)"
+    )
     parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME on the Hub; made if it is not there")
     parser.add_argument("--private", action="store_true", help="if the repository is made now, make it private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to; made if it is not there")
@@ -42,8 +45,8 @@ flavours:
     model.add_argument("--flavour", choices=FLAVOURS, help="turn the folder into this one first")
     model.add_argument("--clip", metavar="ID", help="the adapters' CLIP, where the model does not record it")
     model.add_argument("--clip-revision", metavar="COMMIT", help="its revision; its newest without")
-    bank = parser.add_argument_group("a prompt bank")
-    bank.add_argument("--model", help="the model that made it, for the card")
+    bank = parser.add_argument_group("a profile or a prompt bank")
+    bank.add_argument("--model", help="the model that made it; a profile needs its Hub id where it knows a folder")
     bank.add_argument("--normal", type=Path, nargs="+", metavar="PATH", help="show thumbnails of these normal images")
     parser.set_defaults(run=run, parser=parser)
 
@@ -51,8 +54,10 @@ flavours:
 def run(args: argparse.Namespace) -> int:
     if args.what.suffix == ".safetensors":
         return push_bank(args)
+    if (args.what / PROFILE_FILE).is_file():
+        return push_profile(args)
     if args.model or args.normal:
-        args.parser.error("--model and --normal belong to a prompt bank")
+        args.parser.error("--model and --normal belong to a profile or a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
     from ..hub.pushing import MESSAGE, push_files, staged_model
@@ -67,10 +72,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def push_bank(args: argparse.Namespace) -> int:
-    given = [name for name in ("results", "flavour", "clip", "clip_revision") if getattr(args, name)]
+def push_profile(args: argparse.Namespace) -> int:
+    refuse(args, ("results", "flavour", "clip", "clip_revision", "normal"), "a profile")
+    from ..hub.profiles import MESSAGE, stage_profile
+    from ..hub.pushing import push_files
+    from ..inspection import InspectionProfile
+
+    with TemporaryDirectory() as temporary:
+        profile = InspectionProfile.from_pretrained(args.what)
+        files = stage_profile(profile, Path(temporary), args.repo_id, args.model)
+        show(files)
+        if not args.dry_run:
+            url = push_files(files, args.repo_id, args.private or None, args.revision, None, MESSAGE)
+            print(f"pushed: {url}")
+    return 0
+
+
+def refuse(args: argparse.Namespace, names: tuple[str, ...], kind: str):
+    """Refuses arguments that say nothing about what is pushed, with exit status 2."""
+    given = [name for name in names if getattr(args, name)]
     if given:
-        args.parser.error(f"--{given[0].replace('_', '-')} belongs to a model, and {args.what} is a prompt bank")
+        args.parser.error(f"--{given[0].replace('_', '-')} says nothing about {kind}, which {args.what} is")
+
+
+def push_bank(args: argparse.Namespace) -> int:
+    refuse(args, ("results", "flavour", "clip", "clip_revision"), "a prompt bank")
     from ..hub.prompt_banks import MESSAGE, stage_prompt_bank
     from ..hub.pushing import push_files
     from ..image_files import find_images

@@ -11,7 +11,7 @@ def add_command(commands):
         "report",
         help="one page of what `adaptclip detect` found",
         description="Makes DIR/report.html of the results that `adaptclip detect --output DIR` wrote: one file that "
-        "opens anywhere, without a network: summary, histogram, gallery with the highest scores first, regions, filters.",
+        "opens anywhere, without a network: summary, histogram, pictures by score, regions, filters.",
         epilog="""examples:
   adaptclip detect line/ --profile bottle/ --output monday
   adaptclip report monday                                  monday/report.html

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..conversion import RELEASED_CLIP
-from ..model_files import COMPLETE, TRAINING_RECORD
+from ..model_files import COMPLETE, DEFAULT_NAME, TRAINING_RECORD
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from ..modeling.fingerprint import weights_digest
 from .flavours import flavour_of
@@ -119,9 +119,9 @@ def prompt_bank_card(bank: PromptBank, repo_id: str, model: str | None = None, s
         model: folder or Hub id of the model that made it.
         sheet: name of a picture of its images.
     """
-    is_hub_id = model is not None and "/" in model and not Path(model).exists()
+    base_model = model if model is not None and is_hub_id(model) else None
     card = ModelCard.from_template(
-        ModelCardData(tags=["anomaly-detection", "adaptclip", "prompt-bank"], base_model=model if is_hub_id else None),
+        ModelCardData(tags=["anomaly-detection", "adaptclip", "prompt-bank"], base_model=base_model),
         template_str=template("prompt_bank_template.md"),
         name=repo_id.rpartition("/")[2],
         repo_id=repo_id,
@@ -129,6 +129,22 @@ def prompt_bank_card(bank: PromptBank, repo_id: str, model: str | None = None, s
         model=model,
         sheet=sheet,
         settings={key: value.replace("|", "/")[:80] for key, value in (bank.fingerprint | bank.preprocessing).items()},
+    )
+    return f"{card}\n"
+
+
+def profile_card(profile, repo_id: str) -> str:
+    """The card of an inspection profile."""
+    tags, embedded = ["anomaly-detection", "adaptclip", "inspection-profile"], profile.model == DEFAULT_NAME
+    card = ModelCard.from_template(
+        ModelCardData(tags=tags, base_model=profile.model if is_hub_id(profile.model) else None),
+        template_str=template("profile_template.md"),
+        name=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        good=len(profile.good_photos),
+        model=profile.model,
+        embedded=embedded,
+        description=profile.describe().splitlines(),
     )
     return f"{card}\n"
 
@@ -155,6 +171,10 @@ def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
         masks=masks,
     )
     return f"{card}\n"
+
+
+def is_hub_id(model: str) -> bool:
+    return "/" in model and not Path(model).exists()
 
 
 def template(name: str) -> str:

@@ -16,7 +16,7 @@ from .audit import Suspect, suspects
 from .calibration import Calibration, percent
 from .plan import LEAVE_ONE_OUT, rates
 from .regions import find_regions
-from .remembered import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, PhotoMemory, pixel_digest
+from .remembered import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, PhotoMemory, RememberedPhoto, pixel_digest
 from .settings import ESCAPES, F1, FALSE_ALARMS, Settings
 
 
@@ -181,9 +181,14 @@ class InspectionProfile:
                 "that model, or fit a new profile with this one."
             )
 
+    @property
+    def good_photos(self) -> list[RememberedPhoto]:
+        """Photos of good parts as they came, without false alarms that were confirmed."""
+        return [photo for photo in self.memory.photos if photo.role not in (CONFIRMED, DEFECT)]
+
     def suspects(self) -> list[Suspect]:
         """Good photos that look bad among the others; the worst first."""
-        good = [photo for photo in self.memory.photos if photo.role not in (CONFIRMED, DEFECT)]
+        good = self.good_photos
         return suspects([photo.name for photo in good], [photo.score for photo in good])
 
     def escapes(self) -> dict | None:

@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 
 from ..engine import View
 from ..files import read_json, write_json, write_whole
+from ..model_files import PROFILE_FILE
 from ..run_settings import as_json
 from ..versions import __version__
 from .calibration import Calibration
@@ -19,7 +20,6 @@ from .profile import InspectionProfile
 from .remembered import CALIBRATING, PhotoMemory, RememberedPhoto
 from .settings import Settings
 
-PROFILE_FILE = "profile.json"
 FEATURES = "features-{}.safetensors"
 IGNORE = "ignore"
 FORMAT = 1

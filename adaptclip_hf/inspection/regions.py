@@ -2,7 +2,7 @@
 
 import numpy as np
 
-POLYGON_TOLERANCE = 0.5  # pixels that a polygon may be off its outline
+POLYGON_TOLERANCE = 0.3  # pixels that a polygon may be off its outline
 MOST_REGIONS = 200
 PEAK_SHARE = 0.7  # of a map's highest value, where nothing is above the threshold
 

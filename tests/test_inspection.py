@@ -1,0 +1,336 @@
+"""Profiles: photos of good parts in, decisions out; kept, read, brought up to date, refused."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from transformers import pipeline
+
+from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, View
+from adaptclip_hf.cli import main
+from adaptclip_hf.inspection.regions import find_regions
+from adaptclip_hf.synthetic import make_category, render_sample
+
+
+@pytest.fixture(scope="module")
+def detector(small_folder) -> AnomalyDetector:
+    return AnomalyDetector.from_pretrained(small_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> list[str]:
+    """Thirty photos of good parts."""
+    folder, category = tmp_path_factory.mktemp("good"), make_category(5, "metal ring")
+    for index in range(30):
+        Image.fromarray(render_sample(category, index, 90, defect=False)[0]).save(folder / f"{index:02}.png")
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory) -> list[str]:
+    """Twelve photos of something else altogether, which even random weights tell apart."""
+    folder, rng = tmp_path_factory.mktemp("bad"), np.random.default_rng(0)
+    for index in range(12):
+        image = Image.fromarray(rng.integers(0, 255, (90, 90, 3), dtype=np.uint8))
+        ImageDraw.Draw(image).rectangle((20, 20, 50, 40), fill=(255, 0, 255))
+        image.save(folder / f"{index:02}.png")
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def profile(detector, good) -> InspectionProfile:
+    return InspectionProfile.fit(detector, good, 0.1)
+
+
+def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detector, good):
+    roles = Counter(photo.role for photo in profile.memory.photos)
+    assert roles == {"bank": 15, "calibration": 15} and profile.method == "split"
+    assert len(profile.prompt_bank) == 15 and len(profile.calibration.scores) == 15
+    by_hand = detector.remember(photo.name for photo in profile.memory.photos if photo.role == "bank")
+    for photo in profile.memory.photos:
+        if photo.role == "calibration":
+            [result] = detector.detect(photo.name, prompt_bank=by_hand)
+            assert photo.score == pytest.approx(result.score, abs=1e-4)
+            assert photo.peak == pytest.approx(result.model_map.max(), abs=1e-4)
+
+
+def test_leave_one_out_compares_each_with_the_others(detector, good):
+    profile = InspectionProfile.fit(detector, good[:19], 0.05)
+    assert profile.method == "leave-one-out" and "approximate" in profile.describe()
+    assert len(profile.prompt_bank) == len(profile.calibration.scores) == 19
+    others = detector.remember(good[1:19])
+    [result] = detector.detect(good[0], prompt_bank=others)
+    assert profile.memory.photos[0].score == pytest.approx(result.score, abs=1e-4)
+
+
+def test_results_gain_p_value_label_and_regions(profile, detector, bad, small_folder):
+    results = detector.detect(bad, profile=profile, batch_size=4)
+    for result in results:
+        assert result.p_value == profile.calibration.p_values(result.score)
+        assert result.label == ("anomalous" if result.p_value <= 0.1 else "normal")
+        assert bool(result.regions) == (result.label == "anomalous")
+    assert Counter(result.label for result in results)["anomalous"] >= 10
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    for result, theirs in zip(results, detect(bad, profile=profile, batch_size=3), strict=True):
+        assert theirs["score"] == pytest.approx(result.score, abs=1e-6)
+        assert (theirs["label"], theirs["p_value"]) == (result.label, result.p_value)
+        assert [each["box"] for each in theirs["regions"]] == [each["box"] for each in result.regions]
+    assert detect(bad[0], profile=profile)["label"] == results[0].label
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+def test_saved_and_read_it_decides_the_same(storage, detector, good, bad, tmp_path):
+    profile = InspectionProfile.fit(detector, good[:12], 0.1, bad[:4], storage=storage, view=View(overlap=0.5))
+    folder = profile.save_pretrained(tmp_path / "ring")
+    again = InspectionProfile.from_pretrained(folder)
+    assert again.digest() == profile.digest() and again.describe() == profile.describe()
+    assert {file.suffix for file in folder.iterdir()} == {".json", ".safetensors"}
+    before, after = (
+        [(each.score, each.label) for each in detector.detect(bad, profile=each)] for each in (profile, str(folder))
+    )
+    assert before == after
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert (
+        size < {"float32": 1.1, "float16": 0.6, "int8": 0.4}[storage] * 4 * 16 * 37 * 4 * 32
+    )  # photos, tokens, layers
+
+
+def test_known_defects_tell_escapes_and_may_choose(detector, good, bad):
+    profile = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10])
+    told = profile.escapes()
+    missed = sum(
+        photo.score <= profile.calibration.threshold for photo in profile.memory.photos if photo.role == "defect"
+    )
+    assert told["defects"] == 10 and told["missed"] == missed and "known defects stay unseen" in profile.describe()
+    assert len(profile.prompt_bank) == 10  # none of them is in the bank
+    by_f1 = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="f1")
+    assert by_f1.calibration.threshold != profile.calibration.threshold and "best F1" in by_f1.describe()
+    with pytest.raises(ValueError, match="takes photos of defects"):
+        InspectionProfile.fit(detector, good[:20], 0.1, choice="escapes")
+    with pytest.raises(ValueError, match="10 defects cannot carry an escape rate of 5 %: 19 are needed"):
+        InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="escapes")
+
+
+def test_too_few_photos_are_refused_with_the_number(detector, good):
+    def stream_nothing(*args, **kwargs):
+        raise AssertionError("refused before anything is encoded")
+
+    for count, rate, needed in ((4, 0.01, 99), (1, 0.05, 19), (18, 0.05, 19)):
+        with pytest.raises(ValueError, match=f"{count} good photos cannot carry .* takes {needed}"):
+            InspectionProfile.fit(detector, good[:count], rate)
+        with pytest.raises(ValueError, match=f"takes {needed}"):
+            InspectionProfile.fit(detector, iter(good[:count]), rate)
+
+
+def test_photos_that_teach_nothing_are_named(detector, good, tmp_path):
+    said = []
+    profile = InspectionProfile.fit(detector, [*good[:12], good[3], good[3]], 0.1, report=said.append)
+    assert len(profile.memory.photos) == 12 and sum("is a copy of" in line for line in said) == 2
+    same = Image.open(good[0])
+    with pytest.raises(ValueError, match="1 good photos cannot carry"):
+        InspectionProfile.fit(detector, [same.copy() for _ in range(12)], 0.1)
+    nearly = []
+    for index in range(12):  # one photo taken again and again
+        nearly.append(np.asarray(same).copy())
+        nearly[-1][0, index] ^= 1
+    with pytest.raises(ValueError, match="all alike"):
+        InspectionProfile.fit(detector, nearly, 0.1)
+
+
+def test_a_defect_among_the_good_is_named(tmp_path):
+    detector, category = AnomalyDetector.from_pretrained(DEFAULT_MODEL, device="cpu"), make_category(5, "metal ring")
+    pictures = [Image.fromarray(render_sample(category, index, 120, defect=False)[0]) for index in range(12)]
+    defect = tmp_path / "defect.png"
+    Image.fromarray(render_sample(category, 3, 120, defect="crack")[0]).save(defect)
+    said = []
+    profile = InspectionProfile.fit(detector, [*pictures, defect], 0.1, report=said.append)
+    assert [suspect.name for suspect in profile.suspects()] == [str(defect)]
+    assert any(str(defect) in line and "becomes the standard" in line for line in said)
+    without = profile.update(detector, drop=[defect])
+    assert not without.suspects() and len(without.memory.photos) == 12
+
+
+def test_its_own_photos_are_said(profile, detector, good, tmp_path):
+    copy = tmp_path / "again.png"
+    copy.write_bytes(Path(good[4]).read_bytes())
+    assert all(each.among_normals for each in detector.detect([*good[:6], copy], profile=profile))
+
+
+def test_one_broken_photo_does_not_stop_it(detector, good, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    named = []
+    profile = InspectionProfile.fit(
+        detector, [*good[:12], str(broken)], 0.1, on_error=lambda name, error: named.append(name)
+    )
+    assert named == [str(broken)] and len(profile.memory.photos) == 12
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        InspectionProfile.fit(detector, [*good[:12], str(broken)], 0.1)
+
+
+def test_confirmed_false_alarms_join_the_bank_and_never_calibrate(profile, detector, good, bad):
+    [before] = detector.detect(bad[0], profile=profile)
+    updated = profile.update(detector, confirmed=[bad[0]])
+    assert before.label == "anomalous" and updated.memory.photos[-1].role == "confirmed"
+    assert len(updated.prompt_bank) == 16 and len(updated.calibration.scores) == 15
+    [again] = detector.detect(bad[0], profile=updated)
+    assert again.label == "normal" and again.among_normals
+    more = updated.update(detector, good[:5], false_alarm_rate=0.2)  # copies of what is there
+    assert len(more.memory.photos) == 31 and more.settings.false_alarm_rate == 0.2
+    with pytest.raises(ValueError, match=r"no photo nothing\.png"):
+        profile.update(detector, drop=["nothing.png"])
+
+
+def test_another_model_is_refused_by_name(profile, detector, make_model, tmp_path):
+    other = AnomalyDetector(make_model(seed=3), detector.processor)
+    with pytest.raises(ValueError, match=r"made with another model.*weights is"):
+        other.detect("part.png", profile=profile)
+    resized = AnomalyDetector(make_model(image_size=56), detector.processor)
+    with pytest.raises(ValueError, match="image_size is 84, this one's is 56"):
+        resized.detect("part.png", profile=profile)
+    with pytest.raises(ValueError, match="give it alone"):
+        detector.detect("part.png", profile=profile, threshold=0.1)
+
+
+def test_folders_without_a_profile_are_named(tmp_path, profile):
+    with pytest.raises(FileNotFoundError, match=r"profile\.json"):
+        InspectionProfile.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="No profile at"):
+        InspectionProfile.from_pretrained(tmp_path / "nowhere")
+    folder = profile.save_pretrained(tmp_path / "damaged")
+    content = json.loads((folder / "profile.json").read_text())
+    features = folder / content["features"]
+    whole = features.read_bytes()
+    features.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is not a profile"):
+        InspectionProfile.from_pretrained(folder)
+    features.write_bytes(whole)
+    (folder / "profile.json").write_text(json.dumps(content | {"format": 9}))
+    with pytest.raises(ValueError, match="format 9"):
+        InspectionProfile.from_pretrained(folder)
+    profile.save_pretrained(folder)  # over a damaged one
+    assert len(list(folder.glob("*.safetensors"))) == 1
+
+
+def test_regions_in_the_images_own_pixels():
+    anomaly_map = np.zeros((40, 60), np.float32)
+    anomaly_map[5:15, 10:30] = 0.5
+    anomaly_map[8:10, 12:14] = 0.1  # a hole
+    anomaly_map[30:32, 50:60] = 0.9  # at the edge
+    edge, block = find_regions(anomaly_map, 0.3)
+    assert edge["box"] == [50, 30, 10, 2] and block["box"] == [10, 5, 20, 10]
+    assert (edge["area"], block["area"]) == (20, 196) and block["share"] == 196 / 2400
+    assert edge["peak"] == pytest.approx(0.9) and block["mean"] == pytest.approx(0.5) and block["significant"]
+    for region in (edge, block):
+        x, y, width, height = region["box"]
+        points = np.array(region["polygon"])
+        assert (points >= (x, y)).all() and (points <= (x + width, y + height)).all()
+        xs, ys = points.T
+        area = abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
+        assert area == pytest.approx(width * height, rel=0.06)
+    [likely] = find_regions(anomaly_map, 0.95)
+    assert likely["box"] == edge["box"] and not likely["significant"]
+    assert find_regions(np.zeros((8, 8), np.float32), 0.3) == []
+    whole = find_regions(np.ones((8, 9), np.float32), 0.3)
+    assert whole[0]["box"] == [0, 0, 9, 8] and len(whole) == 1
+
+
+def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tmp_path, capsys):
+    ring, day = tmp_path / "ring", tmp_path / "day"
+    fit = ["fit", "--normal", *good, "--false-alarm-rate", "10%", "--model", str(small_folder), "--quiet"]
+    assert main([*fit, "--output", str(ring)]) == 0
+    assert "false alarms: at most 6.25 % on average" in capsys.readouterr().out
+    assert main([*fit, "--output", str(ring)]) == 1 and "--overwrite" in capsys.readouterr().err
+    detect = ["detect", *bad, good[0], "--profile", str(ring), "--output", str(day), "--quiet"]
+    assert main([*detect, "--format", "coco", "label-studio"]) == 0
+    lines = [json.loads(line) for line in (day / "results.jsonl").read_text().splitlines()]
+    assert lines[-1]["among_normals"] and not lines[0]["among_normals"]
+    assert all(line["p_value"] and line["label"] and line["regions"] is not None for line in lines)
+    coco = json.loads((day / "coco.json").read_text())
+    anomalous = [line for line in lines if line["label"] == "anomalous"]
+    assert len(coco["images"]) == 13 and len(coco["annotations"]) == sum(len(line["regions"]) for line in anomalous)
+    assert coco["annotations"][0]["bbox"] == anomalous[0]["regions"][0]["box"]
+    tasks = json.loads((day / "label-studio.json").read_text())
+    marks = tasks[0]["predictions"][0]["result"]
+    assert marks[0]["value"]["choices"] == [lines[0]["label"]] and marks[1]["original_width"] == 90
+    assert all(0 <= value <= 100 for point in marks[1]["value"]["points"] for value in point)
+    # another day, a false alarm taken back
+    alarm = anomalous[0]["path"]
+    assert main(["fit", "--update", str(ring), "--confirmed", alarm, "--quiet"]) == 0
+    assert main(detect) == 1 and "profile" in capsys.readouterr().err  # it is another profile now
+    assert main([*detect, "--overwrite"]) == 0
+    [again] = [
+        each for each in map(json.loads, (day / "results.jsonl").read_text().splitlines()) if each["path"] == alarm
+    ]
+    assert again["label"] == "normal"
+    assert not (day / "coco.json").exists()  # of the results before
+
+
+def test_labels_of_many_at_once(small_folder, good, bad, tmp_path):
+    ring, day = tmp_path / "ring", tmp_path / "day"
+    main(
+        [
+            "fit",
+            "--normal",
+            *good,
+            "--false-alarm-rate",
+            "0.1",
+            "--model",
+            str(small_folder),
+            "--output",
+            str(ring),
+            "--quiet",
+        ]
+    )
+    call = ["detect", *bad, *good[:3], "--profile", str(ring), "--output", str(day), "--quiet", "--no-heatmaps"]
+    assert main([*call, "--false-discovery-rate", "20%"]) == 0
+    lines = [json.loads(line) for line in (day / "results.jsonl").read_text().splitlines()]
+    called = [line for line in lines if line["label"] == "anomalous"]
+    ordered = sorted(line["p_value"] for line in lines)
+    largest = max(p for rank, p in enumerate(ordered, 1) if p <= 0.2 * rank / len(ordered))
+    assert called and {line["path"] for line in called} == {
+        line["path"] for line in lines if line["p_value"] <= largest
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    {
+        "--normal PATH": (2, "--output FOLDER is needed"),
+        "--output x": (2, "--normal PATH... is needed"),
+        "--normal PATH --output x --false-alarm-rate 7": (2, "expected a rate between 0 and 1"),
+        "--normal PATH --output x --drop a": (2, "name it with --update"),
+        "--update x --tile 64": (2, "--tile is the profile's own"),
+        "--update nowhere": (1, "No profile at nowhere"),
+        "--normal PATH --output x --false-alarm-rate 1%": (1, "1 good photos cannot carry a false-alarm rate of 1 %"),
+        "--normal EMPTY --output x": (1, "holds no image file"),
+    }.items(),
+)
+def test_wrong_calls_of_fit(words, expected, good, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    words = words.replace("PATH", good[0]).replace("EMPTY", "empty").split()
+    try:
+        status = main(["fit", *words, "--quiet"])
+    except SystemExit as stop:
+        status = stop.code
+    assert (status, expected[1] in capsys.readouterr().err) == (expected[0], True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    {
+        "--profile p --threshold 0.5": "the profile holds what --threshold says",
+        "--profile p --tile 64": "the profile holds what --tile says",
+        "--false-discovery-rate 0.1": "takes a --profile",
+        "other --watch": "--watch takes one folder",
+        "--profile p --watch --false-discovery-rate 0.1": "never has them all",
+    }.items(),
+)
+def test_wrong_calls_of_detect(words, expected, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["detect", "folder", *words.split()])
+    assert stop.value.code == 2 and expected in capsys.readouterr().err
