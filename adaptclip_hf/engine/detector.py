@@ -271,12 +271,16 @@ class AnomalyDetector:
         if isinstance(prompt_bank, str | Path) or profile is not None:
             prompt_bank = self.open_bank(prompt_bank, view)
         one_bank = prompt_bank is None or is_bank(prompt_bank)
-        read = self._with_banks(self.read(as_list_or_stream(images), view, on_error), prompt_bank, one_bank, view)
+        read = self._with_banks(
+            self.read(as_list_or_stream(images), view, on_error), prompt_bank, one_bank, view, on_error
+        )
         while batch := list(islice(read, batch_size)):
             for result in self._score_batch(batch, text_embeds, threshold):
                 yield result if profile is None else profile.judge(result)
 
-    def _with_banks(self, read: Iterator["Photo"], prompt_bank: Banks, one_bank: bool, view: View) -> Iterator[tuple]:
+    def _with_banks(
+        self, read: Iterator["Photo"], prompt_bank: Banks, one_bank: bool, view: View, on_error: OnError | None
+    ) -> Iterator[tuple["Photo", PromptBank | None]]:
         """Each image that was read and its bank; another model's is refused, and another number of them."""
         banks = repeat(prompt_bank) if one_bank else iter(prompt_bank)
         matched = None
@@ -288,9 +292,21 @@ class AnomalyDetector:
                     matched = bank
             elif not one_bank:
                 raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {photo.name}.")
+            if view.same_place and photo.error is None:
+                photo = self._in_its_places(photo, bank, on_error)
             yield photo, bank
         if not one_bank and next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
+
+    def _in_its_places(self, photo: "Photo", bank: PromptBank | None, on_error: OnError | None) -> "Photo":
+        try:
+            require_same_grid(bank, photo.pieces, photo.name)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(photo.name, error)
+            return Photo(photo.name, error=str(error))
+        return photo
 
     def read(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator["Photo"]:  # noqa: B008
         """Reads images as they come, and cuts them.
@@ -410,6 +426,15 @@ def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
         )
 
 
+def require_same_grid(bank: PromptBank | None, pieces: Pieces, name: str):
+    """Refuses a photo that is cut into other places than the normal ones, where each is compared with its own."""
+    if bank is not None and pieces.view.same_place and bank.preprocessing.get(GRID) != str(pieces.grid):
+        raise ValueError(
+            f"{name} is cut into {pieces.grid} rows and columns of tiles, the normal ones into "
+            f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all photos must have one size."
+        )
+
+
 def at_place(bank: PromptBank | None, pieces: Pieces, number: int) -> PromptBank | None:
     """What a piece is compared with: the bank, or of it the pieces at and beside its place.
 
@@ -418,11 +443,7 @@ def at_place(bank: PromptBank | None, pieces: Pieces, number: int) -> PromptBank
     """
     if bank is None or not pieces.view.same_place:
         return bank
-    if bank.preprocessing.get(GRID) != str(pieces.grid):
-        raise ValueError(
-            f"A photo is cut into {pieces.grid[0]} x {pieces.grid[1]} tiles, the normal ones into "
-            f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all photos must have one size."
-        )
+    require_same_grid(bank, pieces, "a photo")
     tiles = len(pieces)
     places = pieces.neighbours(number)
     return bank.select([first + place for first in range(0, len(bank), tiles) for place in places])
