@@ -34,8 +34,9 @@ def load_image(source) -> Image.Image:
     name = name_of(source)
     image = open_image(source)
     try:
-        image = ImageOps.exif_transpose(image)
-        image = to_rgb(image)
+        # one that is ready in memory, as those are that come here a second time, is not copied: it may be large
+        if type(image) is not Image.Image or image.mode != "RGB" or image.getexif():
+            image = to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:
         raise ValueError(f"{name} cannot be decoded as an image: {error}") from error
     check_size(image, name)
@@ -139,7 +140,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("P", "PA"):
         # straight from a palette with transparency Pillow warns; by way of RGBA the colours are the same
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def sixteen_to_eight_bits(values: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ class AdaptCLIPImageProcessor(PilBackend):
         Raises:
             FileNotFoundError, ValueError: name the file and what was expected.
         """
-        images = [load_image(image) for image in as_list(images)]
+        images = [self.resized(load_image(image), **kwargs) for image in as_list(images)]
         features = super().preprocess(images, return_tensors=return_tensors, **kwargs)
         if masks is not None:
             masks = as_list(masks)
@@ -65,6 +65,17 @@ class AdaptCLIPImageProcessor(PilBackend):
             resized = np.stack([self.read_mask(mask, kwargs.get("size")) for mask in masks])
             features["mask_labels"] = torch.from_numpy(resized) if return_tensors == "pt" else resized
         return features
+
+    def resized(self, image: Image.Image, do_resize=None, size=None, resample=None, **others) -> Image.Image:
+        """The image at the model's size, before it becomes an array: the base class copies a large one several times.
+
+        The base class's own resize then has nothing left to do.
+        """
+        if not (self.do_resize if do_resize is None else do_resize):
+            return image
+        size = dict(self.size) | dict(size or {})
+        resample = self.resample if resample is None else resample
+        return image.resize((size["width"], size["height"]), Image.Resampling(int(resample)))
 
     def read_mask(self, mask, size: dict[str, int] | None = None) -> np.ndarray:
         """A mask (see `load_mask`) as float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""

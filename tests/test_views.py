@@ -226,22 +226,33 @@ def test_the_command_line_takes_a_view(small_folder, tmp_path, capsys):
     assert "at least 32 pixels" in capsys.readouterr().err
 
 
+def surface(width: int, height: int, seed: int) -> Image.Image:
+    """A surface with grain and with clouds of several sizes, as no two good parts are alike."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(128, 10, (height, width)).astype(np.float32)
+    for size, strength in ((12, 6), (60, 8), (300, 10)):
+        coarse = rng.normal(0, strength, (height // size + 1, width // size + 1)).astype(np.float32)
+        values += np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+
+
 @pytest.mark.slow
 def test_a_small_defect_in_a_large_photo_is_found_tiled_and_lost_whole():
-    """Ten pixels of 24 million, with the embedded model."""
+    """Ten pixels across in 24 megapixels, with the embedded model."""
     detector = AnomalyDetector.from_pretrained(DEFAULT_MODEL, device="cpu")
-    normal = [texture(6000, 4000, seed) for seed in (1, 2)]
-    good, bad = texture(6000, 4000, 3), texture(6000, 4000, 3)
+    good, bad = surface(6000, 4000, 3), surface(6000, 4000, 3)
     ImageDraw.Draw(bad).ellipse((3301, 1205, 3311, 1215), fill=(20, 20, 20))
-    ranks = {}
-    for name, view in (("tiled", View(tile=336)), ("whole", View(tile="whole"))):
-        bank = detector.remember(normal, view=view).reduce(8)
-        one, other = (detector.detect(each, prompt_bank=bank, view=view)[0] for each in (good, bad))
-        ranks[name] = (other.anomaly_map > other.anomaly_map[1190:1230, 3290:3325].max()).mean()
-        if name == "tiled":
-            assert other.score > 1.2 * one.score
-            y, x = np.unravel_index(other.anomaly_map.argmax(), other.anomaly_map.shape)
-            assert abs(x - 3306) < 30 and abs(y - 1210) < 30
+    higher = {}
+    for tile in (518, "whole"):
+        view = View(tile=tile)
+        bank = detector.remember([surface(6000, 4000, 1)], view=view).reduce(16)
+        one, other = detector.detect([good, bad], prompt_bank=bank, view=view)
+        anomaly_map = other.anomaly_map
+        higher[tile] = (anomaly_map > anomaly_map[1190:1230, 3290:3325].max()).mean()
+        if tile == "whole":
+            assert other.score == pytest.approx(one.score, rel=0.05)
         else:
-            assert other.score == pytest.approx(one.score, rel=0.02)
-    assert ranks["tiled"] == 0 and ranks["whole"] > 0.01
+            y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+            assert abs(x - 3306) < 15 and abs(y - 1210) < 15
+            assert anomaly_map.max() > 1.5 * one.anomaly_map.max() and other.score > one.score
+    assert higher[518] == 0 and higher["whole"] > 0.01

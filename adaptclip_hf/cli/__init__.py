@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 
 from ..reporting import printable
 from . import card, convert, data, detect, evaluate, fit, push, report, train
@@ -37,7 +38,9 @@ def run_quietly(args: argparse.Namespace) -> int:
     register()
     logging.disable_progress_bar()
     try:
-        return args.run(args)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # about odd files, which are scored or refused by name
+            return args.run(args)
     except StrictDataclassError as error:
         raise ValueError(error.__cause__ or error) from error
     except SafetensorError as error:
