@@ -7,7 +7,8 @@ from pathlib import Path
 from .image_files import images_below
 
 SETTLED = 0.6  # seconds for which a file has not changed, after which it is taken for complete
-LOOK_AGAIN = 200  # milliseconds
+WAKE_AFTER = 200  # milliseconds, while something settles
+LOOK_AGAIN = 5.0  # seconds, whether or not an event came
 
 
 def complete_images(folder: Path, leave_out: Path, known: Callable[[Path], bool]) -> Iterator[list[Path]]:
@@ -28,9 +29,12 @@ def complete_images(folder: Path, leave_out: Path, known: Callable[[Path], bool]
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder} to watch.")
     settling: dict[Path, tuple[tuple[int, int], float]] = {}
-    for _ in watch(folder, yield_on_timeout=True, rust_timeout=LOOK_AGAIN, step=50, debounce=LOOK_AGAIN):
-        complete, now = [], time.monotonic()
-        waiting = {}
+    looked = -LOOK_AGAIN
+    for events in watch(folder, yield_on_timeout=True, rust_timeout=WAKE_AFTER, step=50, debounce=WAKE_AFTER):
+        now = time.monotonic()
+        if not events and not settling and now - looked < LOOK_AGAIN:
+            continue
+        complete, waiting, looked = [], {}, now
         for path in images_below(folder, leave_out):
             if known(path) or (seen := state_of(path)) is None:
                 continue

@@ -125,6 +125,29 @@ def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, 
 
 
 @pytest.mark.slow
+def test_a_profile_decides_the_same_elsewhere(hub, call, small_folder, photos, tmp_path):
+    hub.serve("me/parts", small_folder)
+    fit = ("fit", "--normal", *photos["normal"], *photos["good"], "--false-alarm-rate", "20%", "--model", small_folder)
+    status, text = call("-m", "adaptclip_hf.cli", *fit, "--output", tmp_path / "ring", "--quiet")
+    assert status == 0, text
+    status, text = call(*PUSH, tmp_path / "ring", "me/ring")
+    assert status == 1 and "name its Hub id" in text, text
+    status, text = call(*PUSH, tmp_path / "ring", "me/ring", "--model", "me/parts", "--private")
+    assert status == 0, text
+    pushed = hub.repos["me/ring"]["branches"]["main"]
+    assert {name.rpartition(".")[2] for name in pushed} == {"json", "safetensors", "md"} and len(pushed) == 3
+    assert str(tmp_path).encode() not in pushed["profile.json"] and b"me/parts" in pushed["README.md"]
+    found = []
+    for profile in (tmp_path / "ring", "me/ring"):
+        output = tmp_path / f"out-{len(found)}"
+        status, text = call(*DETECT, *photos["bad"], "--profile", profile, "--output", output, "--quiet")
+        assert status == 0, text
+        lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+        found.append([(line["score"], line["p_value"], line["label"], line["regions"]) for line in lines])
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
 def test_training_pushes_the_model_with_its_record(hub, call, small_folder, tmp_path):
     parts = write_dataset(tmp_path / "parts", 2, size=96, train=2, good=2, bad=4)
     words = ("--data", parts, "--output", tmp_path / "run", "--model", small_folder, "--num-train-epochs", "1")

@@ -159,3 +159,12 @@ def test_the_project_names_no_registry_host():
         if path.suffix in (".py", ".md", ".toml", ".txt", "") and path.is_file():
             text = path.read_text(errors="ignore")
             assert not any(host in text for host in hosts), name
+
+
+def test_no_text_of_ours_shows_a_threshold_as_if_it_could_be_right():
+    """What good parts score is another for every product."""
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("hub_cards/*.md"), *ROOT.glob("examples/**/*.py")]
+    texts += ROOT.glob("adaptclip_hf/**/*.py")
+    shown = re.compile(r"threshold(=|`?,? |\")\s*0?\.\d")
+    found = [f"{file.name}: {line}" for file in texts for line in file.read_text().splitlines() if shown.search(line)]
+    assert not found
