@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from adaptclip_hf import InspectionProfile
 from adaptclip_hf.cli import main
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -97,20 +99,27 @@ def test_no_folder_to_watch(ring, tmp_path, capsys):
     assert "No folder" in capsys.readouterr().err
 
 
-def test_drift_is_noted(ring, tmp_path, capsys):
-    line = tmp_path / "line"
+@pytest.mark.parametrize("light", [1.0, 0.3])
+def test_drift_is_noted(light, ring, tmp_path, capsys):
+    line, category = tmp_path / "line", make_category(5, "metal ring")
     line.mkdir()
-    category = make_category(5, "metal ring")
     for index in range(60):
         image = Image.fromarray(render_sample(category, 100 + index, 60, defect=False)[0])
-        image.point(lambda value: value * 0.9).save(line / f"{index:02}.png")
-    call = ["detect", str(line), "--profile", str(ring / "profile"), "--no-heatmaps", "--output", str(tmp_path / "out")]
+        image.point(lambda value: value * light).save(line / f"{index:02}.png")
+    profile = InspectionProfile.from_pretrained(ring / "profile")
+    lenient = replace(profile, calibration=replace(profile.calibration, threshold=1.0))  # calls everything good
+    folder = lenient.save_pretrained(tmp_path / "lenient")
+    call = ["detect", str(line), "--profile", str(folder), "--no-heatmaps", "--output", str(tmp_path / "out")]
     assert main(call) == 0
     file = tmp_path / "out" / "drift.jsonl"
-    noted = [json.loads(each) for each in file.read_text().splitlines()] if file.exists() else []
-    assert ("DRIFT" in capsys.readouterr().out) == bool(noted)
-    for each in noted:
-        assert each["photos"] == 50 and each["p_value"] < 0.001 and each["last"].startswith(str(line))
+    printed = capsys.readouterr().out
+    if light == 1:
+        assert not file.exists() and "DRIFT" not in printed
+    else:
+        [noted] = map(json.loads, file.read_text().splitlines())
+        assert noted["photos"] == 50 and noted["p_value"] < 0.001 and noted["last"] == str(line / "49.png")
+        assert "DRIFT" in printed and main(["report", str(tmp_path / "out")]) == 0
+        assert "The photos have changed" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.slow
