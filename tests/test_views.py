@@ -191,6 +191,10 @@ def test_profiles_of_tiled_photos(detector, tmp_path):
     ImageDraw.Draw(image).rectangle((100, 30, 140, 60), fill=(0, 255, 0))
     one, other = (detector.detect(image, profile=each)[0] for each in (profile, again))
     assert one.score == other.score and one.p_value == other.p_value
+    with pytest.raises(ValueError, match="all photos must have one size"):
+        InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64, same_place=True)).update(
+            detector, [texture(400, 100)]
+        )
     many = InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64))
     assert len(many.prompt_bank) == 64  # of 12 x 10 tiles
     with pytest.raises(ValueError, match="keeps every photo"):

@@ -110,7 +110,7 @@ def remember_photos(
     storage: str,
     report: Report,
     on_error: OnError | None = None,
-    known: Iterable[RememberedPhoto] = (),
+    known: Sequence[RememberedPhoto] = (),
     after_each: Callable[[], None] = lambda: None,
 ) -> PhotoMemory | None:
     """Encodes photos, each once, in memory that holds one photo and the features of all; `None` without a photo.
@@ -121,7 +121,8 @@ def remember_photos(
         known: photos that are there already.
     """
     seen = {photo.digest: photo.name for photo in known}
-    photos, parts, rows, grids = [], [], 0, {}
+    grids = {view.plan(photo.size, photo.name).grid: photo.name for photo in known[:1]}
+    photos, parts, rows = [], [], 0
     for photo in detector.read(images, view, on_error):
         after_each()
         if photo.error is not None:
