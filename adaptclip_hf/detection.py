@@ -266,8 +266,11 @@ class DetectionRun:
             scored, discoveries([line["p_value"] for line in scored], false_discovery_rate), strict=True
         ):
             line["label"] = "anomalous" if anomalous else "normal"
-        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in self.lines.values()).encode())
+        self._write_lines()
         summary.labels = Counter(line["label"] for line in scored)
+
+    def _write_lines(self):
+        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in self.lines.values()).encode())
 
     def _without_line(self, paths: list[Path], summary: DetectionSummary) -> list[Path]:
         """The paths to score; lines of files that have changed since are taken back."""
@@ -278,8 +281,7 @@ class DetectionRun:
                 for file in files_of(self.lines.pop(name)):
                     Path(file).unlink(missing_ok=True)
                     self.names.discard(Path(file).stem.lower())
-            kept = [json.dumps(line) + "\n" for line in self.lines.values()]
-            write_whole(self.file, "".join(kept).encode())
+            self._write_lines()
         for path in paths:
             if str(path) in self.lines:
                 summary.before += 1
@@ -298,7 +300,7 @@ class DetectionRun:
         if result.error is not None:
             return line
         if result.among_normals:
-            self.report(f"{path} is itself one of the normal images: its score says nothing")
+            self.report(f"{path} is itself among the normal images: its score says nothing")
         if self.heatmaps or self.maps:
             name = new_name(path, self.names)
             self.names.add(name.lower())

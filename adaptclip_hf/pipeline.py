@@ -69,9 +69,8 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             raise ValueError("Give normal_images or a prompt_bank, not both.")
         forward_parameters, postprocess_parameters = {}, {}
         if profile is not None:
-            if any(each is not None for each in (normal_images, prompt_bank, threshold, object_name, view)):
-                raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
-            profile = postprocess_parameters["profile"] = open_profile(profile, self.detector)
+            others = (normal_images, prompt_bank, threshold, object_name, view)
+            profile = postprocess_parameters["profile"] = open_profile(profile, self.detector, *others)
             prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
             forward_parameters["prompt_bank"] = self.encode_prompts(normal_images, view or View())

@@ -20,9 +20,9 @@ from adaptclip_hf.cli.argument_types import rate
 from adaptclip_hf.data import load_data_set
 from adaptclip_hf.files import write_json
 from adaptclip_hf.inspection.calibration import Calibration
-from adaptclip_hf.inspection.fitting import calibrate
+from adaptclip_hf.inspection.fitting import add_photos, calibrate
 from adaptclip_hf.inspection.plan import Plan
-from adaptclip_hf.inspection.remembered import DEFECT, GOOD, PhotoMemory, remember_photos, score_photo
+from adaptclip_hf.inspection.remembered import DEFECT, GOOD, PhotoMemory, score_photo
 from adaptclip_hf.inspection.settings import Settings
 from adaptclip_hf.model_files import DEFAULT_NAME
 from adaptclip_hf.reporting import say_nothing
@@ -45,7 +45,8 @@ def main():
     print("|---|---|---|---|---|---|---|---|")
     rows = []
     for name, images in categories(args.data).items():
-        memory = remember(detector, images)
+        given = [(images[GOOD], GOOD), (images[DEFECT], DEFECT)]
+        memory = add_photos(detector, None, given, View(), STORAGE, None, say_nothing, False)
         for photos in args.photos:
             if sum(photo.role == GOOD for photo in memory.photos) < photos + 4:
                 continue
@@ -80,15 +81,6 @@ def categories(specs: list[str]) -> dict[str, dict[str, list]]:
             role = DEFECT if row["label"] else GOOD
             found.setdefault(row["category"], {GOOD: [], DEFECT: []})[role].append(row["image"])
     return {name: images for name, images in found.items() if images[GOOD]}
-
-
-def remember(detector: AnomalyDetector, images: dict[str, list]) -> PhotoMemory:
-    memory = None
-    for role in (GOOD, DEFECT):
-        known = memory.photos if memory else ()
-        added = remember_photos(detector, images[role], role, View(), STORAGE, say_nothing, known=known)
-        memory = memory.joined(added) if memory and added else memory or added
-    return memory
 
 
 def draw(detector, memory: PhotoMemory, count: int, rates: list[float], judged: int, seed: int) -> dict[float, dict]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-SIMILARITIES_AT_ONCE = 2**24
+from .alignment import SIMILARITIES_AT_ONCE
 
 
 def greedy_coreset(layers: Sequence[torch.Tensor], count: int) -> list[int]:

@@ -60,31 +60,25 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--model and --normal belong to a profile or a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
-    from ..hub.pushing import MESSAGE, push_files, staged_model
+    from ..hub.pushing import MESSAGE, staged_model
 
     with TemporaryDirectory() as temporary:
         files = staged_model(
             args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
         )
-        show(files)
-        if not args.dry_run:
-            print(f"pushed: {push_files(files, args.repo_id, args.private or None, args.revision, None, MESSAGE)}")
+        send(files, args, MESSAGE)
     return 0
 
 
 def push_profile(args: argparse.Namespace) -> int:
     refuse(args, ("results", "flavour", "clip", "clip_revision", "normal"), "a profile")
     from ..hub.profiles import MESSAGE, stage_profile
-    from ..hub.pushing import push_files
     from ..inspection import InspectionProfile
 
     with TemporaryDirectory() as temporary:
         profile = InspectionProfile.from_pretrained(args.what)
         files = stage_profile(profile, Path(temporary), args.repo_id, args.model)
-        show(files)
-        if not args.dry_run:
-            url = push_files(files, args.repo_id, args.private or None, args.revision, None, MESSAGE)
-            print(f"pushed: {url}")
+        send(files, args, MESSAGE)
     return 0
 
 
@@ -98,7 +92,6 @@ def refuse(args: argparse.Namespace, names: tuple[str, ...], kind: str):
 def push_bank(args: argparse.Namespace) -> int:
     refuse(args, ("results", "flavour", "clip", "clip_revision"), "a prompt bank")
     from ..hub.prompt_banks import MESSAGE, stage_prompt_bank
-    from ..hub.pushing import push_files
     from ..image_files import find_images
     from ..modeling import PromptBank
 
@@ -106,14 +99,16 @@ def push_bank(args: argparse.Namespace) -> int:
     with TemporaryDirectory() as temporary:
         bank = PromptBank.from_pretrained(args.what)
         files = stage_prompt_bank(bank, Path(temporary), args.repo_id, args.model, images)
-        show(files)
-        if not args.dry_run:
-            url = push_files(files, args.repo_id, args.private or None, args.revision, None, MESSAGE)
-            print(f"pushed: {url}")
+        send(files, args, MESSAGE)
     return 0
 
 
-def show(files: list[Path]):
+def send(files: list[Path], args: argparse.Namespace, message: str):
+    """Lists the files with their sizes, and pushes them unless the call is a rehearsal."""
+    from ..hub.pushing import push_files
+
     for file in files:
         print(f"{file.stat().st_size / 1e3:12,.1f} kB  {file.name}")
     print(f"{sum(file.stat().st_size for file in files) / 1e3:12,.1f} kB  in all")
+    if not args.dry_run:
+        print(f"pushed: {push_files(files, args.repo_id, args.private or None, args.revision, None, message)}")

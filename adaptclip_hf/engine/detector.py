@@ -262,13 +262,12 @@ class AnomalyDetector:
         if object_name is not None and text_embeds is not None:
             raise ValueError("Give object_name or text_embeds, not both.")
         if profile is not None:
-            if any(each is not None for each in (prompt_bank, object_name, text_embeds, threshold, view)):
-                raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
-            profile = open_profile(profile, self)
-            prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
+            profile = open_profile(profile, self, prompt_bank, object_name, text_embeds, threshold, view)
+            prompt_bank = profile.prompt_bank.to(self.device, self.model.dtype)
+            object_name, view = profile.object_name, profile.view
         view = view or View()
         text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
-        if isinstance(prompt_bank, str | Path) or profile is not None:
+        if isinstance(prompt_bank, str | Path):
             prompt_bank = self.open_bank(prompt_bank, view)
         one_bank = prompt_bank is None or is_bank(prompt_bank)
         read = self._with_banks(
@@ -449,13 +448,18 @@ def at_place(bank: PromptBank | None, pieces: Pieces, number: int) -> PromptBank
     return bank.select([first + place for first in range(0, len(bank), tiles) for place in places])
 
 
-def open_profile(profile, detector: AnomalyDetector):
+def open_profile(profile, detector: AnomalyDetector, *others):
     """An inspection profile, read if it is a folder or Hub id, and checked against the detector.
+
+    Args:
+        others: what a call gives beside it and the profile holds itself; all of them `None`.
 
     Raises:
         FileNotFoundError: no such folder or repository.
-        ValueError: it was made with another model; names what differs.
+        ValueError: it was made with another model, and names what differs; or something is given beside it.
     """
+    if any(each is not None for each in others):
+        raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
     if isinstance(profile, str | Path):
         try:
             from adaptclip_hf.inspection import InspectionProfile

@@ -9,7 +9,6 @@ from ..engine import AnomalyDetector, View
 from ..engine.detector import OnError, as_list_or_stream
 from ..modeling.coreset import greedy_coreset
 from ..reporting import Report
-from .audit import suspects
 from .calibration import Calibration
 from .plan import Plan
 from .profile import InspectionProfile, made_by
@@ -126,9 +125,11 @@ def calibrate(
     if view.same_place and most < len(rows):
         raise ValueError("Where each place is compared with its own, the bank keeps every photo: leave bank_size out.")
     about = made_by(detector, settings.object_name)
+    bank = memory.bank(about, view, rows)
     if most < len(rows):
-        rows = sorted(rows[index] for index in greedy_coreset(memory.bank(about, view, rows).features, most))
-    bank = memory.bank(about, view, rows).to(detector.device, detector.model.dtype)
+        chosen = sorted(greedy_coreset(bank.features, most))
+        rows, bank = [rows[index] for index in chosen], bank.select(chosen)
+    bank = bank.to(detector.device, detector.model.dtype)
     text_embeds = detector.encode_text(settings.object_name)
     photos = []
     for photo in tqdm(memory.photos, desc="calibrating", unit="photo", disable=not progress):
@@ -139,10 +140,11 @@ def calibrate(
         photos.append(score_photo(detector, memory, photo, view, its_bank, text_embeds))
     memory = replace(memory, photos=tuple(photos))
     calibration, pixel_calibration = choose_thresholds(photos, settings)
-    audit(photos, report)
-    return InspectionProfile(
+    profile = InspectionProfile(
         model, about, settings, view, memory, plan.method, tuple(rows), calibration, pixel_calibration.threshold
     )
+    audit(profile, report)
+    return profile
 
 
 def choose_thresholds(photos: Sequence[RememberedPhoto], settings: Settings) -> tuple[Calibration, Calibration]:
@@ -169,10 +171,9 @@ def choose_thresholds(photos: Sequence[RememberedPhoto], settings: Settings) -> 
     return by_choice[settings.choice](), Calibration.at_rate([each.peak for each in good], settings.false_alarm_rate)
 
 
-def audit(photos: Sequence[RememberedPhoto], report: Report):
+def audit(profile: InspectionProfile, report: Report):
     """Names good photos that look bad among the others."""
-    good = [photo for photo in photos if photo.role not in (CONFIRMED, DEFECT)]
-    for suspect in suspects([photo.name for photo in good], [photo.score for photo in good]):
+    for suspect in profile.suspects():
         report(
             f"look at {suspect.name}: among the good photos it stands out (score {suspect.score:.3f}, "
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
