@@ -38,8 +38,17 @@ def start(ring: Path, line: Path, output: Path, *words) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with output.with_suffix(".log").open("a") as log:
         return subprocess.Popen(
-            [*map(str, command), "--output", str(output), *words], env=environment, stdout=log, stderr=log
+            [*map(str, command), "--output", str(output), *words],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=hear_interrupts,
         )
+
+
+def hear_interrupts():
+    """What a shell runs in the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def lines(output: Path) -> list[dict]:
