@@ -13,8 +13,15 @@ NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 COMPLETE, ADAPTERS, REMOTE_CODE = FLAVOURS = ("complete", "adapters", "remote-code")
 CARD = "README.md"
 PROFILE_FILE = "profile.json"  # of an inspection profile
+# of an exported model: ours, and transformers' own, which names the graphs
+EXPORT_FILE, EXPORT_MANIFEST = "adaptclip_export.json", "export.json"
 # what training writes beside the model
 TRAINING_RECORD = "training.json"
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether it is a folder that `adaptclip export` wrote, complete or not."""
+    return any((Path(folder) / name).is_file() for name in (EXPORT_FILE, EXPORT_MANIFEST))
 
 
 def resolve_model(model: str | Path) -> str:
@@ -28,7 +35,7 @@ def resolve_model(model: str | Path) -> str:
     folder = Path(model)
     if folder.is_dir():
         missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
-        if not any((folder / name).is_file() for name in WEIGHTS_FILES):
+        if not is_exported(folder) and not any((folder / name).is_file() for name in WEIGHTS_FILES):
             missing.append(WEIGHTS_FILE)
         if missing:
             raise FileNotFoundError(

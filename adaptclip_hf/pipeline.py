@@ -10,7 +10,6 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .engine.detector import AnomalyDetector, Photo, as_list_or_stream, open_profile
 from .engine.view import Mosaic, View
-from .modeling.fingerprint import contents_key
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image, name_of
@@ -128,8 +127,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
 
     def encode_text(self, object_name: str) -> TextEmbeds:
         """Text embeddings for an object's name; the same name again is not encoded again."""
-        parts = (self.model.clip.text_model, self.model.clip.text_projection, self.model.textual_adapter)
-        key = (object_name, self.model.device, self.model.dtype, *contents_key(*(part for part in parts if part)))
+        key = (object_name, self.model.device, self.model.dtype, *self.model.text_key())
         named = self._named
         if named is None or named[0] != key:
             self._named = named = (key, self.detector.encode_text(object_name))

@@ -18,15 +18,17 @@ def register():
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
+    from .export import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
     from .modeling import AdaptCLIPConfig, AdaptCLIPModel
     from .pipeline import AnomalyDetectionPipeline
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
 
-    AutoConfig.register(AdaptCLIPConfig.model_type, AdaptCLIPConfig, exist_ok=True)
-    AutoModel.register(AdaptCLIPConfig, AdaptCLIPModel, exist_ok=True)
     image_processors = {"pil": AdaptCLIPImageProcessor}
-    AutoImageProcessor.register(AdaptCLIPConfig, image_processor_classes=image_processors, exist_ok=True)
-    AutoProcessor.register(AdaptCLIPConfig, AdaptCLIPProcessor, exist_ok=True)
+    for config, model in ((AdaptCLIPConfig, AdaptCLIPModel), (ExportedAdaptCLIPConfig, ExportedAdaptCLIP)):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModel.register(config, model, exist_ok=True)
+        AutoImageProcessor.register(config, image_processor_classes=image_processors, exist_ok=True)
+        AutoProcessor.register(config, AdaptCLIPProcessor, exist_ok=True)
     PIPELINE_REGISTRY.register_pipeline(
         "anomaly-detection",
         pipeline_class=AnomalyDetectionPipeline,

@@ -342,6 +342,11 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         learned = None if self.textual_adapter is None else unit(self.textual_adapter(self.clip))
         return TextEmbeds(static=unit(static), learned=learned)
 
+    def text_key(self) -> tuple[int, ...]:
+        """Changes with what text embeddings depend on."""
+        parts = (self.clip.text_model, self.clip.text_projection, self.textual_adapter)
+        return contents_key(*(part for part in parts if part is not None))
+
     def _encode_static_prompts(self, object_name: str, tokenizer) -> torch.Tensor:
         """(2, d), not normalised."""
         check_tokenizer(tokenizer, self.config.clip_config, getattr(tokenizer, "name_or_path", "hand"))

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..model_files import is_exported
 from ..modeling.checks import needs_the_package
 from ..modeling.modeling_adaptclip import AdaptCLIPModel, AdaptCLIPOutput
 from ..modeling.prompt_bank import PromptBank, is_bank
@@ -24,7 +25,6 @@ from .result import DetectionResult
 from .view import Mosaic, Pieces, View
 
 IMAGES_AT_ONCE = 8
-BACKENDS = ("torch",)
 # fields of the config that scores depend on
 SCORE_FIELDS = (
     "image_size",
@@ -75,28 +75,47 @@ class AnomalyDetector:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, backend: str = "torch", device=None, dtype: str | torch.dtype | None = None, **options
+        cls,
+        model: str | Path,
+        backend: str | None = None,
+        device=None,
+        dtype: str | torch.dtype | None = None,
+        **options,
     ) -> "AnomalyDetector":
         """Loads model and processor.
 
         Args:
             model: "adaptclip-tiny", a folder or a Hub id.
-            backend: "torch".
+            backend: "torch", "onnx" or "openvino": what the folder must be made for, which says it by itself.
             device: such as "cpu" or "cuda:0"; a GPU where there is one by default.
             dtype: of the weights, such as "bfloat16"; the saved one by default.
-            options: of [`AdaptCLIPModel.from_pretrained`]: `revision`, `token`, `object_name`, ...
+            options: of [`AdaptCLIPModel.from_pretrained`]: `revision`, `token`, `object_name`, ...; of a folder that
+                `adaptclip export` wrote, see [`ExportedAdaptCLIP.from_pretrained`].
 
         Raises:
             FileNotFoundError: no such folder or repository, or one that may not be read.
-            ValueError: an unknown backend, a device that is not there; or as [`AdaptCLIPModel.from_pretrained`].
+            ValueError: another backend than the folder's, a device that is not there; or as
+                [`AdaptCLIPModel.from_pretrained`].
         """
         from .loading import choose_device, load_model_and_processor
 
-        if backend not in BACKENDS:
-            raise ValueError(f"There is no backend {backend!r}; there is {', '.join(BACKENDS)}.")
-        device = choose_device(device)
+        if is_exported(model):
+            options["device"] = device
+        else:
+            device = choose_device(device)
         loaded, processor = load_model_and_processor(model, **({"dtype": dtype} if dtype else {}), **options)
-        return cls(loaded.to(device).eval(), processor)
+        detector = cls(loaded.to(device).eval(), processor)
+        if backend not in (None, detector.backend):
+            raise ValueError(
+                f"{model} is for the backend {detector.backend!r}, not {backend!r}: `adaptclip export --format` writes "
+                "a model for another one (onnx, openvino, torch)."
+            )
+        return detector
+
+    @property
+    def backend(self) -> str:
+        """What computes: "torch", "onnx" or "openvino"."""
+        return "torch" if isinstance(self.model, AdaptCLIPModel) else self.model.description.format
 
     @property
     def device(self) -> torch.device:

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
-from ..model_files import DEFAULT_MODEL, resolve_model
+from ..model_files import DEFAULT_MODEL, is_exported, resolve_model
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
 
@@ -24,6 +25,9 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
         OSError, ValueError: as from_pretrained.
     """
     name = resolve_model(model)
+    if is_exported(name):
+        return load_exported(name, **options)
+    options.pop("trust_remote_code", None)  # of exported models: no other brings code that is run
     shared = {key: options[key] for key in PROCESSOR_OPTIONS if key in options}
     try:
         return AdaptCLIPModel.from_pretrained(name, **options), AdaptCLIPProcessor.from_pretrained(name, **shared)
@@ -41,6 +45,16 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
         if isinstance(reason, OfflineModeIsEnabled):
             raise FileNotFoundError(f"No model {name} here, and the Hub is not asked in offline mode.") from error
         raise
+
+
+def load_exported(folder: str, **options) -> tuple[PreTrainedModel, AdaptCLIPProcessor]:
+    """What `adaptclip export` wrote, and its processor."""
+    try:
+        from ..export import ExportedAdaptCLIP
+
+        return ExportedAdaptCLIP.from_pretrained(folder, **options), AdaptCLIPProcessor.from_pretrained(folder)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def choose_device(device: str | int | torch.device | None = None) -> torch.device:

@@ -81,7 +81,7 @@ def evaluate(
     """
     if not data or not shots or not seeds:
         raise ValueError("Expected at least one data set, number of shots and seed.")
-    if detector.model.prompt_query_adapter is None and any(shots):
+    if not detector.model.config.prompt_query_adapter and any(shots):
         raise ValueError(
             "This model has no prompt-query adapter and cannot compare with normal images: evaluate it zero-shot "
             "alone, with `--shots 0` (shots=[0])."

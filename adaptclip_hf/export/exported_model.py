@@ -1,0 +1,185 @@
+"""An exported model, which the engine takes in the place of one of torch."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from threading import Lock
+
+import torch
+from transformers.exporters.base import ExportedModel
+
+from ..model_files import EXPORT_MANIFEST
+from ..modeling.checks import check_finite, sound_images
+from ..modeling.configuration_adaptclip import AdaptCLIPConfig
+from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput, AdaptCLIPPreTrainedModel
+from ..modeling.prompt_bank import PromptBank, is_bank
+from ..modeling.prompt_query_adapter import unit_patch_tokens
+from ..modeling.text_encoder import TextEmbeds
+from ..modeling.vision_encoder import ImageFeatures
+from .description import Description
+from .formats import EXPORT_FORMATS
+from .graphs import ENCODE, FEW_SHOT, ZERO_SHOT
+from .quiet import quiet
+
+
+class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
+    """The configuration of a model whose graphs lie beside it."""
+
+    model_type = "adaptclip_exported"
+
+
+class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
+    """Scores as [`AdaptCLIPModel`] does, by graphs that another runtime computes; what it is asked beyond them, it
+    refuses. Any number of threads may share it."""
+
+    config_class = ExportedAdaptCLIPConfig
+
+    def __init__(self, config: ExportedAdaptCLIPConfig, graphs: ExportedModel, description: Description):
+        super().__init__(config)
+        self.runners, self.description = graphs.runners, description
+        # OpenVINO's runner has one request for all calls
+        self._one_at_a_time = Lock() if description.format == "openvino" else nullcontext()
+
+    @classmethod
+    def from_pretrained(cls, folder, device=None, trust_remote_code: bool = False, config=None, **options):
+        """Opens what `adaptclip export` wrote.
+
+        Args:
+            folder: a local one.
+            device: "cpu", "cuda:0", or what the format's runtime knows.
+            trust_remote_code: open a `torch` export, whose loading runs code that lies in it.
+            options: what torch's models take beside; none of them means anything here but `dtype="auto"`.
+
+        Raises:
+            ImportError: the runtime is not installed.
+            ValueError: a file is missing or damaged, or the folder may not be trusted.
+        """
+        folder = Path(folder)
+        description = Description.load(folder)
+        export_format = EXPORT_FORMATS[description.format]
+        export_format.require(*export_format.to_run)
+        if options.get("dtype", "auto") not in ("auto", None):
+            raise ValueError(f"{folder} computes in the precision that it was exported in: leave dtype out.")
+        if description.format == "torch" and not trust_remote_code:
+            raise ValueError(
+                f"{folder} holds torch.export programs, and to load them runs code that lies in them: if you trust "
+                "whoever made it, say trust_remote_code=True (--trust-remote-code)."
+            )
+        try:
+            with quiet():
+                graphs = ExportedModel.from_pretrained(
+                    folder, device=device, trust_remote_code=trust_remote_code, **export_format.runner_options()
+                )
+                graphs.runners  # noqa: B018, opens them
+        except Exception as error:  # every runtime has errors of its own
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"{folder} cannot be opened, a file is missing or damaged: {reason[0]}") from error
+        if missing := [name for name in (ENCODE, ZERO_SHOT) if name not in graphs.runners]:
+            raise ValueError(f"{folder / EXPORT_MANIFEST} names no graph {missing[0]}: export the model anew.")
+        model = cls(config or graphs.config, graphs, description).eval()
+        model.config.name_or_path = model.name_or_path = str(folder)
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return self.runners[ENCODE].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what goes in and comes out."""
+        return torch.float32
+
+    def to(self, device=None, *args, **kwargs) -> "ExportedAdaptCLIP":
+        """Itself: where a graph runs is chosen when it is opened.
+
+        Raises:
+            ValueError: another device.
+        """
+        if isinstance(device, str | int | torch.device) and torch.device(device).type != self.device.type:
+            raise ValueError(f"This export runs on {self.device}: open it with device={str(device)!r}.")
+        return self
+
+    def save_pretrained(self, save_directory, **kwargs):
+        raise ValueError(f"An exported model is its folder: copy {self.name_or_path}.")
+
+    def fingerprint(self, glance: bool = False) -> dict[str, str]:
+        """What a prompt bank depends on; the torch model's own, where the weights are the same."""
+        return self.description.made_by["fingerprint"]
+
+    def weights_digest(self) -> str:
+        return self.description.made_by["weights"]
+
+    def text_key(self) -> tuple:
+        return ()
+
+    def encode_text(self, object_name: str | None = None, tokenizer=None) -> TextEmbeds:
+        """Nothing: the text embeddings are constants of the graphs.
+
+        Raises:
+            ValueError: another object name than theirs.
+        """
+        if object_name not in (None, self.description.object_name):
+            raise ValueError(
+                f"This model was exported for the object name {self.description.object_name!r}, and has no text tower: "
+                f"export it with --object-name {object_name!r}."
+            )
+        return TextEmbeds()
+
+    @torch.no_grad()
+    def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        """As [`AdaptCLIPModel.image_features`]."""
+        size = self.config.image_size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
+            raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
+        encoded = self._run(ENCODE, pixel_values=pixel_values.float())
+        return ImageFeatures(encoded["image_embeds"], tuple(encoded["patch_embeds"]))
+
+    def encode_prompts(self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None) -> PromptBank:
+        """As [`AdaptCLIPModel.encode_prompts`]."""
+        if not len(pixel_values):
+            raise ValueError("At least one normal image is needed, got none.")
+        parts = [self.image_features(part).patch_embeds for part in pixel_values.split(PROMPTS_AT_ONCE)]
+        features = tuple(torch.cat([unit_patch_tokens(each) for each in layer]) for layer in zip(*parts, strict=True))
+        return PromptBank(features, self.fingerprint(), preprocessing or {})
+
+    @torch.no_grad()
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        image_features: ImageFeatures | None = None,
+        prompt_bank: PromptBank | Sequence[PromptBank] | None = None,
+        text_embeds: TextEmbeds | None = None,
+    ) -> AdaptCLIPOutput:
+        """Scores and maps, as [`AdaptCLIPModel.forward`] gives them."""
+        if text_embeds is not None and text_embeds.static is not None:
+            raise ValueError("The text embeddings of an exported model are constants of its graphs: give none.")
+        features = self.image_features(pixel_values) if image_features is None else image_features
+        check_finite(features, sound_images(features), pixel_values)
+        given = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
+        if prompt_bank is None:
+            return AdaptCLIPOutput(**self._run(ZERO_SHOT, **given))
+        if FEW_SHOT not in self.runners:
+            raise ValueError("This model has no prompt-query adapter: score zero-shot, without normal images.")
+        if is_bank(prompt_bank):
+            return AdaptCLIPOutput(**self._compare(given, prompt_bank))
+        parts = [
+            self._compare({name: rows(value, index) for name, value in given.items()}, bank)
+            for index, bank in enumerate(prompt_bank)
+        ]
+        return AdaptCLIPOutput(**{name: torch.cat([each[name] for each in parts]) for name in parts[0]})
+
+    def _compare(self, given: dict, bank: PromptBank) -> dict[str, torch.Tensor]:
+        bank.require_match(self.fingerprint())
+        return self._run(FEW_SHOT, **given, bank=[layer.float() for layer in bank.features])
+
+    def _run(self, graph: str, **inputs):
+        with self._one_at_a_time:
+            return self.runners[graph](**inputs)
+
+
+def rows(value: torch.Tensor | list[torch.Tensor], index: int):
+    """One image's of a batch."""
+    return value[index : index + 1] if isinstance(value, torch.Tensor) else [each[index : index + 1] for each in value]
+
+
+__all__ = ["ExportedAdaptCLIP", "ExportedAdaptCLIPConfig"]

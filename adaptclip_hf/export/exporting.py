@@ -1,0 +1,211 @@
+"""Writes a model as graphs for another runtime, once they have been seen to agree with it."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers.exporters.base import ExportedComponent, ExportedModel
+
+from ..engine.detector import AnomalyDetector
+from ..engine.view import WHOLE
+from ..inspection import InspectionProfile
+from ..model_files import EXPORT_FILE
+from .description import Description
+from .exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
+from .formats import EXPORT_FORMATS, FLOAT16, FLOAT32, INT8, Format
+from .graphs import ENCODE, FEW_SHOT, ZERO_SHOT, Graph, graphs_of
+from .parity import compare, require_parity, sample_images
+from .quiet import quiet
+
+DETECT_ZERO_SHOT, DETECT_FEW_SHOT, DETECT_PROFILE = "detect_zero_shot", "detect_few_shot", "detect_profile"
+STANDALONE = "detect.py"
+FEWEST_TO_CALIBRATE = 8
+Report = Callable[[str], None]
+
+
+def export_model(
+    detector: AnomalyDetector,
+    output: str | Path,
+    export_format: str = "onnx",
+    precision: str = FLOAT32,
+    object_name: str | None = None,
+    profile: InspectionProfile | None = None,
+    images: Sequence = (),
+    measure: Callable[[AnomalyDetector], dict[str, float]] | None = None,
+    report: Report = lambda line: None,
+) -> Description:
+    """Exports a model; the folder opens like any model's, and without this package.
+
+    Args:
+        detector: of torch, in float32, on the CPU.
+        output: a folder that is not there, or an export to replace.
+        export_format: one of `EXPORT_FORMATS`.
+        precision: "float32", "float16" (weights; products stay float32) or "int8" (the image encoder's products).
+        object_name: the word for the object in the text prompts, which become constants of the graphs.
+        profile: whose bank is baked into one more graph (ONNX), with threshold and scores beside it.
+        images: real ones to compare on, and for int8 to calibrate with.
+        measure: accuracy of a detector by data set; called before and after for a lower precision.
+        report: called with lines for people.
+
+    Raises:
+        ImportError: a library that the format takes is not installed.
+        FileExistsError: the folder holds something else than an export.
+        ValueError: the format has no such precision; too few images for int8; scores or maps are not torch's.
+    """
+    output = Path(output)
+    chosen = check(export_format, precision, detector, profile, images)
+    refuse_to_overwrite(output)
+    about = detector.describe(object_name)
+    exact = keeps_weights(detector, chosen, precision)
+    if not exact:  # other weights, so that banks and profiles of the float32 model are refused
+        about["fingerprint"] = about["fingerprint"] | {"weights": f"{precision} of {about['fingerprint']['weights']}"}
+        about["weights"] = f"{precision} of {about['weights']}"
+    baked = None if profile is None else profile_constants(profile)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
+        folder = Path(aside, output.name)
+        write_graphs(detector, folder, chosen, precision, object_name, images, report)
+        if chosen.name == "onnx":
+            write_joined(folder, profile)
+        detector.processor.save_pretrained(folder)
+        name = object_name or detector.model.config.object_name
+        description = Description(chosen.name, precision, about, preprocessing_of(detector), {}, name, {}, baked)
+        description.save(folder)
+        exported = AnomalyDetector(
+            ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor
+        )
+        report("comparing with torch")
+        parity = compare(detector, exported, sample_images(images))
+        if exact:
+            require_parity(parity, output)
+        accuracy = {}
+        if measure is not None and precision != FLOAT32:
+            before, after = measure(detector), measure(exported)
+            accuracy = {name: {"torch": before[name], precision: after[name]} for name in before}
+        description = replace(description, parity=parity, accuracy=accuracy)
+        description.save(folder)
+        del exported
+        if output.exists():
+            shutil.rmtree(output)
+        folder.replace(output)
+    return description
+
+
+def check(export_format: str, precision: str, detector: AnomalyDetector, profile, images: Sequence) -> Format:
+    """The format, where all that it takes is there."""
+    if export_format not in EXPORT_FORMATS:
+        raise ValueError(f"There is no format {export_format!r}; there are {', '.join(EXPORT_FORMATS)}.")
+    chosen = EXPORT_FORMATS[export_format]
+    if precision not in chosen.precisions:
+        raise ValueError(f"The format {chosen.name} is written in {', '.join(chosen.precisions)}, not {precision!r}.")
+    chosen.require(*chosen.to_write, *chosen.to_run)
+    if isinstance(detector.model, ExportedAdaptCLIP):
+        raise ValueError(f"{detector.model.name_or_path} is an export already: export the model that it came from.")
+    if detector.model.dtype != torch.float32 or detector.device.type != "cpu":
+        raise ValueError(f"Load the model in float32 on the CPU to export it, not {detector.model.dtype}.")
+    if precision == INT8 and len(images) < FEWEST_TO_CALIBRATE:
+        raise ValueError(
+            f"int8 is calibrated with images of what will be inspected: at least {FEWEST_TO_CALIBRATE} are needed, got "
+            f"{len(images)} (--images)."
+        )
+    if profile is not None:
+        if chosen.name != "onnx":
+            raise ValueError("A profile's bank is baked into an ONNX graph alone: any export takes --profile later.")
+        profile.require_match(detector)
+        if profile.view.region or profile.view.ignore is not None or isinstance(profile.view.tile, int):
+            raise ValueError(
+                "This profile looks at parts of a photo (tiles, a region or a mask), and a graph at the whole: export "
+                "without it, and give the profile to `adaptclip detect`."
+            )
+    return chosen
+
+
+def refuse_to_overwrite(output: Path):
+    if output.exists() and not (output.is_dir() and (not any(output.iterdir()) or (output / EXPORT_FILE).exists())):
+        raise FileExistsError(f"{output} holds something else than an export: name another folder.")
+
+
+def keeps_weights(detector: AnomalyDetector, chosen: Format, precision: str) -> bool:
+    """Whether a precision loses nothing, as ONNX in float16 of weights that were saved in it."""
+    if precision == FLOAT16 and chosen.name == "onnx":
+        return all(torch.equal(each, each.half().float()) for each in detector.model.state_dict().values())
+    return precision == FLOAT32
+
+
+def write_graphs(
+    detector: AnomalyDetector,
+    folder: Path,
+    chosen: Format,
+    precision: str,
+    object_name: str | None,
+    images: Sequence,
+    report: Report,
+):
+    """Traces each graph and writes all, with the configuration."""
+    components: dict[str, ExportedComponent] = {}
+    for graph in graphs_of(detector.model, detector.encode_text(object_name)):
+        report(f"exporting {graph.name}")
+        components[graph.name] = export_graph(detector, graph, chosen, precision, images)
+    fields = {key: value for key, value in detector.model.config.to_dict().items() if key != "model_type"}
+    config = ExportedAdaptCLIPConfig(**fields | {"object_name": object_name or fields["object_name"]})
+    with quiet():
+        ExportedModel(components, chosen.exporter_format(), config).save_pretrained(folder)
+
+
+def export_graph(
+    detector: AnomalyDetector, graph: Graph, chosen: Format, precision: str, images: Sequence
+) -> ExportedComponent:
+    quantizer, options = None, {}
+    if precision == INT8 and graph.name == ENCODE:
+        samples = [{"pixel_values": detector.pixel_values(photo.image)} for photo in detector.read(images)]
+        quantizer = chosen.quantizer(samples)
+    if precision == FLOAT16 and chosen.name == "openvino":
+        options["compress_to_fp16"] = True
+    with quiet():
+        exporter, settings = chosen.make_exporter()
+        settings = settings(dynamic_shapes=deepcopy(graph.dynamic_shapes), quantizer=quantizer, **options)
+        [component] = exporter.export(graph.module, graph.inputs, settings).components.values()
+        if chosen.name == "onnx":
+            from .onnx_files import halve_weights, strip
+
+            strip(component.program)
+            if precision == FLOAT16:
+                halve_weights(component.program, keeps_weights(detector, chosen, precision))
+    return component
+
+
+def write_joined(folder: Path, profile: InspectionProfile | None):
+    """Of ONNX: each scoring graph joined to the encoding one, and a program that takes them alone."""
+    from .onnx_files import write_detect
+
+    write_detect(folder, ZERO_SHOT, DETECT_ZERO_SHOT)
+    if (folder / f"{FEW_SHOT}.onnx").exists():
+        write_detect(folder, FEW_SHOT, DETECT_FEW_SHOT)
+        if profile is not None:
+            write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
+    shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
+
+
+def profile_constants(profile: InspectionProfile) -> dict:
+    """What turns a score of the graph with the profile's bank into a decision."""
+    return {
+        "threshold": profile.calibration.threshold,
+        "pixel_threshold": profile.pixel_threshold,
+        "scores": profile.calibration.scores.tolist(),
+        "tile": profile.view.tile if profile.view.tile == WHOLE else "auto",
+    }
+
+
+def preprocessing_of(detector: AnomalyDetector) -> dict:
+    processor = detector.processor.image_processor
+    return {
+        "size": detector.model.config.image_size,
+        "resample": int(processor.resample),
+        "rescale_factor": processor.rescale_factor,
+        "image_mean": list(processor.image_mean),
+        "image_std": list(processor.image_std),
+    }

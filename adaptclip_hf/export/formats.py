@@ -1,0 +1,95 @@
+"""The formats that a model is exported to, and how each runtime is asked to compute as torch does."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+INSTALL = "pip install 'adaptclip-hf[export]'"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        to_write, to_run: the libraries that each takes.
+        precisions: that it can be written in.
+        exporter: module and class of transformers' exporter, and the class of its options.
+    """
+
+    name: str
+    to_write: tuple[str, ...]
+    to_run: tuple[str, ...]
+    precisions: tuple[str, ...]
+    exporter: tuple[str, str, str]
+
+    def require(self, *libraries: str):
+        """Raises an ImportError that says what to install."""
+        if missing := [name for name in libraries if find_spec(name) is None]:
+            raise ImportError(f"The format {self.name} needs {', '.join(missing)}: {INSTALL}")
+
+    def make_exporter(self):
+        """transformers' exporter, and the class of its options."""
+        from importlib import import_module
+
+        module, exporter, config = self.exporter
+        module = import_module(f"transformers.exporters.{module}")
+        return getattr(module, exporter)(), getattr(module, config)
+
+    def exporter_format(self):
+        """What transformers calls the format."""
+        from transformers.exporters.configs import ExportFormat
+
+        return ExportFormat.DYNAMO if self.name == "torch" else ExportFormat(self.name)
+
+    def quantizer(self, samples: Iterable[dict]):
+        """int8 weights and activations, calibrated on inputs of the graph.
+
+        Args:
+            samples: such as `{"pixel_values": (1, 3, S, S)}`.
+        """
+        from transformers import exporters
+
+        if self.name == "onnx":
+            settings = exporters.quantizers.OnnxRuntimeStaticConfig(per_channel=True, op_types_to_quantize=["MatMul"])
+            return exporters.quantizers.OnnxRuntimeQuantizer(settings, samples)
+        self.require("nncf")
+        return exporters.quantizers.NNCFOpenVINOQuantizer(calibration_dataset=samples)
+
+    def runner_options(self) -> dict:
+        """As many threads as torch has, and float32 products where a runtime would choose others."""
+        threads = torch.get_num_threads()
+        if self.name == "onnx":
+            from onnxruntime import SessionOptions
+
+            options = SessionOptions()
+            options.intra_op_num_threads = threads
+            return {"session_options": options}
+        if self.name == "openvino":
+            return {"config": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}}
+        return {}
+
+
+EXPORT_FORMATS = {
+    each.name: each
+    for each in (
+        Format(
+            "onnx",
+            ("onnx", "onnxscript", "onnxruntime"),
+            ("onnxruntime", "onnx_ir"),
+            PRECISIONS,
+            ("exporter_onnx", "OnnxExporter", "OnnxConfig"),
+        ),
+        Format(
+            "openvino",
+            ("openvino",),
+            ("openvino",),
+            PRECISIONS,
+            ("exporter_openvino", "OpenVINOExporter", "OpenVINOConfig"),
+        ),
+        Format("torch", (), (), (FLOAT32,), ("exporter_dynamo", "DynamoExporter", "DynamoConfig")),
+    )
+}
