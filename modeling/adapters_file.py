@@ -6,6 +6,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from .checks import LEARNED_TEXT
+
 ADAPTERS_FILE = "adapters.safetensors"
 CLIP_PREFIX = "clip."
 
@@ -35,6 +37,6 @@ def load_adapters(model: nn.Module, folder: str | Path):
     if digest != model.clip_digest():
         raise ValueError(f"{file} belongs to another CLIP than this model's: its adapters would score nonsense.")
     expected = {name for name in model.state_dict() if not name.startswith(CLIP_PREFIX)}
-    if differing := sorted(expected ^ tensors.keys()):
+    if differing := sorted((expected ^ tensors.keys()) - {LEARNED_TEXT}):
         raise ValueError(f"{file} holds other adapters than this model: they differ in {', '.join(differing[:3])}.")
     model.load_state_dict(tensors, strict=False)

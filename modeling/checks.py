@@ -9,6 +9,8 @@ from .loss import UNKNOWN_MASK
 from .vision_encoder import ImageFeatures
 
 ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
+LEARNED_TEXT = "learned_text_embeds"
+TEXT_TOWER = ("clip.text_model.", "clip.text_projection.")
 
 
 def on_one_device(device_map):
@@ -36,12 +38,15 @@ def require_all_weights(model: nn.Module, info: dict, name: str | Path):
     Raises:
         ValueError: names them.
     """
-    if missing := sorted(info["missing_keys"]):
+    # models of before it was stored lack it: it is encoded when it is asked for
+    if missing := sorted(info["missing_keys"] - {LEARNED_TEXT}):
         raise ValueError(
             f"{name} is not a complete AdaptCLIP model: {len(missing)} tensors are missing, such as "
             f"{', '.join(missing[:3])}. Expected a folder written by save_pretrained or `adaptclip convert`."
         )
     off = tuple(f"{adapter}." for adapter in ADAPTERS if getattr(model, adapter) is None)
+    off += (LEARNED_TEXT,) if model.textual_adapter is None else ()
+    off += TEXT_TOWER if model.clip.text_model is None else ()
     if superfluous := sorted(key for key in info["unexpected_keys"] if not key.startswith(off)):
         raise ValueError(
             f"{name} holds {len(superfluous)} tensors that its config has no place for, such as "

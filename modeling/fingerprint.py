@@ -1,4 +1,4 @@
-"""Which weights some modules hold: a digest for what is written to disk, and a quick key of their contents."""
+"""Which weights some parts hold: a digest for what is written to disk, and a quick key of their contents."""
 
 import hashlib
 
@@ -7,11 +7,12 @@ from torch import nn
 
 
 @torch.no_grad()
-def weights_digest(*modules: nn.Module) -> str:
-    """SHA-256 of the modules' weights, each rounded to bfloat16: float32 and bfloat16 copies of a model agree."""
+def weights_digest(*parts: nn.Module | torch.Tensor) -> str:
+    """SHA-256 of the parts' weights, each rounded to bfloat16: float32 and bfloat16 copies of a model agree."""
     digest = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
+    for part in parts:
+        named = {"": part} if isinstance(part, torch.Tensor) else part.state_dict()
+        for name, tensor in sorted(named.items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             rounded = tensor.to(torch.bfloat16).cpu().contiguous().view(torch.int16)
             digest.update(rounded.numpy().data)
@@ -19,8 +20,8 @@ def weights_digest(*modules: nn.Module) -> str:
 
 
 @torch.no_grad()
-def contents_key(*modules: nn.Module, every: int = 1) -> tuple[int, ...]:
-    """Changes with what the modules' weights hold, however it was written; reads them once, 14 GB a second on a CPU.
+def contents_key(*parts: nn.Module | torch.Tensor, every: int = 1) -> tuple[int, ...]:
+    """Changes with what the parts' weights hold, however it was written; reads them once, 14 GB a second on a CPU.
 
     Tensor versions would not do: a fused optimiser and `tensor.data` write without counting. The parity of all bits
     sees any single change, and the first value of each tensor sees one that is the same everywhere.
@@ -28,7 +29,11 @@ def contents_key(*modules: nn.Module, every: int = 1) -> tuple[int, ...]:
     Args:
         every: look at one row of so many alone: enough for weights of another model, or that a step has changed.
     """
-    tensors = [each for module in modules for each in (*module.parameters(), *module.buffers())]
+    tensors = [
+        each
+        for part in parts
+        for each in ([part] if isinstance(part, torch.Tensor) else (*part.parameters(), *part.buffers()))
+    ]
     weights = [each.reshape(-1, *each.shape[1:])[::every] for each in tensors]
     weights = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in weights]
     parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in weights])

@@ -16,6 +16,7 @@ from transformers.utils.hub import extract_commit_hash
 from .adapters_file import ADAPTERS_FILE, load_adapters
 from .alignment import Pool
 from .checks import (
+    LEARNED_TEXT,
     can_look_at,
     check_finite,
     check_labels,
@@ -100,6 +101,8 @@ class AdaptCLIPPreTrainedModel(PreTrainedModel):
             init.normal_(module.anomalous_prompt, std=0.02)
         elif isinstance(module, AdaptCLIPModel):
             init.constant_(module.static_text_embeds, float("nan"))
+            if module.textual_adapter is not None:
+                init.constant_(module.learned_text_embeds, float("nan"))
         else:
             super()._init_weights(module)
 
@@ -124,11 +127,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     ```
     """
 
-    def __init__(self, config: AdaptCLIPConfig, clip: CLIPModel | None = None):
+    def __init__(self, config: AdaptCLIPConfig, clip: CLIPModel | None = None, text_tower: bool = True):
         """
         Args:
             config: of the model.
             clip: the frozen CLIP that `config.clip_config` describes; one of random weights is built without.
+            text_tower: whether it has CLIP's text tower, which no image is scored with.
         """
         super().__init__(config)
         config.adapters_only = False  # of a folder: here they are put to their CLIP
@@ -138,10 +142,17 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         for part in (config.clip_config, config.clip_config.text_config, config.clip_config.vision_config):
             # loading fills these in: a model saved fresh and one saved after loading have the same config
             part.dtype = part.dtype or self.clip.dtype
+        if not text_tower:
+            self.clip.text_model = self.clip.text_projection = None
         self.visual_adapter = VisualAdapter(config) if config.visual_adapter else None
         self.textual_adapter = TextualAdapter(config) if config.textual_adapter else None
         self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None
-        self.register_buffer("static_text_embeds", torch.full((2, config.clip_config.projection_dim), float("nan")))
+        unknown = torch.full((2, config.clip_config.projection_dim), float("nan"))
+        self.register_buffer("static_text_embeds", unknown)
+        if config.textual_adapter:  # those of the learned prompts, as they were when the model was saved
+            self.register_buffer("learned_text_embeds", unknown.clone())
+        self._learned_key: tuple[int, ...] | None = None  # of what they were made of
+        self._loaded_from: tuple[str | Path, dict] | None = None
         self._encoded_name = config.object_name
         self._digests: dict[tuple[str, bool], tuple] = {}
         self.post_init()
@@ -149,11 +160,23 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         self.freeze_clip()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        output_loading_info: bool = False,
+        text_tower: bool = True,
+        **kwargs,
+    ):
         """Loads a model, as [`~PreTrainedModel.from_pretrained`] does; adapters alone get the CLIP that they name.
 
         Fields of the config may be given too: adapters may be switched off, and the static prompts are encoded anew for
         another `object_name`.
+
+        Args:
+            text_tower: without it less is loaded (of ViT-L/14 123 of 428 million parameters), and what a score needs of
+                it comes from the file. Asked for another object name, it is loaded for as long as that takes. Such a
+                model cannot be trained or saved. Where the file lacks its text embeddings, it is loaded all the same.
 
         Raises:
             OSError: there is no such model, its weights cannot be read, or the CLIP that adapters alone belong to is
@@ -175,14 +198,21 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             model = cls._from_adapters(name, **kwargs)
             info = {"missing_keys": set(), "unexpected_keys": set()}
         else:
-            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            tower = {} if text_tower else {"text_tower": False}
+            model, info = super().from_pretrained(name, *args, output_loading_info=True, **tower, **kwargs)
         require_all_weights(model, info, name)
+        stored = cls.config_class.get_config_dict(name, **hub)[0]
+        other_prompts = any(
+            stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
+        )
+        if model.clip.text_model is None and (other_prompts or LEARNED_TEXT in info["missing_keys"]):
+            return cls.from_pretrained(name, *args, output_loading_info=output_loading_info, **kwargs)
         model.freeze_clip()
         align_weights(model)
-        stored = cls.config_class.get_config_dict(name, **hub)[0]
-        if any(
-            stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
-        ):
+        if model.textual_adapter is not None and model.learned_text_embeds.isfinite().all():
+            model._learned_key = model.text_key()
+        model._loaded_from = (name, {**kwargs, "dtype": model.dtype})
+        if other_prompts:
             model._encode_other_prompts(name, **hub)
         return (model, info) if output_loading_info else model
 
@@ -286,9 +316,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
         Where the class came from an installed package, no code goes along, and none is named that was loaded from.
         """
+        if self.clip.text_model is None:
+            raise ValueError("This model was loaded without its text tower: load it whole to save it.")
         if self._auto_class is None:
             for name in ("auto_map", "custom_pipelines"):
                 self.config.__dict__.pop(name, None)
+        self._store_learned_text(kwargs.get("state_dict"))
         super().save_pretrained(save_directory, **kwargs)
 
     def freeze_clip(self):
@@ -336,11 +369,42 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if object_name not in (None, self.config.object_name):
             if tokenizer is None:
                 raise ValueError(f"The object name {object_name!r} needs the CLIP's tokenizer (processor.tokenizer).")
+            if self.clip.text_model is None:
+                return self._whole().encode_text(object_name, tokenizer)
             static = self._encode_static_prompts(object_name, tokenizer)
         elif can_look_at(static) and not static.isfinite().all():
             raise ValueError("The static prompts are not encoded yet: call set_object_name(name, tokenizer).")
-        learned = None if self.textual_adapter is None else unit(self.textual_adapter(self.clip))
-        return TextEmbeds(static=unit(static), learned=learned)
+        return TextEmbeds(static=unit(static), learned=self._learned_text())
+
+    def _learned_text(self) -> torch.Tensor | None:
+        """(2, d) of the learned prompts: those of the file, as long as they are the file's."""
+        if self.textual_adapter is None:
+            return None
+        stored = self._learned_key is not None and not torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        if self.clip.text_model is None or (stored and self._learned_key == self.text_key()):
+            return unit(self.learned_text_embeds)
+        return unit(self.textual_adapter(self.clip))
+
+    @torch.no_grad()
+    def _store_learned_text(self, state_dict: dict | None = None):
+        """Keeps the embeddings of the learned prompts, with which the model is saved."""
+        if self.textual_adapter is not None and self.static_text_embeds.isfinite().all():
+            self.learned_text_embeds = self.textual_adapter(self.clip).to(self.static_text_embeds)
+            self._learned_key = self.text_key()
+            if state_dict is not None:
+                state_dict[LEARNED_TEXT] = self.learned_text_embeds
+
+    def _whole(self) -> "AdaptCLIPModel":
+        """This model with its text tower, from where it was loaded.
+
+        Raises:
+            OSError, ValueError: it is no longer there, or another one is.
+        """
+        name, options = self._loaded_from
+        whole = type(self).from_pretrained(name, **options).to(self.device)
+        if whole.weights_digest() != self.weights_digest():
+            raise ValueError(f"{name} is no longer the model that was loaded from there: load it anew.")
+        return whole
 
     def text_key(self) -> tuple[int, ...]:
         """Changes with what text embeddings depend on."""
@@ -395,19 +459,22 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         }
 
     def weights_digest(self) -> str:
-        """Of all weights, by which models are told apart."""
-        return self._digest("model", self)
+        """Of all weights that images are scored with, by which models are told apart; the text tower's speak through
+        the static text embeddings."""
+        adapters = (self.visual_adapter, self.textual_adapter, self.prompt_query_adapter)
+        parts = (self.clip.vision_model, self.clip.visual_projection, *adapters, self.static_text_embeds)
+        return self._digest("model", *(part for part in parts if part is not None))
 
     def clip_digest(self) -> str:
         """Of the whole CLIP, to which adapters belong."""
         return self._digest("clip", self.clip)
 
-    def _digest(self, name: str, *modules: nn.Module, glance: bool = False) -> str:
-        """[`weights_digest`] of the modules, computed anew when what they hold is not what it was computed of."""
-        key = contents_key(*modules, every=GLANCED_ROWS if glance else 1)
+    def _digest(self, name: str, *parts: nn.Module | torch.Tensor, glance: bool = False) -> str:
+        """[`weights_digest`] of the parts, computed anew when what they hold is not what it was computed of."""
+        key = contents_key(*parts, every=GLANCED_ROWS if glance else 1)
         kept = self._digests.get((name, glance))
         if kept is None or kept[0] != key:
-            self._digests[name, glance] = kept = (key, weights_digest(*modules))
+            self._digests[name, glance] = kept = (key, weights_digest(*parts))
         return kept[1]
 
     def encode_prompts(self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None) -> PromptBank:

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from adaptclip_hf import AdaptCLIPModel
+from adaptclip_hf import AdaptCLIPModel, AnomalyDetector
 from adaptclip_hf.cli import main
 from adaptclip_hf.conversion import adapter_names
+from adaptclip_hf.export import export_model
 
-TOLERANCE = 1e-5
+TOLERANCE, EXPORTED_TOLERANCE = 1e-5, 1e-4
 
 
 def convert_case(case, output, clip="clip"):
@@ -101,6 +102,22 @@ def test_open_clip_names_give_the_same_model(case, converted, tmp_path):
     one, two = (AdaptCLIPModel.from_pretrained(folder).state_dict() for folder in (converted, other))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
+def test_exported(converted, case, tmp_path, name):
+    pytest.importorskip("onnxruntime" if name == "onnx" else name, reason="the extra [export] is not installed")
+    of_torch = AnomalyDetector.from_pretrained(str(converted), device="cpu")
+    export_model(of_torch, tmp_path / name, name)
+    detector = AnomalyDetector.from_pretrained(str(tmp_path / name), device="cpu", trust_remote_code=True)
+    features = detector.encode(case["inputs"]["pixel_values"])
+    prompts, expected = case["inputs"]["prompt_pixel_values"], case["expected"]
+    for kind, shots in (("zero_shot", None), ("one_shot", 1), ("few_shot", case["settings"]["shots"])):
+        banks = None if shots is None else [detector.model.encode_prompts(each[:shots]) for each in prompts]
+        scores, maps = detector.score(features, banks)
+        assert_close(maps, expected[f"{kind}_map"], atol=EXPORTED_TOLERANCE, rtol=0)
+        assert_close(scores, expected[f"{kind}_score"], atol=EXPORTED_TOLERANCE, rtol=0)
 
 
 def training_output(model, case):

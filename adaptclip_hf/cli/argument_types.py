@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
 
 def probability(text: str) -> float:
     try:
@@ -93,3 +95,32 @@ def add_model_arguments(
     """
     parser.add_argument("--model", default=default, help=f"folder or Hub id; by default {otherwise}")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="of the weights; by default as they were saved. auto: what this machine computes fastest, bfloat16 with "
+        "AMX, AVX512-BF16 or a GPU. A profile and its queries need the same one",
+    )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="open a torch export (`adaptclip export --format torch`), whose loading runs code that lies in it",
+    )
+
+
+def load_detector(args: argparse.Namespace, model: str, device=None, dtype: str | None = None):
+    """The detector that [`add_model_arguments`] asks for.
+
+    Args:
+        model: its name, where `--model` names none.
+        device, dtype: where `--device` and `--dtype` name none.
+    """
+    from ..engine import AnomalyDetector
+    from ..model_files import is_exported
+
+    name, options = args.model or model, {"device": args.device or device}
+    if is_exported(name):
+        return AnomalyDetector.from_pretrained(
+            name, dtype=args.dtype, trust_remote_code=args.trust_remote_code, **options
+        )
+    return AnomalyDetector.from_pretrained(name, dtype=args.dtype or dtype, **options)

@@ -9,6 +9,7 @@ from .argument_types import (
     VIEW_ARGUMENTS,
     add_model_arguments,
     add_view_arguments,
+    load_detector,
     positive,
     probability,
     rate,
@@ -82,15 +83,16 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     from ..detection import RESULTS_FILE, detect_files
-    from ..engine import AnomalyDetector, View
+    from ..engine import View
     from ..image_files import find_images
     from ..inspection import InspectionProfile
     from ..reporting import printable
 
     paths = [] if args.watch else find_images(args.paths, leave_out=args.output)
     profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
-    model = args.model or (profile.model if profile else DEFAULT_NAME)
-    detector = AnomalyDetector.from_pretrained(model, device=args.device)
+    detector = load_detector(
+        args, profile.model if profile else DEFAULT_NAME, dtype=profile.made_by["dtype"] if profile else None
+    )
     prompt_bank, unreadable, view = None, 0, view_of(args)
     if profile is not None:
         profile.require_match(detector)

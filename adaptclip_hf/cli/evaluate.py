@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..model_files import DEFAULT_NAME
-from .argument_types import add_model_arguments, positive, whole
+from .argument_types import add_model_arguments, load_detector, positive, whole
 
 
 def add_command(commands):
@@ -46,7 +46,6 @@ all shots and seeds. A file that cannot be read is named, left out and listed in
 def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    from ..engine import AnomalyDetector
     from ..engine.loading import choose_device
     from ..evaluation.evaluate import evaluate
     from ..evaluation.results import report
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     state = PartialState(cpu=device.type == "cpu")
     results = evaluate(
-        AnomalyDetector.from_pretrained(args.model, device=args.device or state.device),
+        load_detector(args, args.model, state.device),
         args.data,
         args.output,
         shots=args.shots,

@@ -8,6 +8,7 @@ from .argument_types import (
     VIEW_ARGUMENTS,
     add_model_arguments,
     add_view_arguments,
+    load_detector,
     positive,
     rate,
     view_of,
@@ -88,7 +89,6 @@ SETTINGS = (
 
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
-    from ..engine import AnomalyDetector
     from ..image_files import find_images
     from ..inspection import InspectionProfile
     from ..reporting import say
@@ -113,13 +113,13 @@ def run(args: argparse.Namespace) -> int:
     options = {"on_error": pass_over, "report": say, "progress": not args.quiet, **settings}
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
-        detector = AnomalyDetector.from_pretrained(args.model or profile.model, device=args.device)
+        detector = load_detector(args, profile.model, dtype=profile.made_by["dtype"])
         given = {name: photos(getattr(args, name)) for name in ("confirmed", "defects")}
         profile = profile.update(detector, photos(args.normal), drop=args.drop, **given, **options)
     else:
         model = args.model or DEFAULT_NAME
         normal, defects = photos(args.normal), photos(args.defects) or None
-        detector = AnomalyDetector.from_pretrained(model, device=args.device)
+        detector = load_detector(args, model)
         profile = InspectionProfile.fit(detector, normal, defects=defects, view=view_of(args), model=model, **options)
     profile.save_pretrained(output)
     print(profile.describe())

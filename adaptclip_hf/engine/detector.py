@@ -88,7 +88,8 @@ class AnomalyDetector:
             model: "adaptclip-tiny", a folder or a Hub id.
             backend: "torch", "onnx" or "openvino": what the folder must be made for, which says it by itself.
             device: such as "cpu" or "cuda:0"; a GPU where there is one by default.
-            dtype: of the weights, such as "bfloat16"; the saved one by default.
+            dtype: of the weights, such as "bfloat16"; the saved one by default. "auto": what this machine computes
+                fastest; scores then differ in the third digit.
             options: of [`AdaptCLIPModel.from_pretrained`]: `revision`, `token`, `object_name`, ...; of a folder that
                 `adaptclip export` wrote, see [`ExportedAdaptCLIP.from_pretrained`].
 
@@ -97,12 +98,14 @@ class AnomalyDetector:
             ValueError: another backend than the folder's, a device that is not there; or as
                 [`AdaptCLIPModel.from_pretrained`].
         """
-        from .loading import choose_device, load_model_and_processor
+        from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
 
         if is_exported(model):
             options["device"] = device
         else:
             device = choose_device(device)
+            dtype = choose_dtype(device) if dtype == AUTO_DTYPE else dtype
+            options.setdefault("text_tower", False)
         loaded, processor = load_model_and_processor(model, **({"dtype": dtype} if dtype else {}), **options)
         detector = cls(loaded.to(device).eval(), processor)
         if backend not in (None, detector.backend):

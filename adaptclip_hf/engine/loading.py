@@ -11,6 +11,7 @@ from ..model_files import DEFAULT_MODEL, is_exported, resolve_model
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
 
+AUTO_DTYPE = "auto"
 PROCESSOR_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -45,6 +46,15 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
         if isinstance(reason, OfflineModeIsEnabled):
             raise FileNotFoundError(f"No model {name} here, and the Hub is not asked in offline mode.") from error
         raise
+
+
+def choose_dtype(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the device multiplies it faster than float32, otherwise `None`, the saved one."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return torch.bfloat16 if fast else None
 
 
 def load_exported(folder: str, **options) -> tuple[PreTrainedModel, AdaptCLIPProcessor]:

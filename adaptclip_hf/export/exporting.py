@@ -130,9 +130,11 @@ def refuse_to_overwrite(output: Path):
 
 
 def keeps_weights(detector: AnomalyDetector, chosen: Format, precision: str) -> bool:
-    """Whether a precision loses nothing, as ONNX in float16 of weights that were saved in it."""
+    """Whether a precision loses nothing, as ONNX in float16 of an image encoder that was saved in it; the adapters then
+    keep their float32."""
     if precision == FLOAT16 and chosen.name == "onnx":
-        return all(torch.equal(each, each.half().float()) for each in detector.model.state_dict().values())
+        weights = detector.model.clip.vision_model.state_dict().values()
+        return all(torch.equal(each, each.half().to(each.dtype)) for each in weights)
     return precision == FLOAT32
 
 

@@ -1,0 +1,267 @@
+"""Exported folders: the same numbers from every runtime, with this package and without, or one clear line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, PromptBank
+from adaptclip_hf.cli import main
+from adaptclip_hf.export import export_model
+
+pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
+TOLERANCE = 1e-4
+SLOW_FORMATS = [pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "torch")]
+
+
+def opened(folder, **options) -> AnomalyDetector:
+    return AnomalyDetector.from_pretrained(str(folder), device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def of_torch(small_folder):
+    return opened(small_folder)
+
+
+@pytest.fixture(scope="module")
+def exported(of_torch, tmp_path_factory):
+    """Exports the small model once a format."""
+    folders = {}
+
+    def export(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name) / "export"
+            export_model(of_torch, folders[name], name)
+        return folders[name]
+
+    return export
+
+
+def scores(results) -> list[float]:
+    return [result.score for result in results]
+
+
+@pytest.mark.parametrize("name", ["onnx", *SLOW_FORMATS])
+def test_the_same_scores_and_maps_as_torch(exported, of_torch, photos, name):
+    detector, queries = opened(exported(name), trust_remote_code=True), photos["good"] + photos["bad"]
+    assert detector.backend == name and detector.describe() == of_torch.describe()
+    for count, batch_size in ((None, 2), (1, 1), (4, 5)):
+        banks = [each if count is None else each.remember(photos["normal"][:count]) for each in (of_torch, detector)]
+        banks = [None, None] if count is None else banks
+        found = [
+            each.detect(queries, prompt_bank=bank, batch_size=batch_size)
+            for each, bank in zip((of_torch, detector), banks, strict=True)
+        ]
+        np.testing.assert_allclose(scores(found[1]), scores(found[0]), atol=TOLERANCE)
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=TOLERANCE)
+
+
+def test_a_bank_for_each_image_and_banks_of_torch(exported, of_torch, photos):
+    detector = opened(exported("onnx"))
+    banks = [of_torch.remember(photos["normal"][:count]) for count in (1, 3)]
+    expected = of_torch.detect(photos["bad"][:2], prompt_bank=banks)
+    np.testing.assert_allclose(
+        scores(detector.detect(photos["bad"][:2], prompt_bank=banks)), scores(expected), atol=TOLERANCE
+    )
+
+
+def test_pipeline_and_commands_take_the_folder(exported, photos, tmp_path, capsys):
+    folder = str(exported("onnx"))
+    detect = pipeline("anomaly-detection", model=folder, device="cpu")
+    expected = detect(photos["bad"][0], normal_images=photos["normal"])["score"]
+    words = ["detect", photos["bad"][0], "--normal", *photos["normal"], "--model", folder, "--output", str(tmp_path)]
+    assert main(words) == 0
+    [line] = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["score"] == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match=r"exported for the object name 'object'.*--object-name 'screw'"):
+        detect(photos["bad"][0], object_name="screw")
+
+
+def test_a_profile_of_torch_decides_alike(exported, of_torch, photos):
+    normal = [*photos["normal"], *photos["good"]]
+    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
+    found = [each.detect(photos["bad"], profile=profile) for each in (of_torch, opened(exported("onnx")))]
+    assert [each.label for each in found[0]] == [each.label for each in found[1]]
+    assert [each.p_value for each in found[0]] == [each.p_value for each in found[1]]
+
+
+def run_standalone(folder: Path, *words) -> list[dict]:
+    command = [sys.executable, folder / "detect.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_program_in_the_folder_scores_alike(exported, of_torch, photos):
+    folder, queries = exported("onnx"), photos["good"] + photos["bad"]
+    for normal in ([], photos["normal"]):
+        bank = of_torch.remember(normal) if normal else None
+        found = run_standalone(folder, *queries, *(["--normal", *normal] if normal else []))
+        expected = scores(of_torch.detect(queries, prompt_bank=bank))
+        np.testing.assert_allclose([line["score"] for line in found], expected, atol=TOLERANCE)
+
+
+def test_the_program_reads_pixels_bit_for_bit(exported, of_torch, photos, tmp_path):
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from PIL import Image
+
+    spec = spec_from_file_location("standalone", exported("onnx") / "detect.py")
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    picture = Image.open(photos["bad"][0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=80)
+    picture.convert("P").save(tmp_path / "palette.gif")
+    picture.convert("RGBA").save(tmp_path / "alpha.png")
+    picture.convert("LA").save(tmp_path / "grey_alpha.png")
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    sixteen = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(sixteen).save(tmp_path / "sixteen.png")
+    for path in (*tmp_path.iterdir(), *photos["good"]):
+        [photo] = of_torch.read([str(path)])
+        expected = of_torch.pixel_values(photo.image).numpy()
+        np.testing.assert_array_equal(program.pixel_values(program.read_rgb(str(path))), expected, err_msg=str(path))
+
+
+def test_a_baked_profile_decides_without_this_package(of_torch, photos, tmp_path):
+    normal = [*photos["normal"], *photos["good"]]
+    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
+    export_model(of_torch, tmp_path / "baked", profile=profile)
+    expected = of_torch.detect(photos["bad"], profile=profile)
+    found = run_standalone(tmp_path / "baked", *photos["bad"])
+    np.testing.assert_allclose([line["score"] for line in found], scores(expected), atol=TOLERANCE)
+    assert [line["label"] for line in found] == [each.label for each in expected]
+    assert [line["p_value"] for line in found] == pytest.approx([each.p_value for each in expected])
+
+
+def test_nothing_is_left_of_an_export_that_disagrees(of_torch, tmp_path, monkeypatch):
+    from adaptclip_hf.export import parity
+
+    monkeypatch.setattr(parity, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match=r"disagrees with torch on 8 images: .* Nothing was written"):
+        export_model(of_torch, tmp_path / "wrong")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_folders_are_never_replaced(of_torch, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something else than an export"):
+        export_model(of_torch, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def damaged(folder: Path, into: Path) -> Path:
+    shutil.copytree(folder, into)
+    return into
+
+
+def test_broken_folders(exported, tmp_path):
+    folder = exported("onnx")
+    truncated = damaged(folder, tmp_path / "truncated")
+    weights = truncated / "encode.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    graph = damaged(folder, tmp_path / "graph")
+    (graph / "encode.onnx").write_bytes((graph / "encode.onnx").read_bytes()[:2000])
+    missing = damaged(folder, tmp_path / "missing")
+    (missing / "score_few_shot.onnx").unlink()
+    for each in (truncated, graph, missing):
+        with pytest.raises(ValueError, match=f"{each} cannot be opened, a file is missing or damaged"):
+            opened(each)
+    for name, said in (("adaptclip_export.json", "is not what `adaptclip export` wrote"), ("export.json", "damaged")):
+        without = damaged(folder, tmp_path / name)
+        (without / name).unlink()
+        with pytest.raises(ValueError, match=said):
+            opened(without)
+
+
+def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, small_folder, tmp_path):
+    detector = opened(exported("onnx"))
+    other = AnomalyDetector(make_model(seed=3), of_torch.processor).remember(photos["normal"])
+    with pytest.raises(ValueError, match="made by another model"):
+        detector.detect(photos["bad"], prompt_bank=other)
+    with pytest.raises(ValueError, match=r"Expected pixel_values of shape \(B, 3, 84, 84\)"):
+        detector.encode(torch.zeros(1, 3, 70, 70))
+    with pytest.raises(ValueError, match="is for the backend 'torch', not 'onnx'"):
+        opened(small_folder, backend="onnx")
+    with pytest.raises(ValueError, match="is for the backend 'onnx', not 'openvino'"):
+        opened(exported("onnx"), backend="openvino")
+    with pytest.raises(ValueError, match="leave dtype out"):
+        opened(exported("onnx"), dtype="bfloat16")
+    with pytest.raises(ValueError, match="is an export already"):
+        export_model(detector, tmp_path / "again")
+    with pytest.raises(ValueError, match="int8 is calibrated with images"):
+        export_model(of_torch, tmp_path / "int8", precision="int8")
+
+
+def test_a_library_that_is_not_there(exported, monkeypatch):
+    from adaptclip_hf.export import formats
+
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"The format onnx needs onnxruntime.*: pip install 'adaptclip-hf\[export\]'"):
+        opened(exported("onnx"))
+
+
+@pytest.mark.slow
+def test_torch_programs_are_opened_for_who_trusts_them_alone(exported):
+    with pytest.raises(ValueError, match=r"runs code that lies in them.*trust_remote_code=True"):
+        opened(exported("torch"))
+
+
+def test_float16_of_float16_weights_loses_nothing(make_model, of_torch, photos, tmp_path):
+    halved = AnomalyDetector(make_model().half().float(), of_torch.processor)
+    export_model(halved, tmp_path / "half", precision="float16")
+    detector = opened(tmp_path / "half")
+    assert detector.describe() == halved.describe()  # banks and profiles of torch fit
+    np.testing.assert_allclose(scores(detector.detect(photos["bad"])), scores(halved.detect(photos["bad"])), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_int8_is_another_model(of_torch, photos, tmp_path, name):
+    if name == "openvino":
+        pytest.importorskip("nncf")
+    images = [*photos["normal"], *photos["good"], *photos["bad"]]
+    export_model(of_torch, tmp_path / "int8", name, "int8", images=images)
+    detector = opened(tmp_path / "int8")
+    assert detector.describe()["weights"].startswith("int8 of ")
+    with pytest.raises(ValueError, match="made by another model"):
+        detector.detect(photos["bad"], prompt_bank=of_torch.remember(photos["normal"]))
+    found, expected = (scores(each.detect(images)) for each in (detector, of_torch))
+    assert np.isfinite(found).all() and np.abs(np.subtract(found, expected)).max() < 0.2
+
+
+def test_command(small_folder, tmp_path, capsys):
+    words = ["export", "--model", str(small_folder), "--output", str(tmp_path / "out"), "--object-name", "ring"]
+    assert main(words) == 0
+    assert "scores differ by" in capsys.readouterr().out
+    about = json.loads((tmp_path / "out" / "adaptclip_export.json").read_text())
+    assert about["object_name"] == "ring" and about["parity"]["scores"] <= TOLERANCE
+    assert main(["export", "--format", "openvino", "--profile", "nowhere", "--output", str(tmp_path / "no")]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
+def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
+    of_torch = opened(DEFAULT_MODEL)
+    export_model(of_torch, tmp_path / "tiny", name)
+    detector = opened(tmp_path / "tiny", trust_remote_code=True)
+    features = of_torch.encode(torch.randn(3, 3, of_torch.model.config.image_size, of_torch.model.config.image_size))
+    bank = of_torch.remember(photos["normal"])
+    for count in (1, 4, 64, 256):
+        layers = tuple(
+            torch.nn.functional.normalize(torch.randn(count, *each.shape[1:]), dim=-1) for each in bank.features
+        )
+        large = PromptBank(layers, bank.fingerprint, bank.preprocessing)
+        for found, expected in zip(detector.score(features, large), of_torch.score(features, large), strict=True):
+            torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    if name == "onnx":
+        assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
