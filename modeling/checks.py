@@ -10,7 +10,7 @@ from .vision_encoder import ImageFeatures
 
 ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
 LEARNED_TEXT = "learned_text_embeds"
-TEXT_TOWER = ("clip.text_model.", "clip.text_projection.")
+TEXT_TOWER = (r"^clip\.text_model\.", r"^clip\.text_projection\.")  # patterns of the names of its weights
 
 
 def on_one_device(device_map):
@@ -46,7 +46,6 @@ def require_all_weights(model: nn.Module, info: dict, name: str | Path):
         )
     off = tuple(f"{adapter}." for adapter in ADAPTERS if getattr(model, adapter) is None)
     off += (LEARNED_TEXT,) if model.textual_adapter is None else ()
-    off += TEXT_TOWER if model.clip.text_model is None else ()
     if superfluous := sorted(key for key in info["unexpected_keys"] if not key.startswith(off)):
         raise ValueError(
             f"{name} holds {len(superfluous)} tensors that its config has no place for, such as "

@@ -17,6 +17,7 @@ from .adapters_file import ADAPTERS_FILE, load_adapters
 from .alignment import Pool
 from .checks import (
     LEARNED_TEXT,
+    TEXT_TOWER,
     can_look_at,
     check_finite,
     check_labels,
@@ -144,6 +145,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             part.dtype = part.dtype or self.clip.dtype
         if not text_tower:
             self.clip.text_model = self.clip.text_projection = None
+            self._keys_to_ignore_on_load_unexpected = [*TEXT_TOWER]
         self.visual_adapter = VisualAdapter(config) if config.visual_adapter else None
         self.textual_adapter = TextualAdapter(config) if config.textual_adapter else None
         self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None

@@ -25,6 +25,7 @@ from .result import DetectionResult
 from .view import Mosaic, Pieces, View
 
 IMAGES_AT_ONCE = 8
+BACKENDS = ("torch", "onnx", "openvino")
 # fields of the config that scores depend on
 SCORE_FIELDS = (
     "image_size",
@@ -100,6 +101,8 @@ class AnomalyDetector:
         """
         from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
 
+        if backend not in (None, *BACKENDS):
+            raise ValueError(f"There is no backend {backend!r}; there is {', '.join(BACKENDS)}.")
         if is_exported(model):
             options["device"] = device
         else:

@@ -60,7 +60,7 @@ def choose_dtype(device: torch.device) -> torch.dtype | None:
 def load_exported(folder: str, **options) -> tuple[PreTrainedModel, AdaptCLIPProcessor]:
     """What `adaptclip export` wrote, and its processor."""
     try:
-        from ..export import ExportedAdaptCLIP
+        from adaptclip_hf.export import ExportedAdaptCLIP
 
         return ExportedAdaptCLIP.from_pretrained(folder, **options), AdaptCLIPProcessor.from_pretrained(folder)
     except ImportError as error:
