@@ -1,5 +1,6 @@
 """AdaptCLIP: three small adapters on a frozen CLIP that find anomalies in objects never seen."""
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from .text_encoder import TextEmbeds, check_tokenizer, encode_sentences, frame_t
 from .textual_adapter import TextualAdapter
 from .vision_encoder import ImageFeatures, encode_image
 from .visual_adapter import VisualAdapter
+from .weights_file import WEIGHTS_FILE, read_weights
 
 PROMPTS_AT_ONCE = 8
 GLANCED_ROWS = 16  # of which one is looked at
@@ -199,9 +201,10 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if adapters_only:
             model = cls._from_adapters(name, **kwargs)
             info = {"missing_keys": set(), "unexpected_keys": set()}
+        elif not text_tower and (file := weights_file(name, **hub)):
+            model, info = cls._without_text_tower(name, file, **kwargs)
         else:
-            tower = {} if text_tower else {"text_tower": False}
-            model, info = super().from_pretrained(name, *args, output_loading_info=True, **tower, **kwargs)
+            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         require_all_weights(model, info, name)
         stored = cls.config_class.get_config_dict(name, **hub)[0]
         other_prompts = any(
@@ -217,6 +220,22 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if other_prompts:
             model._encode_other_prompts(name, **hub)
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _without_text_tower(cls, name, file: str, config=None, dtype="auto", **kwargs):
+        """A model and what its loading says, with what scores images alone in memory, once."""
+        if config is None or isinstance(config, str | Path):
+            config, kwargs = cls.config_class.from_pretrained(config or name, return_unused_kwargs=True, **kwargs)
+        dtype = config.dtype if dtype == "auto" else dtype
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        tower = re.compile("|".join(TEXT_TOWER))
+        weights = read_weights(file, lambda key: not tower.match(key), dtype)
+        options = {key: value for key, value in kwargs.items() if key not in HUB_ARGUMENTS}
+        model, info = super().from_pretrained(
+            None, config=config, state_dict=weights, output_loading_info=True, text_tower=False, dtype=dtype, **options
+        )
+        model.config.name_or_path = model.name_or_path = str(name)
+        return model, info
 
     @classmethod
     def _from_adapters(cls, name, config=None, dtype="auto", attn_implementation=None, device_map=None, **kwargs):
@@ -698,6 +717,11 @@ def initialized(clip: CLIPModel) -> CLIPModel:
     for module in clip.modules():
         module._is_hf_initialized = True
     return clip
+
+
+def weights_file(name: str | Path, **hub) -> str | None:
+    """The one file of a model's weights, if it is not in shards."""
+    return cached_file(name, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
 
 
 def clip_origin(clip: str | Path, **hub) -> dict[str, str]:

@@ -39,15 +39,10 @@ def run(args: argparse.Namespace) -> int:
     from ..benchmarking import benchmark, table
     from ..files import write_json
 
-    results = benchmark(
-        args.model,
-        args.device,
-        args.runtimes,
-        args.batches,
-        args.normals,
-        args.seconds,
-        lambda line: print(line, flush=True),
-    )
+    def report(line: str):
+        print(line, flush=True)
+
+    results = benchmark(args.model, args.device, args.runtimes, args.batches, args.normals, args.seconds, report)
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         write_json(args.output / "benchmark.json", results)
