@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from adaptclip_hf import AnomalyDetector
+from adaptclip_hf import AdaptCLIPModel, AnomalyDetector
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -274,6 +276,7 @@ REMEMBER = """
 import resource
 import numpy as np
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector
 
 def photos(count):
@@ -292,3 +295,39 @@ def test_three_hundred_large_normal_images_are_remembered_in_bounded_memory():
     assert done.returncode == 0, done.stderr
     count, gigabytes = done.stdout.split()
     assert count == "300" and float(gigabytes) < 1.5
+
+
+def test_bfloat16_in_fewer_passes_scores_as_before(small_folder, photos):
+    from adaptclip_hf.engine.fast_layers import FusedLinear
+
+    queries = photos["good"] + photos["bad"]
+    fast = AnomalyDetector.from_pretrained(small_folder, device="cpu", dtype="bfloat16")
+    assert any(isinstance(module, FusedLinear) for module in fast.model.modules())
+    plain = AnomalyDetector(AdaptCLIPModel.from_pretrained(small_folder, dtype=torch.bfloat16), fast.processor)
+    exact = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    found, before, expected = (np.array([each.score for each in one.detect(queries)]) for one in (fast, plain, exact))
+    assert np.abs(found - expected).max() <= 1.5 * np.abs(before - expected).max() + 1e-3
+    assert fast.model.fingerprint() == plain.model.fingerprint()
+
+
+def test_another_object_name_without_the_text_tower(small_folder, photos):
+    detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    whole = AnomalyDetector(AdaptCLIPModel.from_pretrained(small_folder), detector.processor)
+    assert detector.model.clip.text_model is None and whole.model.clip.text_model is not None
+    assert detector.describe() == whole.describe()
+    for name in (None, "leather"):
+        [found], [expected] = (each.detect(photos["bad"][0], object_name=name) for each in (detector, whole))
+        assert found.score == expected.score
+    with pytest.raises(ValueError, match="without its text tower"):
+        detector.model.save_pretrained(small_folder)
+
+
+def test_a_model_saved_before_text_embeddings_were_stored(small_folder, photos, tmp_path):
+    folder = Path(shutil.copytree(small_folder, tmp_path / "old"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["learned_text_embeds"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    old, new = (AnomalyDetector.from_pretrained(each, device="cpu") for each in (folder, small_folder))
+    assert old.model.clip.text_model is not None
+    [found], [expected] = (each.detect(photos["bad"][0]) for each in (old, new))
+    assert found.score == pytest.approx(expected.score, abs=1e-6)

@@ -20,6 +20,7 @@ from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_loading import load_image, name_of
 from ..processing.image_processing_adaptclip import as_list, check_threshold, label_of
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
+from .fast_layers import use_fast_layers
 from .growing_bank import GrowingBank
 from .result import DetectionResult
 from .view import Mosaic, Pieces, View
@@ -111,6 +112,8 @@ class AnomalyDetector:
             options.setdefault("text_tower", False)
         loaded, processor = load_model_and_processor(model, **({"dtype": dtype} if dtype else {}), **options)
         detector = cls(loaded.to(device).eval(), processor)
+        if detector.backend == BACKENDS[0]:
+            use_fast_layers(detector.model)
         if backend not in (None, detector.backend):
             raise ValueError(
                 f"{model} is for the backend {detector.backend!r}, not {backend!r}: `adaptclip export --format` writes "
