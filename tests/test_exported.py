@@ -265,3 +265,29 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
             torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
     if name == "onnx":
         assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no compiler")
+def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
+    from PIL import Image
+
+    package = Path(pytest.importorskip("openvino").__file__).parent
+    source = Path(__file__).resolve().parents[1] / "examples" / "cpp"
+    for command in (
+        ["cmake", "-S", source, "-B", tmp_path / "build", f"-DOpenVINO_DIR={package / 'cmake'}"],
+        ["cmake", "--build", tmp_path / "build"],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    paths = {}
+    for path in (*photos["normal"], photos["bad"][0]):
+        paths[path] = tmp_path / Path(path).with_suffix(".ppm").name
+        Image.open(path).save(paths[path])
+    for normal in ([], photos["normal"]):
+        [expected] = of_torch.detect(photos["bad"][0], prompt_bank=of_torch.remember(normal) if normal else None)
+        words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
+        command = [tmp_path / "build" / "detect", exported("onnx"), *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert float(done.stdout) == pytest.approx(expected.score, abs=TOLERANCE)
+    broken = subprocess.run([command[0], exported("onnx"), photos["bad"][0]], capture_output=True, text=True)
+    assert broken.returncode == 1 and "is not a binary PPM" in broken.stderr

@@ -32,7 +32,7 @@ PROCEDURAL_SHARE = 0.5
 FINE_WEIGHT = 0.5  # of the teacher's stride 8 beside its stride 16
 RIDGE, RIDGE_BATCHES = 100.0, 10
 TAUGHT = MIDDLE_SIZE + FINE_SIZE  # coordinates of a patch token that the teacher sets; the others are free
-FREE_SHARE = 0.15  # of a token's squared length that the free ones may take
+FREE_SHARE = 0.3  # of a token's squared length that the free ones may take
 OBJECTIVES = ("cosine", "relational", "both")
 
 

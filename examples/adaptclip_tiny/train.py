@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--first-steps", type=int, default=5000, help="steps of about 4,096 patches for the first CLIP")
     parser.add_argument("--canvas-categories", type=int, default=1800, help="procedural categories for the teacher")
     parser.add_argument("--no-pictures", action="store_true", help="learn from procedural images alone")
-    parser.add_argument("--clip-steps", type=int, default=4000, help="steps of about 4,000 patches with the teacher")
+    parser.add_argument("--clip-steps", type=int, default=13000, help="steps of about 4,000 patches with the teacher")
     parser.add_argument(
         "--objective", choices=OBJECTIVES, default="cosine", help="how the teacher's features are learned"
     )
