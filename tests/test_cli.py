@@ -283,3 +283,16 @@ def test_the_installed_command(tmp_path):
         text=True,
     )
     assert done.returncode == 1 and "No such image file: nothing.png" in done.stderr + done.stdout
+
+
+def test_benchmark(small_folder, tmp_path, capsys):
+    words = ["benchmark", "--model", str(small_folder), "--device", "cpu", "--runtimes", "torch", "--batches", "1", "2"]
+    assert main([*words, "--normals", "1", "3", "--seconds", "0.01", "--output", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "benchmark.json").read_text())
+    rows = [row for row in results["rows"] if row["dtype"] == "float32"]
+    assert [(row["what"], row["batch"], row["normals"]) for row in rows] == [
+        (what, batch, 0) for batch in (1, 2) for what in ("CLIP's own image tower", "encoder", "zero-shot")
+    ] + [("few-shot", 1, 1), ("few-shot", 1, 3)]
+    assert all(row["milliseconds"] > 0 and row["peak"] > 0 for row in rows)
+    assert all((row["share"] is not None) == (row["what"] == "encoder") for row in rows)
+    assert (tmp_path / "benchmark.md").read_text().count("\n| ") == len(results["rows"]) + 1
