@@ -29,6 +29,8 @@ HEATMAP_FOLDER = "heatmaps"
 MAP_FOLDER = "maps"
 DRIFT_FILE = "drift.jsonl"
 UNFINISHED = ".unfinished-"
+READ_AHEAD = 4
+WORTH_A_SHARE = 20  # images
 SHOWN = 10
 
 
@@ -44,6 +46,7 @@ class DetectionSummary:
         lowest: the lowest score.
         failures: (path, reason) of each file that could not be read.
         seconds: of the whole run.
+        waited: seconds of them in which the model waited for an image to be read.
     """
 
     scored: int = 0
@@ -53,6 +56,7 @@ class DetectionSummary:
     lowest: float = 1.0
     failures: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+    waited: float = 0.0
 
     def add(self, line: dict):
         if line["error"] is not None:
@@ -70,11 +74,14 @@ class DetectionSummary:
         self.lowest = min(self.lowest, other.lowest)
         self.failures += other.failures
         self.seconds += other.seconds
+        self.waited += other.waited
 
     def describe(self) -> str:
         """A few lines for people: how many, how fast, the highest scores, what failed."""
         total = sum(self.labels.values())
         lines = [f"{self.scored} images in {self.seconds:.1f} s ({self.seconds / max(1, self.scored):.2f} s an image)"]
+        if self.scored >= WORTH_A_SHARE:
+            lines[0] += f", {self.waited / self.seconds:.0%} of it waiting for files"
         if self.before:
             lines[0] += f", {self.before} scored before"
         if self.labels.keys() - {None}:
@@ -186,7 +193,7 @@ class DetectionRun:
     def __init__(
         self, output: Path, heatmaps: bool, maps: bool, report: Report, profile: InspectionProfile | None = None
     ):
-        self.output, self.heatmaps, self.maps, self.report = output, heatmaps, maps, report
+        self.output, self.heatmaps, self.maps, self.report, self.profile = output, heatmaps, maps, report, profile
         self.drift = None if profile is None else DriftWatch(profile.calibration)
         self.file = output / RESULTS_FILE
         self.lines = {line["path"]: line for line in self._read_lines()}
@@ -216,9 +223,13 @@ class DetectionRun:
                     stamps[path] = stamp(path)  # as it was when it was read
                     yield str(path)
 
-            results = detector.stream(
-                queries(), on_error=lambda name, error: self.report(f"not read: {error}"), **options
-            )
+            def pass_over(name: str, error: Exception):
+                self.report(f"not read: {error}")
+
+            view = self.profile.view if self.profile else options.get("view") or View()
+            count = READ_AHEAD + options.get("batch_size", 1)
+            photos = detector.read_ahead(queries(), count, view, pass_over)
+            results = detector.stream(photos, on_error=pass_over, **options)
             for path, result in zip(waiting, results, strict=True):
                 line = self._line(path, result, stamps.pop(path))
                 opened.write(json.dumps(line) + "\n")
@@ -228,7 +239,7 @@ class DetectionRun:
                 summary.scored += result.error is None
                 self._look_for_drift(line)
                 bar.update()
-        summary.seconds = time.perf_counter() - start
+        summary.seconds, summary.waited = time.perf_counter() - start, photos.waited
         return summary
 
     def watch(self, folder: Path, detector: AnomalyDetector, **options) -> DetectionSummary:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from adaptclip_hf import AdaptCLIPModel, AnomalyDetector
+from adaptclip_hf import AdaptCLIPModel, AnomalyDetector, View
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -331,3 +332,40 @@ def test_a_model_saved_before_text_embeddings_were_stored(small_folder, photos, 
     assert old.model.clip.text_model is not None
     [found], [expected] = (each.detect(photos["bad"][0]) for each in (old, new))
     assert found.score == pytest.approx(expected.score, abs=1e-6)
+
+
+def test_reading_ahead_keeps_order_errors_and_place(detector, photos):
+    paths = [*photos["good"], "nowhere.png", *photos["bad"]]
+    failed, expected = [], []
+    for result in detector.stream(paths, on_error=lambda name, error: expected.append(name)):
+        failed.append((result.name, result.score, result.error))
+    named = []
+    ahead = detector.read_ahead(paths, 2, View(), lambda name, error: named.append(name))
+    found = [(each.name, each.score, each.error) for each in detector.stream(ahead)]
+    assert found == failed and named == expected == ["nowhere.png"] and ahead.waited >= 0
+
+    def two_then_an_error():
+        yield from photos["good"]
+        raise OSError("the camera is gone")
+
+    results = detector.stream(detector.read_ahead(two_then_an_error(), 4, View(), None))
+    assert [next(results).name for _ in photos["good"]] == photos["good"]
+    with pytest.raises(OSError, match="the camera is gone"):
+        next(results)
+
+
+def test_reading_ahead_stops_with_whoever_takes(detector, photos):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield photos["good"][0]
+
+    results = detector.stream(detector.read_ahead(endless(), 3, View(), None))
+    next(results)
+    results.close()
+    time.sleep(0.3)
+    stopped_at = len(taken)
+    time.sleep(0.3)
+    assert len(taken) == stopped_at <= 7

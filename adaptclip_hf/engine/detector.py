@@ -20,6 +20,7 @@ from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_loading import load_image, name_of
 from ..processing.image_processing_adaptclip import as_list, check_threshold, label_of
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
+from .ahead import Ahead
 from .fast_layers import use_fast_layers
 from .growing_bank import GrowingBank
 from .result import DetectionResult
@@ -336,12 +337,15 @@ class AnomalyDetector:
         return photo
 
     def read(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator["Photo"]:  # noqa: B008
-        """Reads images as they come, and cuts them.
+        """Reads images as they come, and cuts them; a [`Photo`] among them has been read and stays as it is.
 
         Raises:
             FileNotFoundError, ValueError: an image cannot be read, without `on_error`.
         """
         for source in images:
+            if isinstance(source, Photo):
+                yield source
+                continue
             name = name_of(source)
             try:
                 image = load_image(source)
@@ -351,6 +355,15 @@ class AnomalyDetector:
                     raise
                 on_error(name, error)
                 yield Photo(name, error=str(error))
+
+    def read_ahead(self, images: Iterable, count: int, view: View, on_error: OnError | None) -> Ahead["Photo"]:
+        """Reads and resizes images in a thread, some ahead of whoever takes them; see [`~AnomalyDetector.read`]."""
+        return Ahead(map(self._with_pixel_values, self.read(images, view, on_error)), count)
+
+    def _with_pixel_values(self, photo: "Photo") -> "Photo":
+        if photo.pieces is None or len(photo.pieces) > 1:
+            return photo
+        return replace(photo, pixel_values=self.pixel_values(*photo.pieces))
 
     def pixel_values(self, image: Image.Image) -> torch.Tensor:
         """(1, 3, S, S) of an RGB image."""
@@ -362,7 +375,9 @@ class AnomalyDetector:
         mosaics = [photo.pieces and Mosaic(photo.pieces) for photo, _ in batch]
         pieces = ((index, *each) for index, (photo, _) in enumerate(batch) for each in enumerate(photo.pieces or ()))
         while together := list(islice(pieces, max(len(batch), IMAGES_AT_ONCE))):
-            features = self.encode(torch.cat([self.pixel_values(piece) for _, _, piece in together]))
+            ready = [(batch[index][0].pixel_values, piece) for index, _, piece in together]
+            pixels = [self.pixel_values(piece) if pixels is None else pixels for pixels, piece in ready]
+            features = self.encode(torch.cat(pixels))
             places = [(batch[index][0].pieces, number) for index, number, _ in together]
             banks = [batch[index][1] for index, _, _ in together]
             scored = self.to_host(*self.score_pieces(features, places, banks, text_embeds))
@@ -431,12 +446,14 @@ class AnomalyDetector:
 
 @dataclass(frozen=True)
 class Photo:
-    """An image that was read and how it is cut, or why it could not be."""
+    """An image that was read and how it is cut, or why it could not be; of one piece its pixel values, if they are
+    ready."""
 
     name: str
     image: Image.Image | None = None
     pieces: Pieces | None = None
     error: str | None = None
+    pixel_values: torch.Tensor | None = None
 
 
 def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
