@@ -211,16 +211,16 @@ def test_a_broken_file_is_reported_and_the_run_goes_on(small_folder, photos, tmp
 
 
 def test_results_are_flushed_as_they_come(small_folder, photos, tmp_path, monkeypatch):
-    from adaptclip_hf.engine import detector
+    from adaptclip_hf import AnomalyDetector
 
-    seen, original = [], detector.load_image
+    seen, original = [], AnomalyDetector.encode
 
-    def watch(path):
+    def watch(detector, pixel_values):
         file = tmp_path / "results.jsonl"
         seen.append(len(file.read_text().splitlines()) if file.exists() else 0)
-        return original(path)
+        return original(detector, pixel_values)
 
-    monkeypatch.setattr(detector, "load_image", watch)
+    monkeypatch.setattr(AnomalyDetector, "encode", watch)
     call = ["detect", *photos["bad"], "--model", str(small_folder), "--quiet", "--output", str(tmp_path)]
     assert main(call) == 0
     assert seen == [0, 1, 2]
