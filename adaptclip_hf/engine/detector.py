@@ -228,7 +228,15 @@ class AnomalyDetector:
     @torch.inference_mode()
     def encode(self, pixel_values: torch.Tensor) -> ImageFeatures:
         """Features of pixel values (B, 3, S, S), to score with any number of banks."""
-        return self.model.image_features(pixel_values.to(self.device))
+        one_by_one = self.device.type == "cpu" and self.model.dtype == torch.float32 and self.backend == "torch"
+        if not one_by_one or len(pixel_values) < 2:
+            return self.model.image_features(pixel_values.to(self.device))
+        # one image fits a processor's caches and several do not: together they take longer than one by one
+        parts = [self.model.image_features(one) for one in pixel_values.split(1)]
+        layers = zip(*(part.patch_embeds for part in parts), strict=True)
+        return ImageFeatures(
+            torch.cat([part.image_embeds for part in parts]), tuple(torch.cat(layer) for layer in layers)
+        )
 
     def score(
         self, features: ImageFeatures, prompt_bank: Banks = None, text_embeds: TextEmbeds | None = None
