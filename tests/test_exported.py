@@ -267,6 +267,20 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
         assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
 
 
+def test_what_a_lower_precision_costs_is_measured_and_kept(small_folder, photos, tmp_path, capsys):
+    for kind, split in (("normal", "train/good"), ("good", "test/good"), ("bad", "test/stain")):
+        (tmp_path / "ring" / split).mkdir(parents=True)
+        for path in photos[kind]:
+            shutil.copy(path, tmp_path / "ring" / split)
+    words = ["export", "--model", str(small_folder), "--output", str(tmp_path / "out"), "--precision", "float16"]
+    assert main([*words, "--data", str(tmp_path / "ring")]) == 0
+    about = json.loads((tmp_path / "out" / "adaptclip_export.json").read_text())
+    figures = about["accuracy"]["ring 4-shot image_auroc"]
+    assert figures.keys() == {"torch", "float16"} and abs(figures["torch"] - figures["float16"]) < 0.2
+    assert "ring 0-shot image_auroc: torch" in capsys.readouterr().out
+    assert about["made_by"]["weights"].startswith("float16 of ")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no compiler")
 def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):

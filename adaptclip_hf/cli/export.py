@@ -90,7 +90,7 @@ def measure(detector, data: list[str]) -> dict[str, float]:
     """{category, shots and metric: fraction}, zero-shot and with 4 normal images of one draw."""
     import tempfile
 
-    from ..evaluation import evaluate
+    from ..evaluation.evaluate import evaluate
 
     with tempfile.TemporaryDirectory() as folder:
         results = evaluate(
