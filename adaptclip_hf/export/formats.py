@@ -67,6 +67,8 @@ class Format:
 
             options = SessionOptions()
             options.intra_op_num_threads = threads
+            # threads that wait at work would take the processor from torch's between two graphs
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             return {"session_options": options}
         if self.name == "openvino":
             return {"config": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}}
