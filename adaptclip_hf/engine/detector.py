@@ -125,7 +125,8 @@ class AnomalyDetector:
     @property
     def backend(self) -> str:
         """What computes: "torch", "onnx" or "openvino"."""
-        return "torch" if isinstance(self.model, AdaptCLIPModel) else self.model.description.format
+        description = getattr(self.model, "description", None)  # of an exported model
+        return "torch" if description is None else description.format
 
     @property
     def device(self) -> torch.device:

@@ -13,7 +13,6 @@ from huggingface_hub.utils import validate_repo_id
 from ..conversion import RELEASED_CLIP
 from ..model_files import COMPLETE, DEFAULT_NAME, TRAINING_RECORD
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
-from ..modeling.fingerprint import weights_digest
 from .flavours import flavour_of
 
 # the task of the Hub's list that comes nearest; it knows none for anomaly detection
@@ -188,7 +187,7 @@ def read_results(file: str | Path, folder: Path) -> dict:
         measured = evaluation["model"]["weights"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not the results.json of `adaptclip evaluate`: {error}") from error
-    weights = weights_digest(AdaptCLIPModel.from_pretrained(folder))
+    weights = AdaptCLIPModel.from_pretrained(folder, text_tower=False).weights_digest()
     if weights != measured:
         raise ValueError(
             f"{file} was measured on other weights ({measured[:12]}) than those of {folder} ({weights[:12]}): evaluate "
