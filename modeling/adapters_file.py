@@ -16,9 +16,14 @@ def save_adapters(model: nn.Module, folder: str | Path) -> Path:
     """Writes everything but the CLIP to `folder/adapters.safetensors`, with a digest of the CLIP it belongs to."""
     file = Path(folder) / ADAPTERS_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: each.contiguous() for name, each in model.state_dict().items() if not name.startswith(CLIP_PREFIX)}
+    tensors = {name: each.contiguous() for name, each in model.state_dict().items() if is_adapters(name)}
     save_file(tensors, file, metadata={"format": "pt", "clip": model.clip_digest()})
     return file
+
+
+def is_adapters(name: str) -> bool:
+    """Whether a tensor goes along; what the CLIP makes of the learned prompts is made again."""
+    return not name.startswith(CLIP_PREFIX) and name != LEARNED_TEXT
 
 
 def load_adapters(model: nn.Module, folder: str | Path):
@@ -36,7 +41,7 @@ def load_adapters(model: nn.Module, folder: str | Path):
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     if digest != model.clip_digest():
         raise ValueError(f"{file} belongs to another CLIP than this model's: its adapters would score nonsense.")
-    expected = {name for name in model.state_dict() if not name.startswith(CLIP_PREFIX)}
-    if differing := sorted((expected ^ tensors.keys()) - {LEARNED_TEXT}):
+    expected = {name for name in model.state_dict() if is_adapters(name)}
+    if differing := sorted(expected ^ tensors.keys()):
         raise ValueError(f"{file} holds other adapters than this model: they differ in {', '.join(differing[:3])}.")
     model.load_state_dict(tensors, strict=False)
