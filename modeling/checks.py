@@ -73,6 +73,12 @@ def check_finite(features: ImageFeatures, sound: torch.Tensor, pixel_values: tor
     raise ValueError("pixel_values hold values that are not finite (NaN or infinity).")
 
 
+def check_pixel_values(pixel_values: torch.Tensor, size: int):
+    """Raises a ValueError that says which shape was expected."""
+    if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
+        raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
+
+
 def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):
     """Raises a ValueError that says which shape and which values were expected."""
     if labels is not None and tuple(labels.shape) != (batch_size,):

@@ -22,6 +22,7 @@ from .checks import (
     can_look_at,
     check_finite,
     check_labels,
+    check_pixel_values,
     needs_the_package,
     on_one_device,
     require_all_weights,
@@ -457,9 +458,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         Raises:
             ValueError: for another shape.
         """
-        size = self.config.image_size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
-            raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
+        check_pixel_values(pixel_values, self.config.image_size)
         with torch.no_grad():
             return encode_image(self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers)
 

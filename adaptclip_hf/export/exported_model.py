@@ -9,7 +9,7 @@ import torch
 from transformers.exporters.base import ExportedModel
 
 from ..model_files import EXPORT_MANIFEST
-from ..modeling.checks import check_finite, sound_images
+from ..modeling.checks import check_finite, check_pixel_values, sound_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
 from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput, AdaptCLIPPreTrainedModel
 from ..modeling.prompt_bank import PromptBank, is_bank
@@ -128,9 +128,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
     @torch.no_grad()
     def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
         """As [`AdaptCLIPModel.image_features`]."""
-        size = self.config.image_size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
-            raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
+        check_pixel_values(pixel_values, self.config.image_size)
         encoded = self._run(ENCODE, pixel_values=pixel_values.float())
         return ImageFeatures(encoded["image_embeds"], tuple(encoded["patch_embeds"]))
 
