@@ -8,7 +8,9 @@ import torch
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
-from .engine.detector import AnomalyDetector, Photo, as_list_or_stream, open_profile
+from .engine.detector import AnomalyDetector, as_list_or_stream
+from .engine.photo import Photo
+from .engine.reference import open_profile
 from .engine.view import Mosaic, View
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds

@@ -26,6 +26,10 @@ class ImageFeatures(ModelOutput):
     image_embeds: torch.FloatTensor | None = None
     patch_embeds: tuple[torch.FloatTensor, ...] | None = None
 
+    def select(self, rows: list[int]) -> "ImageFeatures":
+        """Of some images of the batch."""
+        return ImageFeatures(self.image_embeds[rows], tuple(layer[rows] for layer in self.patch_embeds))
+
 
 def embed_patches(vision_model: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
     """Patch and class embeddings (B, 1 + L, D) with the position table resized bilinearly from its pretrained grid."""

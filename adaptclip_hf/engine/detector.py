@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, repeat
+from itertools import islice
 from operator import length_hint
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..model_files import is_exported
-from ..modeling.checks import needs_the_package
 from ..modeling.modeling_adaptclip import AdaptCLIPModel, AdaptCLIPOutput
 from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.text_encoder import TextEmbeds
@@ -23,6 +22,8 @@ from ..processing.processing_adaptclip import AdaptCLIPProcessor
 from .ahead import Ahead
 from .fast_layers import use_fast_layers
 from .growing_bank import GrowingBank
+from .photo import Photo
+from .reference import GRID, VIEW, Reference, at_place, open_profile, require_one_grid, require_same_grid
 from .result import DetectionResult
 from .view import Mosaic, Pieces, View
 
@@ -50,8 +51,6 @@ NO_DISTANCE = 1e-4
 # called with the name of an image that could not be read, and why
 OnError = Callable[[str, Exception], None]
 Banks = PromptBank | str | Path | Iterable[PromptBank] | None
-# of what a bank records, beside the preprocessing
-VIEW, GRID = "view", "grid"
 
 
 @dataclass(frozen=True)
@@ -296,54 +295,59 @@ class AnomalyDetector:
         Raises:
             FileNotFoundError, ValueError: name the image or argument and what was expected.
         """
+        one_bank = prompt_bank is None or is_bank(prompt_bank) or isinstance(prompt_bank, str | Path)
+        reference = self.reference(
+            prompt_bank if one_bank else None, object_name, text_embeds, threshold, profile, view
+        )
+        if not one_bank and profile is not None:
+            open_profile(profile, self, prompt_bank)
+        read = self.read(as_list_or_stream(images), reference.view, on_error)
+        referenced = ((photo, reference) for photo in read)
+        if not one_bank:
+            referenced = self._with_banks(read, prompt_bank, reference)
+        while batch := list(islice(referenced, batch_size)):
+            yield from self.score_photos(batch, on_error)
+
+    def reference(
+        self,
+        prompt_bank: PromptBank | str | Path | None = None,
+        object_name: str | None = None,
+        text_embeds: TextEmbeds | None = None,
+        threshold: float | None = None,
+        profile: "InspectionProfile | str | Path | None" = None,  # noqa: F821
+        view: View | None = None,
+    ) -> Reference:
+        """Opens and checks what photos shall be scored against, for any number of [`~AnomalyDetector.score_photos`].
+
+        Takes the arguments of [`~AnomalyDetector.stream`] and raises what that does.
+        """
         check_threshold(threshold)
         if object_name is not None and text_embeds is not None:
             raise ValueError("Give object_name or text_embeds, not both.")
         if profile is not None:
             profile = open_profile(profile, self, prompt_bank, object_name, text_embeds, threshold, view)
-            prompt_bank = profile.prompt_bank.to(self.device, self.model.dtype)
-            object_name, view = profile.object_name, profile.view
+            prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         view = view or View()
-        text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
-        if isinstance(prompt_bank, str | Path):
+        if prompt_bank is not None:
             prompt_bank = self.open_bank(prompt_bank, view)
-        one_bank = prompt_bank is None or is_bank(prompt_bank)
-        read = self._with_banks(
-            self.read(as_list_or_stream(images), view, on_error), prompt_bank, one_bank, view, on_error
-        )
-        while batch := list(islice(read, batch_size)):
-            for result in self._score_batch(batch, text_embeds, threshold):
-                yield result if profile is None else profile.judge(result)
+        text_embeds = self.encode_text(object_name) if text_embeds is None else text_embeds
+        return Reference(text_embeds, view, prompt_bank, threshold, profile)
 
     def _with_banks(
-        self, read: Iterator["Photo"], prompt_bank: Banks, one_bank: bool, view: View, on_error: OnError | None
-    ) -> Iterator[tuple["Photo", PromptBank | None]]:
-        """Each image that was read and its bank; another model's is refused, and another number of them."""
-        banks = repeat(prompt_bank) if one_bank else iter(prompt_bank)
-        matched = None
+        self, read: Iterator[Photo], prompt_banks: Iterable[PromptBank], reference: Reference
+    ) -> Iterator[tuple[Photo, Reference]]:
+        """Each image that was read with its own bank; another model's is refused, and another number of them."""
+        banks, matched = iter(prompt_banks), None
         for photo in read:
             bank = next(banks, None)
-            if is_bank(bank):
-                if bank is not matched:
-                    self.require_match(bank, view)
-                    matched = bank
-            elif not one_bank:
+            if not is_bank(bank):
                 raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {photo.name}.")
-            if view.same_place and photo.error is None:
-                photo = self._in_its_places(photo, bank, on_error)
-            yield photo, bank
-        if not one_bank and next(banks, None) is not None:
+            if bank is not matched:
+                self.require_match(bank, reference.view)
+                matched = bank
+            yield photo, replace(reference, prompt_bank=bank)
+        if next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
-
-    def _in_its_places(self, photo: "Photo", bank: PromptBank | None, on_error: OnError | None) -> "Photo":
-        try:
-            require_same_grid(bank, photo.pieces, photo.name)
-        except ValueError as error:
-            if on_error is None:
-                raise
-            on_error(photo.name, error)
-            return Photo(photo.name, error=str(error))
-        return photo
 
     def read(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator["Photo"]:  # noqa: B008
         """Reads images as they come, and cuts them; a [`Photo`] among them has been read and stays as it is.
@@ -378,9 +382,15 @@ class AnomalyDetector:
         """(1, 3, S, S) of an RGB image."""
         return self.processor.image_processor(image)["pixel_values"]
 
-    def _score_batch(
-        self, batch: list[tuple["Photo", PromptBank | None]], text_embeds: TextEmbeds, threshold: float | None
+    def score_photos(
+        self, batch: list[tuple[Photo, Reference]], on_error: OnError | None = None
     ) -> Iterator[DetectionResult]:
+        """The results of photos that were read, each with what it is scored against; all are encoded together.
+
+        Args:
+            on_error: as in [`~AnomalyDetector.stream`].
+        """
+        batch = [(self._in_its_places(photo, reference, on_error), reference) for photo, reference in batch]
         mosaics = [photo.pieces and Mosaic(photo.pieces) for photo, _ in batch]
         pieces = ((index, *each) for index, (photo, _) in enumerate(batch) for each in enumerate(photo.pieces or ()))
         while together := list(islice(pieces, max(len(batch), IMAGES_AT_ONCE))):
@@ -388,15 +398,45 @@ class AnomalyDetector:
             pixels = [self.pixel_values(piece) if pixels is None else pixels for pixels, piece in ready]
             features = self.encode(torch.cat(pixels))
             places = [(batch[index][0].pieces, number) for index, number, _ in together]
-            banks = [batch[index][1] for index, _, _ in together]
-            scored = self.to_host(*self.score_pieces(features, places, banks, text_embeds))
+            scored = self._score_by_text(features, places, [batch[index][1] for index, _, _ in together])
             for (index, number, _), each in zip(together, scored, strict=True):
                 mosaics[index].add(number, *each)
-        for (photo, bank), mosaic in zip(batch, mosaics, strict=True):
+        for (photo, reference), mosaic in zip(batch, mosaics, strict=True):
             if mosaic is None:
                 yield DetectionResult(photo.name, error=photo.error)
-            else:
-                yield self.result(photo.name, photo.image, mosaic, bank is not None, threshold)
+                continue
+            few_shot = reference.prompt_bank is not None
+            result = self.result(photo.name, photo.image, mosaic, few_shot, reference.threshold)
+            yield result if reference.profile is None else reference.profile.judge(result)
+
+    def _in_its_places(self, photo: Photo, reference: Reference, on_error: OnError | None) -> Photo:
+        """The photo, or its error where each place is compared with its own and the normal photos have others."""
+        if photo.error is not None:
+            return photo
+        try:
+            require_same_grid(reference.prompt_bank, photo.pieces, photo.name)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(photo.name, error)
+            return Photo(photo.name, error=str(error))
+        return photo
+
+    def _score_by_text(
+        self, features: ImageFeatures, places: list[tuple[Pieces, int]], references: list[Reference]
+    ) -> list[tuple[float, np.ndarray]]:
+        """Score and map of each encoded piece; those of the same text, and with or without normal images, together."""
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for number, reference in enumerate(references):
+            groups.setdefault((id(reference.text_embeds), reference.prompt_bank is None), []).append(number)
+        scored: dict[int, tuple[float, np.ndarray]] = {}
+        for numbers in groups.values():
+            some = features if len(groups) == 1 else features.select(numbers)
+            banks = [references[number].prompt_bank for number in numbers]
+            text_embeds = references[numbers[0]].text_embeds
+            outputs = self.score_pieces(some, [places[number] for number in numbers], banks, text_embeds)
+            scored |= zip(numbers, self.to_host(*outputs), strict=True)
+        return [scored[number] for number in range(len(references))]
 
     def score_pieces(
         self,
@@ -451,77 +491,6 @@ class AnomalyDetector:
             among_normals=few_shot and harmonic and float(mosaic.map.max()) < NO_DISTANCE,
             image=image,
         )
-
-
-@dataclass(frozen=True)
-class Photo:
-    """An image that was read and how it is cut, or why it could not be; of one piece its pixel values, if they are
-    ready."""
-
-    name: str
-    image: Image.Image | None = None
-    pieces: Pieces | None = None
-    error: str | None = None
-    pixel_values: torch.Tensor | None = None
-
-
-def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
-    """Refuses normal photos of several sizes where each place is compared with its own.
-
-    Args:
-        grids: (rows, columns) of tiles -> the first photo that has them.
-    """
-    if view.same_place and len(grids) > 1:
-        (one, its_photo), (other, another) = list(grids.items())[:2]
-        raise ValueError(
-            f"{another} is cut into {other[0]} x {other[1]} tiles and {its_photo} into {one[0]} x {one[1]}: to compare "
-            "each place with its own, all photos must have one size."
-        )
-
-
-def require_same_grid(bank: PromptBank | None, pieces: Pieces, name: str):
-    """Refuses a photo that is cut into other places than the normal ones, where each is compared with its own."""
-    if bank is not None and pieces.view.same_place and bank.preprocessing.get(GRID) != str(pieces.grid):
-        raise ValueError(
-            f"{name} is cut into {pieces.grid} rows and columns of tiles, the normal ones into "
-            f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all photos must have one size."
-        )
-
-
-def at_place(bank: PromptBank | None, pieces: Pieces, number: int) -> PromptBank | None:
-    """What a piece is compared with: the bank, or of it the pieces at and beside its place.
-
-    Raises:
-        ValueError: the normal photos were cut into other pieces.
-    """
-    if bank is None or not pieces.view.same_place:
-        return bank
-    require_same_grid(bank, pieces, "a photo")
-    tiles = len(pieces)
-    places = pieces.neighbours(number)
-    return bank.select([first + place for first in range(0, len(bank), tiles) for place in places])
-
-
-def open_profile(profile, detector: AnomalyDetector, *others):
-    """An inspection profile, read if it is a folder or Hub id, and checked against the detector.
-
-    Args:
-        others: what a call gives beside it and the profile holds itself; all of them `None`.
-
-    Raises:
-        FileNotFoundError: no such folder or repository.
-        ValueError: it was made with another model, and names what differs; or something is given beside it.
-    """
-    if any(each is not None for each in others):
-        raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
-    if isinstance(profile, str | Path):
-        try:
-            from adaptclip_hf.inspection import InspectionProfile
-        except ImportError as error:
-            raise needs_the_package("profile") from error
-        profile = InspectionProfile.from_pretrained(profile)
-    profile.require_match(detector)
-    return profile
 
 
 def as_list_or_stream(images) -> Iterable:

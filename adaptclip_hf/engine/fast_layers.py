@@ -25,9 +25,8 @@ class InPlaceQuickGELU(nn.Module):
 
 
 def use_fast_layers(model: nn.Module):
-    """Puts them into a model's image encoder, where it runs in bfloat16 on a CPU and torch has them."""
-    fused = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    if model.dtype != torch.bfloat16 or model.device.type != "cpu" or not fused:
+    """Puts them into a model's image encoder, where it runs in bfloat16 on a CPU that has its products."""
+    if model.dtype != torch.bfloat16 or model.device.type != "cpu" or not has_fused_products():
         return
     for module in model.clip.vision_model.modules():
         if type(module) is nn.Linear:
@@ -35,3 +34,10 @@ def use_fast_layers(model: nn.Module):
         for name, child in module.named_children():
             if isinstance(child, QuickGELUActivation):
                 setattr(module, name, InPlaceQuickGELU())
+
+
+def has_fused_products() -> bool:
+    """Whether torch's fused products in bfloat16 are there, and run on this processor (from AVX512 on)."""
+    operators = torch.ops.mkldnn
+    there = torch.backends.mkldnn.is_available() and hasattr(operators, "_linear_pointwise")
+    return there and operators._is_mkldnn_bf16_supported()

@@ -8,7 +8,8 @@ from itertools import islice
 import torch
 from PIL import Image
 
-from ..engine.detector import GRID, IMAGES_AT_ONCE, VIEW, AnomalyDetector, OnError, require_one_grid
+from ..engine.detector import IMAGES_AT_ONCE, AnomalyDetector, OnError
+from ..engine.reference import GRID, VIEW, require_one_grid
 from ..engine.view import Mosaic, View
 from ..modeling.modeling_adaptclip import unit_patch_tokens
 from ..modeling.packing import SCALE, pack, unpack
