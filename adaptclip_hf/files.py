@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix come to it
 # separators, what Windows refuses, control characters
@@ -34,11 +36,23 @@ def read_json(file: Path):
 
 
 def write_whole(file: Path, content: bytes):
-    """Writes a file by way of one beside it."""
+    """Writes a file, which appears whole or not at all."""
+    with whole_file(file) as opened:
+        opened.write(content)
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[BinaryIO]:
+    """A file to write by way of one beside it: it appears when all is written, and not where something is raised."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    try:
+        with temporary.open("wb") as opened:
+            yield opened
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def file_name(text: str) -> str:

@@ -1,6 +1,7 @@
 """What counts as an image file, and which ones some paths, folders and patterns mean."""
 
 import glob
+import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -25,16 +26,22 @@ def is_image_name(name: str) -> bool:
 
 
 def images_below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Every image below a folder, sorted, without those in hidden folders and in `leave_out`."""
-    for file in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        inside = leave_out is not None and file.absolute().is_relative_to(leave_out.absolute())
-        if is_image_name(file.name) and not hidden and not inside and file.is_file():
-            yield file
+    """Every image below a folder, sorted, without those in hidden folders and in `leave_out`; a folder at a time."""
+    if leave_out is not None and folder.absolute().is_relative_to(leave_out.absolute()):
+        return
+    with os.scandir(folder) as opened:
+        entries = sorted(opened, key=lambda entry: entry.name)
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith("."):
+                yield from images_below(path, leave_out)
+        elif is_image_name(entry.name) and entry.is_file():
+            yield path
 
 
-def find_images(paths: Iterable[str | Path], leave_out: Path | None = None) -> list[Path]:
-    """Files as they are named, every image below a folder, every match of a pattern; sorted within each, each once.
+class ImageFiles(Iterable[Path]):
+    """Files as they are named, every image below a folder, every match of a pattern; sorted within each.
 
     A file that is named is kept whatever its ending, and kept if it does not exist: reading it reports that.
 
@@ -44,20 +51,31 @@ def find_images(paths: Iterable[str | Path], leave_out: Path | None = None) -> l
     Raises:
         ValueError: for a folder without images, or a pattern that matches nothing.
     """
-    found: list[Path] = []
-    for path in map(Path, paths):
+
+    def __init__(self, paths: Iterable[str | Path], leave_out: Path | None = None):
+        self.paths, self.leave_out = [Path(path) for path in paths], leave_out
+        for path in self.paths:
+            if next(self._files_of(path), None) is None:
+                raise ValueError(
+                    f"The folder {path} holds no image file." if path.is_dir() else f"Nothing matches {path}."
+                )
+
+    def __iter__(self) -> Iterator[Path]:
+        for path in self.paths:
+            yield from self._files_of(path)
+
+    def _files_of(self, path: Path) -> Iterator[Path]:
         if path.is_dir():
-            files = list(images_below(path, leave_out))
-            if not files:
-                raise ValueError(f"The folder {path} holds no image file.")
+            yield from images_below(path, self.leave_out)
         elif not path.exists() and glob.has_magic(str(path)):
-            files = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
-            if leave_out is not None:
-                files = [file for file in files if not file.absolute().is_relative_to(leave_out.absolute())]
-            files = [file for file in files if not file.is_dir()]
-            if not files:
-                raise ValueError(f"Nothing matches {path}.")
+            for file in sorted(Path(match) for match in glob.glob(str(path), recursive=True)):  # noqa: PTH207
+                inside = self.leave_out is not None and file.absolute().is_relative_to(self.leave_out.absolute())
+                if not inside and not file.is_dir():
+                    yield file
         else:
-            files = [path]
-        found.extend(files)
-    return list(dict.fromkeys(found))
+            yield path
+
+
+def find_images(paths: Iterable[str | Path], leave_out: Path | None = None) -> list[Path]:
+    """What [`ImageFiles`] names, each once."""
+    return list(dict.fromkeys(ImageFiles(paths, leave_out)))

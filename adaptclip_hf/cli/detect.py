@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..annotations import FORMATS
+from ..detection.formats import FORMATS
 from ..model_files import DEFAULT_NAME
 from .argument_types import (
     VIEW_ARGUMENTS,
@@ -67,7 +67,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     )
     parser.add_argument("--watch", action="store_true", help="watch one folder and score images as they appear")
     parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, default=(), help="also write the regions in this format"
+        "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
     )
     parser.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
     add_view_arguments(parser)
@@ -82,13 +82,13 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
 
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
-    from ..detection import RESULTS_FILE, detect_files
+    from ..detection.run import RESULTS_FILE, detect_files
     from ..engine import View
-    from ..image_files import find_images
+    from ..image_files import ImageFiles, find_images
     from ..inspection import InspectionProfile
     from ..reporting import printable
 
-    paths = [] if args.watch else find_images(args.paths, leave_out=args.output)
+    paths = [] if args.watch else ImageFiles(args.paths, leave_out=args.output)
     profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
     detector = load_detector(
         args, profile.model if profile else DEFAULT_NAME, dtype=profile.made_by["dtype"] if profile else None
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(printable(summary.describe()))
         print(f"written: {args.output / RESULTS_FILE}" + ("" if args.no_heatmaps else f", {args.output / 'heatmaps'}"))
-    return 1 if summary.failures or unreadable else 0
+    return 1 if summary.unreadable or unreadable else 0
 
 
 def check_arguments(args: argparse.Namespace):

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..detection import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
+from ..detection.run import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
 from ..files import read_json, write_whole
 from ..inspection.drift import Drift
 from ..processing.image_loading import load_image

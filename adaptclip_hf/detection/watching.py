@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .image_files import images_below
+from ..image_files import images_below
 
 SETTLED = 0.6  # seconds for which a file has not changed, after which it is taken for complete
 WAKE_AFTER = 200  # milliseconds, while something settles

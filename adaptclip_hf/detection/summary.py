@@ -1,0 +1,74 @@
+"""What a run came to, for people."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from heapq import nlargest
+
+WORTH_A_SHARE = 20  # images
+SHOWN = 10
+
+
+@dataclass
+class DetectionSummary:
+    """What a run came to.
+
+    Attributes:
+        scored, unreadable: how many images of this call.
+        before: how many of its images had been scored by an earlier call.
+        labels: how many of each.
+        highest: (score, label, path) of the highest scores.
+        lowest: the lowest score.
+        failed: paths of the first files that could not be read.
+        seconds: of the whole run.
+        waited: seconds of them in which the model waited for an image to be read.
+    """
+
+    scored: int = 0
+    unreadable: int = 0
+    before: int = 0
+    labels: Counter = field(default_factory=Counter)
+    highest: list[tuple[float, str, str]] = field(default_factory=list)
+    lowest: float = 1.0
+    failed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def add(self, line: dict):
+        if line["error"] is not None:
+            self.unreadable += 1
+            self.failed = [*self.failed, line["path"]][:SHOWN]
+            return
+        self.labels[line["label"]] += 1
+        self.lowest = min(self.lowest, line["score"])
+        self.highest = nlargest(SHOWN, [*self.highest, (line["score"], line["label"] or "", line["path"])])
+
+    def join(self, other: "DetectionSummary"):
+        """Adds what came to another call of the same run."""
+        self.scored += other.scored
+        self.unreadable += other.unreadable
+        self.labels += other.labels
+        self.lowest = min(self.lowest, other.lowest)
+        self.highest = nlargest(SHOWN, [*self.highest, *other.highest])
+        self.failed = [*self.failed, *other.failed][:SHOWN]
+        self.seconds += other.seconds
+        self.waited += other.waited
+
+    def describe(self) -> str:
+        """A few lines for people: how many, how fast, the highest scores, what failed."""
+        total = sum(self.labels.values())
+        lines = [f"{self.scored} images in {self.seconds:.1f} s ({self.seconds / max(1, self.scored):.2f} s an image)"]
+        if self.scored >= WORTH_A_SHARE and self.waited:
+            lines[0] += f", {self.waited / self.seconds:.0%} of it waiting for files"
+        if self.before:
+            lines[0] += f", {self.before} scored before"
+        if self.labels.keys() - {None}:
+            lines[0] += f": {self.labels['anomalous']} anomalous, {self.labels['normal']} normal"
+        if self.highest:
+            lines.append("highest scores:" if total > len(self.highest) else "scores:")
+            lines += [f"  {score:.4f}  {label:9}  {path}" for score, label, path in self.highest]
+        if total > len(self.highest):
+            lines.append(f"  ... {total - len(self.highest)} more, down to {self.lowest:.4f}")
+        if self.unreadable:
+            more = f" and {self.unreadable - SHOWN} more" if self.unreadable > SHOWN else ""
+            lines.append(f"{self.unreadable} files could not be read: {', '.join(self.failed)}{more}")
+        return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""`adaptclip serve`: products behind HTTP, on FastAPI and uvicorn."""

@@ -1,0 +1,90 @@
+"""Requests that wait for the model, scored together."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import islice
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import torch
+
+from ..engine import AnomalyDetector, DetectionResult
+from ..engine.photo import Photo
+from ..engine.reference import Reference
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A photo that waits for its result."""
+
+    photo: Photo
+    reference: Reference
+    result: Future[DetectionResult] = field(default_factory=Future)
+
+
+class Batches:
+    """Threads that score what waits, whatever product it is of: while a batch is scored the next one gathers.
+
+    Nobody waits for a batch to fill: a photo alone is scored alone.
+
+    Args:
+        workers: threads, which share the model and divide torch's threads among them.
+        batch_size: photos at most that are scored together.
+        observe: called with the size of each batch.
+    """
+
+    def __init__(self, detector: AnomalyDetector, workers: int, batch_size: int, observe: Callable[[int], None]):
+        self._detector, self._batch_size, self._observe = detector, batch_size, observe
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._intra_threads = max(1, torch.get_num_threads() // workers)
+        self._threads = [Thread(target=self._work, name=f"batches-{number}") for number in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def __len__(self) -> int:
+        """How many photos wait, about."""
+        return self._queue.qsize()
+
+    def submit(self, photo: Photo, reference: Reference) -> Future[DetectionResult]:
+        """Queues a photo; the future raises what scoring it raises."""
+        waiting = Waiting(photo, reference)
+        self._queue.put(waiting)
+        return waiting.result
+
+    def close(self):
+        """Scores what waits, and ends."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self):
+        torch.set_num_threads(self._intra_threads)  # of this thread
+        while (first := self._queue.get()) is not None:
+            batch = [first, *islice(iter(self._next, None), self._batch_size - 1)]
+            self._observe(len(batch))
+            self._score(batch)
+
+    def _next(self) -> Waiting | None:
+        """What waits, or `None`."""
+        try:
+            following = self._queue.get_nowait()
+        except Empty:
+            return None
+        if following is None:
+            self._queue.put(None)  # the end comes after this batch
+        return following
+
+    def _score(self, batch: list[Waiting]):
+        try:
+            results = list(self._detector.score_photos([(each.photo, each.reference) for each in batch]))
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].result.set_exception(error)
+            else:
+                for each in batch:  # one that cannot be scored fails alone
+                    self._score([each])
+            return
+        for each, result in zip(batch, results, strict=True):
+            each.result.set_result(result)

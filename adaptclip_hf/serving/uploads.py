@@ -1,0 +1,129 @@
+"""What a request to `/detect` holds: an image as bytes, whose it is, and what shall come back."""
+
+import base64
+import binascii
+import io
+import json
+from dataclasses import dataclass
+
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from ..engine import AnomalyDetector, View
+from ..engine.photo import Photo
+from ..image_files import FORMATS
+from .limits import MEGA, Refused
+
+MAP, OVERLAY = "map", "overlay"
+PICTURES = (MAP, OVERLAY)
+MULTIPART, JSON = "multipart/form-data", "application/json"
+
+# of both content types, for the OpenAPI page
+BODY = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {"type": "string", "format": "binary", "description": "an image file"},
+                    "product": {"type": "string", "description": "needed where there are several"},
+                    "include": {"type": "array", "items": {"enum": list(PICTURES)}},
+                },
+            }
+        },
+        JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {"type": "string", "format": "byte", "description": "an image file in base64"},
+                    "product": {"type": "string", "description": "needed where there are several"},
+                    "include": {"type": "array", "items": {"enum": list(PICTURES)}},
+                },
+            }
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One request.
+
+    Attributes:
+        image: an image file's bytes.
+        product: whose it is; `None` where it was not said.
+        include: pictures that shall come back.
+    """
+
+    image: bytes
+    product: str | None
+    include: tuple[str, ...]
+
+
+async def read_upload(request: Request) -> Upload:
+    """Reads a request of either content type.
+
+    Raises:
+        Refused: 415 for another one, 422 for a field that is missing or wrong, named.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == MULTIPART:
+        async with request.form(max_files=1, max_fields=10) as form:
+            image = form.get("image")
+            if not isinstance(image, UploadFile):
+                raise Refused(422, "image: expected a file of this name.")
+            return checked(await image.read(), form.get("product"), form.getlist("include"))
+    if kind == JSON:
+        return await run_in_threadpool(from_json, await request.body())
+    raise Refused(415, f"Expected {MULTIPART} or {JSON}, got {kind[:80] or 'no content type'}.")
+
+
+def from_json(body: bytes) -> Upload:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(422, "The body is not JSON.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("image"), str):
+        raise Refused(422, "image: expected a text of this name, an image file in base64.")
+    try:
+        image = base64.b64decode(content["image"], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused(422, f"image: not base64 ({error}).") from None
+    return checked(image, content.get("product"), content.get("include") or [])
+
+
+def checked(image: bytes, product, include) -> Upload:
+    if product is not None and not isinstance(product, str):
+        raise Refused(422, "product: expected a text.")
+    if not isinstance(include, list) or not all(each in PICTURES for each in include):
+        raise Refused(422, f"include: expected some of {', '.join(PICTURES)}.")
+    return Upload(image, product or None, tuple(include))
+
+
+def read_photo(detector: AnomalyDetector, image: bytes, view: View, pixels: int) -> Photo:
+    """The photo of an upload, decoded, cut and ready for the model.
+
+    Args:
+        pixels: at most so many, by its head: a larger one is not decoded.
+
+    Raises:
+        Refused: 422 and why it cannot be read.
+    """
+    try:
+        opened = Image.open(io.BytesIO(image), formats=FORMATS)
+        width, height = opened.size
+        if width * height > pixels:
+            raise Refused(422, f"image: {width}x{height} pixels; at most {pixels / MEGA:g} million are taken here.")
+        [photo] = detector.read_ready([opened], view)
+    except Refused:
+        raise
+    except Image.UnidentifiedImageError:
+        raise Refused(422, f"image: {len(image)} bytes, not in a format that is read here: {FORMATS}.") from None
+    except Exception as error:
+        raise Refused(422, f"image: {error}") from None
+    return photo
