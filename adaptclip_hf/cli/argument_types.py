@@ -108,19 +108,24 @@ def add_model_arguments(
     )
 
 
-def load_detector(args: argparse.Namespace, model: str, device=None, dtype: str | None = None):
+def load_detector(
+    args: argparse.Namespace, model: str, device=None, dtype: str | None = None, backend: str | None = None
+):
     """The detector that [`add_model_arguments`] asks for.
 
     Args:
         model: its name, where `--model` names none.
-        device, dtype: where `--device` and `--dtype` name none.
+        device, dtype: where `--device` and `--dtype` name none; an exported folder has a dtype of its own.
+        backend: what the model must be made for.
     """
     from ..engine import AnomalyDetector
     from ..model_files import is_exported
 
-    name, options = args.model or model, {"device": args.device or device}
-    if is_exported(name):
-        return AnomalyDetector.from_pretrained(
-            name, dtype=args.dtype, trust_remote_code=args.trust_remote_code, **options
-        )
-    return AnomalyDetector.from_pretrained(name, dtype=args.dtype or dtype, **options)
+    name = args.model or model
+    return AnomalyDetector.from_pretrained(
+        name,
+        backend,
+        args.device or device,
+        args.dtype or (None if is_exported(name) else dtype),
+        trust_remote_code=args.trust_remote_code,
+    )

@@ -349,7 +349,7 @@ class AnomalyDetector:
         if next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
 
-    def read(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator["Photo"]:  # noqa: B008
+    def read(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator[Photo]:  # noqa: B008
         """Reads images as they come, and cuts them; a [`Photo`] among them has been read and stays as it is.
 
         Raises:
@@ -369,11 +369,15 @@ class AnomalyDetector:
                 on_error(name, error)
                 yield Photo(name, error=str(error))
 
-    def read_ahead(self, images: Iterable, count: int, view: View, on_error: OnError | None) -> Ahead["Photo"]:
-        """Reads and resizes images in a thread, some ahead of whoever takes them; see [`~AnomalyDetector.read`]."""
-        return Ahead(map(self._with_pixel_values, self.read(images, view, on_error)), count)
+    def read_ready(self, images: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator[Photo]:  # noqa: B008
+        """Reads and resizes images as they come, see [`~AnomalyDetector.read`]: what is left is the model's work."""
+        return map(self._with_pixel_values, self.read(images, view, on_error))
 
-    def _with_pixel_values(self, photo: "Photo") -> "Photo":
+    def read_ahead(self, images: Iterable, count: int, view: View, on_error: OnError | None) -> Ahead[Photo]:
+        """[`~AnomalyDetector.read_ready`] in a thread, some ahead of whoever takes them."""
+        return Ahead(self.read_ready(images, view, on_error), count)
+
+    def _with_pixel_values(self, photo: Photo) -> Photo:
         if photo.pieces is None or len(photo.pieces) > 1:
             return photo
         return replace(photo, pixel_values=self.pixel_values(*photo.pieces))

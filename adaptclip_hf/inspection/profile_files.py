@@ -1,6 +1,7 @@
 """A profile's folder: `profile.json`, and the features that it names."""
 
 import hashlib
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .remembered import CALIBRATING, PhotoMemory, RememberedPhoto
 from .settings import Settings
 
 FEATURES = "features-{}.safetensors"
+FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.safetensors")
 IGNORE = "ignore"
 FORMAT = 1
 
@@ -70,6 +72,8 @@ def load_profile(folder: str | Path, **hub) -> InspectionProfile:
     try:
         if content["format"] != FORMAT:
             raise ValueError(f"it has format {content['format']}, this version reads {FORMAT}")
+        if not FEATURES_NAME.fullmatch(content["features"]):
+            raise ValueError(f"features: {content['features']!r} is not a file of this folder")
         features = profile_file(folder, content["features"], hub)
         with safe_open(features, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}

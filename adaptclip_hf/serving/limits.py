@@ -27,7 +27,7 @@ class Limits:
     seconds: float = 30.0
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with a status and a reason, before it reaches a route."""
 
     def __init__(self, status: int, reason: str):
@@ -56,7 +56,7 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise Refused(408, f"The body did not come within {self.limits.seconds:g} s.") from None
+                raise RefusedError(408, f"The body did not come within {self.limits.seconds:g} s.") from None
             read += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if read > most:
@@ -72,16 +72,16 @@ class BodyLimit:
             if int(dict(scope["headers"]).get(b"content-length") or 0) > most:
                 raise too_long(most)
             await self.app(scope, limited, noted)
-        except Refused as refused:
+        except RefusedError as refused:
             if not started:
                 await answer(send, refused)
 
 
-def too_long(most: int) -> Refused:
-    return Refused(413, f"The body is longer than {most / MEGA:g} MB, the most that is taken here.")
+def too_long(most: int) -> RefusedError:
+    return RefusedError(413, f"The body is longer than {most / MEGA:g} MB, the most that is taken here.")
 
 
-async def answer(send, refused: Refused):
+async def answer(send, refused: RefusedError):
     """Answers and closes the connection, of which the rest is not read."""
     body = json.dumps({"detail": refused.reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

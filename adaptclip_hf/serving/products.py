@@ -11,11 +11,10 @@ from threading import Lock
 from ..engine import AnomalyDetector
 from ..engine.reference import Reference
 from ..inspection import InspectionProfile
-from ..inspection.profile_files import FEATURES
+from ..inspection.profile_files import FEATURES, FEATURES_NAME
 from ..model_files import PROFILE_FILE
 
 NAME = re.compile(r"\w[\w .+-]{0,63}")
-FEATURES_NAME = re.compile(re.escape(FEATURES).replace(r"\{\}", "[0-9a-f]{16}"))
 HIDDEN = "."  # what begins with it in the folder of products is none
 
 
@@ -38,7 +37,7 @@ class Product:
             "good_photos": len(profile.good_photos),
             "threshold": profile.calibration.threshold,
             "false_alarm_rate": profile.settings.false_alarm_rate,
-            "summary": str(profile),
+            "summary": profile.describe(),
         }
 
 

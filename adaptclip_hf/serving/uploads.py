@@ -14,7 +14,7 @@ from starlette.requests import Request
 from ..engine import AnomalyDetector, View
 from ..engine.photo import Photo
 from ..image_files import FORMATS
-from .limits import MEGA, Refused
+from .limits import MEGA, RefusedError
 
 MAP, OVERLAY = "map", "overlay"
 PICTURES = (MAP, OVERLAY)
@@ -69,39 +69,39 @@ async def read_upload(request: Request) -> Upload:
     """Reads a request of either content type.
 
     Raises:
-        Refused: 415 for another one, 422 for a field that is missing or wrong, named.
+        RefusedError: 415 for another one, 422 for a field that is missing or wrong, named.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == MULTIPART:
         async with request.form(max_files=1, max_fields=10) as form:
             image = form.get("image")
             if not isinstance(image, UploadFile):
-                raise Refused(422, "image: expected a file of this name.")
+                raise RefusedError(422, "image: expected a file of this name.")
             return checked(await image.read(), form.get("product"), form.getlist("include"))
     if kind == JSON:
         return await run_in_threadpool(from_json, await request.body())
-    raise Refused(415, f"Expected {MULTIPART} or {JSON}, got {kind[:80] or 'no content type'}.")
+    raise RefusedError(415, f"Expected {MULTIPART} or {JSON}, got {kind[:80] or 'no content type'}.")
 
 
 def from_json(body: bytes) -> Upload:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(422, "The body is not JSON.") from None
+        raise RefusedError(422, "The body is not JSON.") from None
     if not isinstance(content, dict) or not isinstance(content.get("image"), str):
-        raise Refused(422, "image: expected a text of this name, an image file in base64.")
+        raise RefusedError(422, "image: expected a text of this name, an image file in base64.")
     try:
         image = base64.b64decode(content["image"], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(422, f"image: not base64 ({error}).") from None
+        raise RefusedError(422, f"image: not base64 ({error}).") from None
     return checked(image, content.get("product"), content.get("include") or [])
 
 
 def checked(image: bytes, product, include) -> Upload:
     if product is not None and not isinstance(product, str):
-        raise Refused(422, "product: expected a text.")
+        raise RefusedError(422, "product: expected a text.")
     if not isinstance(include, list) or not all(each in PICTURES for each in include):
-        raise Refused(422, f"include: expected some of {', '.join(PICTURES)}.")
+        raise RefusedError(422, f"include: expected some of {', '.join(PICTURES)}.")
     return Upload(image, product or None, tuple(include))
 
 
@@ -112,18 +112,22 @@ def read_photo(detector: AnomalyDetector, image: bytes, view: View, pixels: int)
         pixels: at most so many, by its head: a larger one is not decoded.
 
     Raises:
-        Refused: 422 and why it cannot be read.
+        RefusedError: 422 and why it cannot be read.
     """
     try:
         opened = Image.open(io.BytesIO(image), formats=FORMATS)
         width, height = opened.size
         if width * height > pixels:
-            raise Refused(422, f"image: {width}x{height} pixels; at most {pixels / MEGA:g} million are taken here.")
+            raise RefusedError(
+                422, f"image: {width}x{height} pixels; at most {pixels / MEGA:g} million are taken here."
+            )
         [photo] = detector.read_ready([opened], view)
-    except Refused:
+    except RefusedError:
         raise
     except Image.UnidentifiedImageError:
-        raise Refused(422, f"image: {len(image)} bytes, not in a format that is read here: {FORMATS}.") from None
+        raise RefusedError(
+            422, f"image: {len(image)} bytes, not in a format that is read here ({', '.join(FORMATS)})."
+        ) from None
     except Exception as error:
-        raise Refused(422, f"image: {error}") from None
+        raise RefusedError(422, f"image: {error}") from None
     return photo

@@ -1,0 +1,108 @@
+"""`adaptclip serve`: products behind HTTP."""
+
+import argparse
+from pathlib import Path
+
+from ..model_files import DEFAULT_NAME
+from .argument_types import add_model_arguments, load_detector, positive
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TOKEN, ADMIN_TOKEN = "ADAPTCLIP_API_TOKEN", "ADAPTCLIP_ADMIN_TOKEN"
+STOPPING = 60  # seconds that accepted requests are given after SIGTERM
+CONNECTIONS = 1000
+
+
+def add_command(commands):
+    parser = commands.add_parser(
+        "serve",
+        help="answer over HTTP",
+        description="Scores images that come by HTTP, and decides by the profiles of any number of products. Needs "
+        "`pip install 'adaptclip-hf[serve]'`.",
+        epilog=f"""examples:
+  adaptclip serve --profile bottle=bottle/ --profile board=me/board-profile
+  adaptclip serve                                                zero-shot, scores alone
+  curl -F image=@part.png -F product=bottle http://127.0.0.1:8000/detect
+  curl -F image=@part.png -F product=bottle -F include=overlay http://127.0.0.1:8000/detect
+
+POST /detect takes a form (image, product, include) or JSON (the image in base64) and answers score, p_value, label and
+regions; include=map or include=overlay adds them as PNG. GET /health, /metrics (for Prometheus), /products; /docs
+shows them all. With one product its name may be left out. Images of several products are scored together.
+
+{TOKEN} in the environment: every request but /health needs it, as `Authorization: Bearer TOKEN`.
+{ADMIN_TOKEN}: with it products are added, replaced and removed while the service runs:
+  curl -X PUT -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/products/bottle \\
+    -F files=@bottle/profile.json -F files=@bottle/features-....safetensors
+
+An image that cannot be read gets 422 and why, one too many 503, SIGTERM lets what was accepted be answered.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--profile",
+        action="append",
+        type=named_profile,
+        default=[],
+        metavar="NAME=FOLDER|ID",
+        help="a product's name and its profile, of `adaptclip fit`; any number of times",
+    )
+    parser.add_argument(
+        "--products", type=Path, metavar="FOLDER", help="where products lie that are added while the service runs"
+    )
+    add_model_arguments(parser, None, "the first profile's, or adaptclip-tiny, the small embedded one")
+    parser.add_argument("--backend", choices=("torch", "onnx", "openvino"), help="what the model must be made for")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone)")
+    parser.add_argument("--port", type=positive, default=8000, help="(%(default)s)")
+    parser.add_argument("--workers", type=positive, default=1, help="threads that score, sharing one model (1)")
+    parser.add_argument("--batch-size", type=positive, default=8, help="images at most that are scored together (8)")
+    parser.add_argument("--waiting", type=positive, default=128, help="images at most that are in work (128)")
+    parser.add_argument("--megabytes", type=positive, default=20, help="at most, of a request (20)")
+    parser.add_argument("--megapixels", type=positive, default=64, help="at most, of an image (64)")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def named_profile(text: str) -> tuple[str, str]:
+    name, equals, profile = text.partition("=")
+    if not (name and equals and profile):
+        raise argparse.ArgumentTypeError(f"expected NAME=PROFILE, such as bottle=bottle/, got {text}")
+    return name, profile
+
+
+def run(args: argparse.Namespace) -> int:
+    import os
+
+    try:
+        import uvicorn
+
+        from ..serving.app import Settings, make_app
+        from ..serving.limits import MEGA, Limits
+        from ..serving.products import Products
+    except ImportError as error:
+        raise ValueError(f"`adaptclip serve` needs `pip install 'adaptclip-hf[serve]'` ({error}).") from error
+    from ..inspection import InspectionProfile
+
+    profiles = dict(args.profile)
+    if len(profiles) < len(args.profile):
+        args.parser.error("two --profile have one name")
+    first = InspectionProfile.from_pretrained(args.profile[0][1]) if args.profile else None
+    detector = load_detector(
+        args,
+        first.model if first else DEFAULT_NAME,
+        dtype=first.made_by["dtype"] if first else None,
+        backend=args.backend,
+    )
+    limits = Limits(waiting=args.waiting, body=args.megabytes * MEGA, pixels=args.megapixels * MEGA)
+    tokens = {"token": os.environ.get(TOKEN) or None, "admin_token": os.environ.get(ADMIN_TOKEN) or None}
+    settings = Settings(args.workers, args.batch_size, limits, **tokens)
+    app = make_app(detector, Products(detector, profiles, args.products), settings)
+    if args.host not in LOOPBACK and settings.token is None:
+        print(f"Anybody who reaches {args.host}:{args.port} may use this service: {TOKEN} is not set.")
+    uvicorn.run(
+        app,
+        host=args.host,
+        port=args.port,
+        log_level="info",
+        access_log=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STOPPING,
+        server_header=False,
+    )
+    return 0
