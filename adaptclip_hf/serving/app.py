@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from ..engine import AnomalyDetector, DetectionResult
 from ..versions import __version__
-from .batches import Batches
+from .batches import Batches, default_batch_size, default_workers
 from .limits import BodyLimit, Limits, RefusedError, same
 from .monitoring import Monitor
 from .products import Product, Products
@@ -37,15 +37,15 @@ class Settings:
     """How a service runs.
 
     Attributes:
-        workers: threads that score.
-        batch_size: images at most that are scored together.
+        workers: threads that score; by default what suits the device.
+        batch_size: images at most that are scored together; likewise.
         limits: what is taken at most.
         token: asked of every request but `/health`; none without.
         admin_token: allows products to be added, replaced and removed; nobody may without.
     """
 
-    workers: int = 1
-    batch_size: int = 8
+    workers: int | None = None
+    batch_size: int | None = None
     limits: Limits = field(default_factory=Limits)
     token: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
@@ -74,7 +74,9 @@ def make_app(detector: AnomalyDetector, products: Products, settings: Settings =
     """
     limits = settings.limits
     monitor = Monitor(lambda: len(batches))
-    batches = Batches(detector, settings.workers, settings.batch_size, monitor.batches.observe)
+    workers = settings.workers or default_workers(detector)
+    batch_size = settings.batch_size or default_batch_size(detector)
+    batches = Batches(detector, workers, batch_size, monitor.batches.observe)
     decoding = CapacityLimiter(DECODING_THREADS)
     zero_shot = detector.reference()
     in_work = 0

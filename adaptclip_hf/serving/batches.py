@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 import torch
 
@@ -26,10 +26,11 @@ class Waiting:
 class Batches:
     """Threads that score what waits, whatever product it is of: while a batch is scored the next one gathers.
 
-    Nobody waits for a batch to fill: a photo alone is scored alone.
+    Nobody waits for a batch to fill: a photo alone is scored alone, and with all of torch's threads; where several
+    workers have work, they divide them.
 
     Args:
-        workers: threads, which share the model and divide torch's threads among them.
+        workers: threads, which share the model.
         batch_size: photos at most that are scored together.
         observe: called with the size of each batch.
     """
@@ -37,7 +38,7 @@ class Batches:
     def __init__(self, detector: AnomalyDetector, workers: int, batch_size: int, observe: Callable[[int], None]):
         self._detector, self._batch_size, self._observe = detector, batch_size, observe
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._intra_threads = max(1, torch.get_num_threads() // workers)
+        self._torch_threads, self._busy, self._counting = torch.get_num_threads(), 0, Lock()
         self._threads = [Thread(target=self._work, name=f"batches-{number}") for number in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -60,11 +61,16 @@ class Batches:
             thread.join()
 
     def _work(self):
-        torch.set_num_threads(self._intra_threads)  # of this thread
         while (first := self._queue.get()) is not None:
             batch = [first, *islice(iter(self._next, None), self._batch_size - 1)]
             self._observe(len(batch))
+            with self._counting:
+                self._busy += 1
+                sharing = min(len(self._threads), self._busy + len(self))
+            torch.set_num_threads(max(1, self._torch_threads // sharing))  # of this thread
             self._score(batch)
+            with self._counting:
+                self._busy -= 1
 
     def _next(self) -> Waiting | None:
         """What waits, or `None`."""
@@ -88,3 +94,17 @@ class Batches:
             return
         for each, result in zip(batch, results, strict=True):
             each.result.set_result(result)
+
+
+def default_workers(detector: AnomalyDetector) -> int:
+    """A thread a core where torch computes on a CPU, one where something else does."""
+    return torch.get_num_threads() if computes_on_cpu(detector) else 1
+
+
+def default_batch_size(detector: AnomalyDetector) -> int:
+    """One where torch computes on a CPU: several together take longer there than one by one."""
+    return 1 if computes_on_cpu(detector) else 8
+
+
+def computes_on_cpu(detector: AnomalyDetector) -> bool:
+    return detector.backend == "torch" and detector.device.type == "cpu"
