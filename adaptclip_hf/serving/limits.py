@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 MEGA = 1_000_000
+CLOSE = (b"connection", b"close")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class BodyLimit:
         async def noted(message):
             nonlocal started
             started = True
+            if message["type"] == "http.response.start" and read and not complete:
+                message = {**message, "headers": [*message["headers"], CLOSE]}  # the rest is not read
             await send(message)
 
         try:
@@ -85,8 +88,7 @@ async def answer(send, refused: RefusedError):
     """Answers and closes the connection, of which the rest is not read."""
     body = json.dumps({"detail": refused.reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refused.status, "headers": [*headers, CLOSE]})
     await send({"type": "http.response.body", "body": body})
 
 

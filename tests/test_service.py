@@ -1,0 +1,372 @@
+"""The service as its clients meet it: a server at a loopback port, and what is sent to it in good and bad faith."""
+
+import base64
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from test_mutated_images import FORMATS, mutated, png_bomb, sound_file
+from transformers import pipeline
+
+from adaptclip_hf import AnomalyDetector, InspectionProfile
+from adaptclip_hf.cli import main
+from adaptclip_hf.serving.batches import Batches
+from adaptclip_hf.synthetic import make_category, render_sample
+
+ADMIN = {"Authorization": "Bearer admin-secret"}
+
+
+@pytest.fixture(scope="module")
+def products(small_folder, tmp_path_factory) -> dict[str, Path]:
+    """Profiles of three products, one with an object name of its own and one cut into tiles."""
+    folder, profiles = tmp_path_factory.mktemp("products"), {}
+    for name, kind, words in (
+        ("ring", 3, []),
+        ("Blech ü", 4, ["--object-name", "sheet"]),
+        ("board", 5, ["--tile", "32"]),
+    ):
+        photos, category = folder / f"photos-{kind}", make_category(kind, "metal ring")
+        photos.mkdir()
+        for index in range(10):
+            Image.fromarray(render_sample(category, index, 64, defect=False)[0]).save(photos / f"{index}.png")
+        profiles[name] = folder / name
+        call = ["fit", "--normal", str(photos), "--false-alarm-rate", "0.2", "--model", str(small_folder), *words]
+        assert main([*call, "--output", str(profiles[name]), "--quiet"]) == 0
+    return profiles
+
+
+@pytest.fixture(scope="module")
+def queries() -> list[bytes]:
+    found, category = [], make_category(9, "metal ring")
+    for index in range(6):
+        content = io.BytesIO()
+        Image.fromarray(render_sample(category, index, 70, defect="stain")[0]).save(content, "PNG")
+        found.append(content.getvalue())
+    return found
+
+
+class Server:
+    """`adaptclip serve` in a process of its own."""
+
+    def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, **environment):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address, self.log = f"http://127.0.0.1:{self.port}", folder / f"server-{self.port}.log"
+        command = [sys.executable, "-m", "adaptclip_hf.cli", "serve", "--port", str(self.port), "--model", str(model)]
+        for name, profile in profiles.items():
+            command += ["--profile", f"{name}={profile}"]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, *map(str, words)], stdout=log, stderr=log, env=os.environ | environment
+            )
+        for _ in range(600):
+            try:
+                httpx.get(f"{self.address}/health").raise_for_status()
+                return
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def detect(self, image: bytes, product: str | None = None, **fields) -> httpx.Response:
+        data = fields if product is None else {"product": product, **fields}
+        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=60)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(products, small_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    words = ["--products", folder / "kept", "--megabytes", "2", "--megapixels", "1", "--waiting", "64"]
+    running = Server(folder, products, small_folder, *words, ADAPTCLIP_ADMIN_TOKEN="admin-secret")
+    yield running
+    running.stop()
+
+
+def test_answers_are_the_pipelines(server, products, small_folder, queries):
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    jobs = [(name, index) for index in range(len(queries)) for name in products]
+    random.Random(0).shuffle(jobs)
+    with ThreadPoolExecutor(12) as pool:  # products mixed, many at once
+        answers = list(pool.map(lambda job: server.detect(queries[job[1]], job[0]), jobs))
+    for (name, index), answer in zip(jobs, answers, strict=True):
+        expected = detect(queries[index], profile=str(products[name]))
+        found = answer.json()
+        assert answer.status_code == 200 and found["product"] == name and (found["width"], found["height"]) == (70, 70)
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-6)
+        assert (found["label"], len(found["regions"])) == (expected["label"], len(expected["regions"]))
+        assert found["p_value"] == pytest.approx(expected["p_value"])
+
+
+def test_json_and_pictures(server, products, small_folder, queries):
+    body = {"image": base64.b64encode(queries[0]).decode(), "product": "ring", "include": ["map", "overlay"]}
+    answer = httpx.post(f"{server.address}/detect", json=body).json()
+    [expected] = AnomalyDetector.from_pretrained(small_folder, device="cpu").detect(
+        queries[0], profile=products["ring"]
+    )
+    found = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["map"])))) / 65535
+    assert np.abs(found - expected.anomaly_map).max() < 1e-4
+    overlay = Image.open(io.BytesIO(base64.b64decode(answer["overlay"])))
+    assert overlay.size == (70, 70) and overlay.mode == "RGB"
+    form = server.detect(queries[0], "ring", include="overlay").json()
+    assert form["overlay"] == answer["overlay"] and form["map"] is None
+
+
+def test_what_it_says_of_itself(server, products, queries):
+    server.detect(queries[0], "ring")
+    assert httpx.get(f"{server.address}/health").json()["products"] >= 3
+    listed = {each["name"]: each for each in httpx.get(f"{server.address}/products").json()}
+    assert listed["Blech ü"]["object_name"] == "sheet" and listed["ring"]["false_alarm_rate"] == 0.2
+    metrics = httpx.get(f"{server.address}/metrics").text
+    assert 'adaptclip_images_total{label="' in metrics and "process_resident_memory_bytes" in metrics
+    page = httpx.get(f"{server.address}/docs").text
+    assert "http://" not in page and "https://" not in page  # works offline
+    described = httpx.get(f"{server.address}/openapi.json").json()["paths"]["/detect"]["post"]
+    assert set(described["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+
+
+def test_bad_requests_are_told_what_was_expected(server, queries):
+    post, address = httpx.post, f"{server.address}/detect"
+    cases = [
+        (server.detect(b"not an image", "ring"), 422, "not in a format that is read"),
+        (server.detect(b"", "ring"), 422, "image"),
+        (server.detect(queries[0][:-40], "ring"), 422, "cannot be decoded"),
+        (server.detect(png_bomb(60_000, 60_000), "ring"), 422, "pixels"),
+        (server.detect(queries[0]), 422, "product: one is needed"),
+        (server.detect(queries[0], "../ring"), 422, "there is no '../ring'"),
+        (server.detect(queries[0], "ring", include="secrets"), 422, "include"),
+        (server.detect(bytes(3_000_000), "ring"), 413, "2 MB"),
+        (post(address, data={"product": "ring"}), 415, "multipart"),
+        (post(address, files={"picture": b"x"}), 422, "image"),
+        (post(address, json={"image": "%%%", "product": "ring"}), 422, "base64"),
+        (post(address, json={"image": "/etc/passwd", "product": "ring"}), 422, "image"),
+        (post(address, json=["image"]), 422, "image"),
+        (post(address, content=b"{", headers={"content-type": "application/json"}), 422, "JSON"),
+        (post(address, content=b"[" * 100_000, headers={"content-type": "application/json"}), 422, "JSON"),
+        (post(address, content=b"x", headers={"content-type": "multipart/form-data"}), 400, ""),
+        (httpx.get(f"{server.address}/nothing"), 404, ""),
+        (httpx.get(address), 405, ""),
+    ]
+    for answer, status, reason in cases:
+        assert answer.status_code == status and reason in answer.json()["detail"], (answer.status_code, answer.text)
+    assert server.detect(queries[0], "ring").status_code == 200
+
+
+def profile_files(folder: Path) -> list:
+    return [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
+
+
+def test_products_change_while_it_runs(server, products, small_folder, make_model, tokenizer, queries, tmp_path):
+    def put(name: str, files, token=ADMIN):
+        return httpx.put(f"{server.address}/products/{name}", files=files, headers=token)
+
+    files = profile_files(products["ring"])
+    assert (
+        put("new", files, {}).status_code == 401
+        and put("new", files, {"Authorization": "Bearer no"}).status_code == 401
+    )
+    before = server.detect(queries[0], "ring").json()
+    assert put("new", files).status_code == 200
+    assert server.detect(queries[0], "new").json() == before | {"product": "new"}
+    assert put("new", profile_files(products["board"])).status_code == 200  # replaced as a whole
+    kept = server.log.parent / "kept"
+    assert (
+        InspectionProfile.from_pretrained(kept / "new").digest()
+        == InspectionProfile.from_pretrained(products["board"]).digest()
+    )
+    sound = server.detect(queries[0], "new").json()
+    bad = [
+        files[:1],
+        [("files", ("../../evil.json", b"{}")), files[0]],
+        [("files", ("profile.json", b"{}")), files[0]],
+        [files[0], ("files", ("profile.json", files[1][1][1].replace(b'"features": "', b'"features": "../')))],
+        [("files", (files[0][1][0], files[0][1][1][:-100])), files[1]],
+    ]
+    for each in bad:
+        answer = put("new", each)
+        assert answer.status_code == 422, answer.text
+        assert server.detect(queries[0], "new").json() == sound
+    for name in ("%2e%2e%2fevil", ".hidden", "a%2fb", "a" * 65, "%00", "con%5cx", "ends."):
+        assert put(name, files).status_code in (404, 422), name
+    assert sorted(each.name for each in kept.iterdir()) == ["new"]
+    assert httpx.delete(f"{server.address}/products/new", headers=ADMIN).status_code == 204
+    assert httpx.delete(f"{server.address}/products/new", headers=ADMIN).status_code == 404
+    assert server.detect(queries[0], "new").status_code == 422 and not list(kept.iterdir())
+
+
+def test_replaced_under_load_each_answer_is_of_one_or_the_other(server, products, queries):
+    put = [profile_files(products[name]) for name in ("ring", "board")]
+    expected = [server.detect(queries[0], name).json()["score"] for name in ("ring", "board")]
+    address, found, done = f"{server.address}/products/swapped", set(), threading.Event()
+    httpx.put(address, files=put[0], headers=ADMIN)
+
+    def ask():
+        while not done.is_set():
+            answer = server.detect(queries[0], "swapped")
+            found.add((answer.status_code, round(answer.json()["score"], 5)))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        for index in range(12):
+            assert httpx.put(address, files=put[(index + 1) % 2], headers=ADMIN).status_code == 200
+        done.set()
+        for each in asking:
+            each.result()
+    assert found == {(200, round(score, 5)) for score in expected}
+
+
+def test_tokens(products, small_folder, queries, tmp_path):
+    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, ADAPTCLIP_API_TOKEN="secret")
+    try:
+        assert server.detect(queries[0]).status_code == 401
+        for path in ("products", "metrics"):
+            assert httpx.get(f"{server.address}/{path}").status_code == 401
+        assert httpx.get(f"{server.address}/health").status_code == 200
+        asked = httpx.post(
+            f"{server.address}/detect", files={"image": queries[0]}, headers={"Authorization": "Bearer secret"}
+        )
+        assert asked.status_code == 200 and asked.json()["product"] == "ring"  # the only one
+        put = httpx.put(f"{server.address}/products/a", files=profile_files(products["ring"]), headers=ADMIN)
+        assert put.status_code == 403
+    finally:
+        server.stop()
+
+
+def test_stopped_in_the_middle_what_was_accepted_is_answered_and_one_too_many_is_told(products, small_folder, tmp_path):
+    image = io.BytesIO()
+    Image.new("RGB", (220, 220)).save(image, "PNG")
+    server = Server(tmp_path, products, small_folder, "--waiting", "20", "--workers", "1")
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(server.detect, image.getvalue(), "board") for _ in range(40)]
+        time.sleep(1.0)
+        server.process.send_signal(signal.SIGTERM)
+        answers = [each.result() if each.exception() is None else each.exception() for each in asked]
+    server.process.wait(60)
+    codes = [each.status_code if isinstance(each, httpx.Response) else type(each).__name__ for each in answers]
+    assert 20 <= codes.count(200) and set(codes) <= {200, 503, "ConnectError"}, codes
+    full = [each for each in answers if isinstance(each, httpx.Response) and each.status_code == 503]
+    assert all("in work" in each.json()["detail"] and each.headers["retry-after"] == "1" for each in full)
+
+
+def test_a_slow_sender_and_a_large_body_hold_nothing(server, queries):
+    memory = psutil.Process(server.process.pid).memory_info().rss
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
+        head = "POST /detect HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        slow.sendall(f"{head}Content-Length: 200000000\r\n\r\n".encode())
+        assert b"413" in slow.recv(200)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as large:
+        large.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        sent, chunk = 0, b"10000\r\n" + bytes(65536) + b"\r\n"
+        try:
+            while sent < 200_000_000:
+                large.sendall(chunk)
+                sent += len(chunk)
+        except OSError:
+            pass
+        assert sent < 100_000_000
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as dribbling:
+        dribbling.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode())
+        assert server.detect(queries[0], "ring").status_code == 200  # others are served meanwhile
+    assert psutil.Process(server.process.pid).memory_info().rss < memory + 100 * 2**20
+
+
+def test_a_body_that_does_not_come_in_time_gets_408():
+    import asyncio
+
+    from adaptclip_hf.serving.limits import BodyLimit, Limits
+
+    async def app(scope, receive, send):
+        await receive()
+
+    async def never():
+        await asyncio.sleep(60)
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/detect", "headers": []}
+    asyncio.run(BodyLimit(app, Limits(seconds=0.05))(scope, never, send))
+    assert sent[0]["status"] == 408 and json.loads(sent[1]["body"])["detail"]
+
+
+def test_one_photo_that_cannot_be_scored_fails_alone(small_folder, queries):
+    detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    reference, sizes = detector.reference(), []
+    photos = list(detector.read_ready(queries))
+    broken = type(photos[0])("broken", photos[0].image, photos[0].pieces, pixel_values=photos[0].pixel_values * np.nan)
+    batches = Batches(detector, 1, 8, sizes.append)
+    found = [batches.submit(each, reference) for each in (*photos, broken)]
+    batches.close()  # what waits is scored
+    assert all(0 <= each.result().score <= 1 for each in found[:-1]) and sum(sizes) == 7
+    with pytest.raises(ValueError, match="overflows"):
+        found[-1].result()
+
+
+def test_wrong_calls(small_folder, products, tmp_path, capsys):
+    assert main(["serve", "--model", str(small_folder), "--profile", f"a/b={products['ring']}"]) == 1
+    assert "cannot be a product's name" in capsys.readouterr().err
+    assert main(["serve", "--profile", f"ring={tmp_path / 'nothing'}"]) == 1
+    assert main(["serve", "--profile", f"ring={products['ring']}", "--model", "adaptclip-tiny"]) == 1
+    assert "another model" in capsys.readouterr().err
+    for words in (["--profile", "ring"], ["--profile", "a=x", "--profile", "a=y"], ["--port", "no"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["serve", *words])
+        assert stopped.value.code == 2
+
+
+@pytest.mark.slow
+def test_two_thousand_mutated_uploads(server, tmp_path):
+    rng, chance = np.random.default_rng(1), random.Random(1)
+    uploads = []
+    for index in range(2000):
+        kind, mode = FORMATS[index % len(FORMATS)]
+        uploads.append(mutated(sound_file(kind, mode, rng), chance))
+    names = ("ring", "../../etc", "Blech ü", "\x00", "a" * 5000)
+    before = sorted(Path(server.log.parent).rglob("*"))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda job: server.detect(job[1], names[job[0] % 5]), enumerate(uploads)))
+    codes = [each.status_code for each in answers]
+    assert set(codes) <= {200, 400, 422} and codes.count(200) > 100, {code: codes.count(code) for code in set(codes)}
+    assert sorted(Path(server.log.parent).rglob("*")) == before
+    assert "Traceback" not in server.log.read_text() and server.process.poll() is None
+
+
+def test_the_dockerfile_names_what_is_there():
+    root = Path(__file__).resolve().parents[1]
+    text = (root / "examples" / "docker" / "Dockerfile").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    copied = [word for line in lines if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]]
+    assert copied and all((root / word).exists() for word in copied), copied
+    assert lines[0].startswith("FROM python:3.") and "slim" in lines[0]
+    assert any(line.startswith("USER ") and line != "USER root" for line in lines)
+    [entry] = [line for line in lines if line.startswith("ENTRYPOINT")]
+    words = json.loads(entry.removeprefix("ENTRYPOINT"))
+    assert words[:2] == ["adaptclip", "serve"]
+    from adaptclip_hf.cli import build_parser
+
+    args = build_parser().parse_args(words[1:])
+    assert args.host == "0.0.0.0" and args.products is not None
+    assert "constraints.txt" in text and "[serve]" in text
+    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True).returncode == 0:
+        subprocess.run(["docker", "build", "--check", "-f", "examples/docker/Dockerfile", "."], cwd=root, check=True)
