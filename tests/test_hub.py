@@ -1,5 +1,7 @@
 """To the Hub and back, against a stand-in for it; each step in a process of its own, as users have it."""
 
+import base64
+import importlib.util
 import json
 import os
 import re
@@ -17,7 +19,9 @@ from PIL import Image
 from test_package import NEED_THE_HUB
 from transformers import pipeline
 
+from adaptclip_hf import AnomalyDetector
 from adaptclip_hf.cli import main
+from adaptclip_hf.hub.pushing import endpoint_files
 from adaptclip_hf.synthetic import write_dataset
 
 
@@ -251,3 +255,28 @@ def test_dry_run_and_bad_folders(hub, small_folder, tmp_path, capsys):
     assert "No model folder at" in capsys.readouterr().err
     assert main(["push", str(tmp_path), "me/parts"]) == 1
     assert "is not a complete model: it lacks config.json" in capsys.readouterr().err
+
+
+def test_a_pushed_model_brings_its_endpoint_handler(small_folder, photos, tmp_path, capsys):
+    assert main(["push", str(small_folder), "me/parts", "--endpoint-handler", "--dry-run"]) == 0
+    assert {"handler.py", "requirements.txt"} <= set(capsys.readouterr().out.split())
+    folder = tmp_path / "repository"
+    shutil.copytree(small_folder, folder)
+    endpoint_files(folder)
+    spec = importlib.util.spec_from_file_location("handler", folder / "handler.py")
+    handler = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(handler)
+    answer = handler.EndpointHandler(str(folder))
+    encoded = [base64.b64encode(Path(path).read_bytes()).decode() for path in photos["bad"] + photos["normal"]]
+    found = answer(
+        {"inputs": encoded[:2], "parameters": {"threshold": 0.1, "normal_images": encoded[3:], "overlay": True}}
+    )
+    detector = AnomalyDetector.from_pretrained(small_folder)
+    expected = detector.detect(photos["bad"][:2], prompt_bank=detector.remember(photos["normal"]))
+    assert [each["score"] for each in found] == pytest.approx([each.score for each in expected], abs=1e-6)
+    assert found[0]["label"] == "anomalous" and base64.b64decode(found[0]["overlay"]).startswith(b"\x89PNG")
+    for wrong in (photos["bad"][0], {"a": 1}, None):  # a path is not read
+        with pytest.raises(ValueError):
+            answer({"inputs": wrong})
+    with pytest.raises(ValueError, match="Unknown parameters"):
+        answer({"inputs": encoded[0], "parameters": {"profile": "/etc"}})

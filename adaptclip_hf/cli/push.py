@@ -45,6 +45,11 @@ flavours:
     model.add_argument("--flavour", choices=FLAVOURS, help="turn the folder into this one first")
     model.add_argument("--clip", metavar="ID", help="the adapters' CLIP, where the model does not record it")
     model.add_argument("--clip-revision", metavar="COMMIT", help="its revision; its newest without")
+    model.add_argument(
+        "--endpoint-handler",
+        action="store_true",
+        help="add the handler.py by which Hugging Face's Inference Endpoints serve it",
+    )
     bank = parser.add_argument_group("a profile or a prompt bank")
     bank.add_argument("--model", help="the model that made it; a profile needs its Hub id where it knows a folder")
     bank.add_argument("--normal", type=Path, nargs="+", metavar="PATH", help="show thumbnails of these normal images")
@@ -60,18 +65,18 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--model and --normal belong to a profile or a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
-    from ..hub.pushing import MESSAGE, staged_model
+    from ..hub.pushing import MESSAGE, endpoint_files, staged_model
 
     with TemporaryDirectory() as temporary:
         files = staged_model(
             args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
         )
-        send(files, args, MESSAGE)
+        send(files + (endpoint_files(Path(temporary)) if args.endpoint_handler else []), args, MESSAGE)
     return 0
 
 
 def push_profile(args: argparse.Namespace) -> int:
-    refuse(args, ("results", "flavour", "clip", "clip_revision", "normal"), "a profile")
+    refuse(args, ("results", "flavour", "clip", "clip_revision", "endpoint_handler", "normal"), "a profile")
     from ..hub.profiles import MESSAGE, stage_profile
     from ..inspection import InspectionProfile
 
@@ -90,7 +95,7 @@ def refuse(args: argparse.Namespace, names: tuple[str, ...], kind: str):
 
 
 def push_bank(args: argparse.Namespace) -> int:
-    refuse(args, ("results", "flavour", "clip", "clip_revision"), "a prompt bank")
+    refuse(args, ("results", "flavour", "clip", "clip_revision", "endpoint_handler"), "a prompt bank")
     from ..hub.prompt_banks import MESSAGE, stage_prompt_bank
     from ..image_files import find_images
     from ..modeling import PromptBank

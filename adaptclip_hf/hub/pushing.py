@@ -29,6 +29,16 @@ PUBLISHED = (
 )
 
 
+HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
+
+
+def endpoint_files(folder: Path) -> list[Path]:
+    """`handler.py` and `requirements.txt`, written into a folder, by which Inference Endpoints serve a model."""
+    shutil.copy(Path(__file__).with_name("endpoint_handler.py"), folder / HANDLER)
+    (folder / REQUIREMENTS).write_text("adaptclip-hf\n")
+    return [folder / HANDLER, folder / REQUIREMENTS]
+
+
 def published_files(folder: str | Path) -> list[Path]:
     """The files of a model folder that go to the Hub, the largest first.
 
