@@ -19,13 +19,17 @@ def keep_or_match(file: Path, settings: dict, advice: str):
     if not file.is_file():
         write_json(file, settings)
         return
-    found, wanted = read_json(file), as_json(settings)
-    if differing := [name for name in wanted if wanted[name] != found.get(name)]:
-        there, now = (str(each.get(differing[0]))[:80] for each in (found, wanted))
-        raise ValueError(
-            f"{file.parent} holds another run, which differs in {', '.join(differing)} ({differing[0]}: {there} there, "
-            f"{now} now): {advice}."
-        )
+    if differing := difference(read_json(file), as_json(settings)):
+        raise ValueError(f"{file.parent} holds another run, which differs in {differing}: {advice}.")
+
+
+def difference(found: dict, wanted: dict) -> str | None:
+    """Names every setting that differs, and the first one's two values; `None` where all are the same."""
+    differing = [name for name in wanted if wanted[name] != found.get(name)]
+    if not differing:
+        return None
+    there, now = (str(each.get(differing[0]))[:80] for each in (found, wanted))
+    return f"{', '.join(differing)} ({differing[0]}: {there} there, {now} now)"
 
 
 def as_json(value):

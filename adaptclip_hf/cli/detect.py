@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..detection.formats import FORMATS
-from ..model_files import DEFAULT_NAME
+from ..model_files import DEFAULT_NAME, is_exported
 from .argument_types import (
     VIEW_ARGUMENTS,
     add_model_arguments,
@@ -15,6 +15,8 @@ from .argument_types import (
     rate,
     view_of,
 )
+
+LOCAL, RAY = "local", "ray"
 
 
 def add_command(commands):
@@ -31,6 +33,7 @@ def add_command(commands):
   adaptclip detect line/ --normal good/                         compare with normal images of the same product
   adaptclip detect 'line/*.png' --normal good/*.png --save-prompt-bank bottle.safetensors
   adaptclip detect line/ --prompt-bank bottle.safetensors       the same without encoding the normal images again
+  adaptclip detect --engine ray --input s3://line/today/ --output s3://line/results/ --profile bottle/
 
 A score by itself decides nothing: what good parts score is different for every product. `adaptclip fit` finds a
 threshold from photos of good parts, at a false-alarm rate that you choose.
@@ -45,7 +48,7 @@ exit status: 0 all images are scored, 1 some file could not be read (it is named
 run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders (with all below them), patterns")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
     add_model_arguments(parser, None, "the profile's, or adaptclip-tiny, the small embedded one")
     normal = parser.add_mutually_exclusive_group()
     normal.add_argument("--profile", metavar="FOLDER|ID", help="decide by a profile that `adaptclip fit` made")
@@ -71,47 +74,54 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     )
     parser.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
     add_view_arguments(parser)
-    parser.add_argument("--output", type=Path, default=Path("adaptclip-output"), help="folder to write (%(default)s)")
+    parser.add_argument(
+        "--output", default="adaptclip-output", help="folder to write (%(default)s); with --engine ray any address"
+    )
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds other results")
     parser.add_argument("--no-heatmaps", action="store_true", help="draw none")
     parser.add_argument("--save-maps", action="store_true", help="keep the raw maps too, as OUTPUT/maps/*.npy")
     parser.add_argument("--batch-size", type=positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    bulk = parser.add_argument_group("millions of images (docs/scale.md)")
+    bulk.add_argument(
+        "--engine",
+        choices=(LOCAL, RAY),
+        default=LOCAL,
+        help="ray: score with many processes, on the cluster that RAY_ADDRESS names or on this machine, into "
+        "OUTPUT/part-*.parquet; without Ray (`pip install 'adaptclip-hf[ray]'`) in this process, the same rows",
+    )
+    bulk.add_argument(
+        "--input",
+        nargs="+",
+        default=[],
+        metavar="ADDRESS",
+        help="folders, images and lists of them (.txt, .csv or .parquet with a column `path`), here or at any address "
+        "that fsspec knows, such as s3://line/today/",
+    )
+    bulk.add_argument("--actors", type=positive, help="processes that score (one a GPU, or one a core)")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
+    if args.engine == RAY:
+        return run_in_bulk(args)
     from ..detection.run import RESULTS_FILE, detect_files
-    from ..engine import View
-    from ..image_files import ImageFiles, find_images
-    from ..inspection import InspectionProfile
+    from ..image_files import ImageFiles
     from ..reporting import printable
 
-    paths = [] if args.watch else ImageFiles(args.paths, leave_out=args.output)
-    profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
-    detector = load_detector(
-        args, profile.model if profile else DEFAULT_NAME, dtype=profile.made_by["dtype"] if profile else None
-    )
-    prompt_bank, unreadable, view = None, 0, view_of(args)
-    if profile is not None:
-        profile.require_match(detector)
-    elif args.normal:
-        normal = find_images(args.normal, leave_out=args.output)
-        prompt_bank, unreadable = remember(detector, normal, view or View(), args.quiet)
-        if args.save_prompt_bank:
-            prompt_bank.save_pretrained(args.save_prompt_bank)
-    elif args.prompt_bank:
-        prompt_bank = detector.open_bank(args.prompt_bank, view or View())
+    output = Path(args.output)
+    paths = [] if args.watch else ImageFiles(args.paths, leave_out=output)
+    detector, profile, prompt_bank, unreadable = what_to_score_with(args)
     summary = detect_files(
         detector,
         paths,
-        args.output,
+        output,
         prompt_bank=prompt_bank,
         object_name=args.object_name,
         threshold=args.threshold,
         profile=profile,
-        view=view,
+        view=view_of(args),
         batch_size=args.batch_size,
         heatmaps=not args.no_heatmaps,
         maps=args.save_maps,
@@ -123,12 +133,77 @@ def run(args: argparse.Namespace) -> int:
     )
     if not args.quiet:
         print(printable(summary.describe()))
-        print(f"written: {args.output / RESULTS_FILE}" + ("" if args.no_heatmaps else f", {args.output / 'heatmaps'}"))
+        print(f"written: {output / RESULTS_FILE}" + ("" if args.no_heatmaps else f", {output / 'heatmaps'}"))
     return 1 if summary.unreadable or unreadable else 0
+
+
+def run_in_bulk(args: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
+    from ..bulk.run import run_bulk
+    from ..bulk.work import Job
+    from ..reporting import say
+
+    on_ray = find_spec("ray") is not None
+    if not on_ray and not args.quiet:
+        say("Ray is not installed (`pip install 'adaptclip-hf[ray]'`): working in this process, into the same rows")
+    detector, profile, prompt_bank, unreadable = what_to_score_with(args)
+    name = args.model or (profile.model if profile else DEFAULT_NAME)
+    job = Job(
+        str(Path(name).absolute()) if Path(name).is_dir() else name,
+        profile,
+        prompt_bank,
+        args.object_name,
+        args.threshold,
+        view_of(args),
+        args.device,
+        args.dtype or (profile.made_by["dtype"] if profile and not is_exported(name) else None),
+        args.trust_remote_code,
+        args.batch_size,
+        args.save_maps,
+    )
+    progress = not args.quiet
+    summary = run_bulk(
+        args.paths + args.input, args.output, job, detector, on_ray, args.actors, args.overwrite, progress
+    )
+    if progress:
+        print(f"{summary.describe()}\nwritten: {args.output}/part-*.parquet")
+    return 1 if summary.failed or unreadable else 0
+
+
+def what_to_score_with(args: argparse.Namespace):
+    """The detector, the profile and the bank that the arguments name, and how many normal images cannot be read."""
+    from ..engine import View
+    from ..image_files import find_images
+    from ..inspection import InspectionProfile
+
+    profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
+    detector = load_detector(
+        args, profile.model if profile else DEFAULT_NAME, dtype=profile.made_by["dtype"] if profile else None
+    )
+    prompt_bank, unreadable, view = None, 0, view_of(args) or View()
+    if profile is not None:
+        profile.require_match(detector)
+    elif args.normal:
+        normal = find_images(args.normal, leave_out=Path(args.output))
+        prompt_bank, unreadable = remember(detector, normal, view, args.quiet)
+        if args.save_prompt_bank:
+            prompt_bank.save_pretrained(args.save_prompt_bank)
+    elif args.prompt_bank:
+        prompt_bank = detector.open_bank(args.prompt_bank, view)
+    return detector, profile, prompt_bank, unreadable
 
 
 def check_arguments(args: argparse.Namespace):
     """Refuses a call whose arguments contradict one another, with exit status 2."""
+    if not args.paths + args.input:
+        args.parser.error("name the images: PATH, or with --engine ray --input")
+    local = [name for name in ("watch", "format", "false_discovery_rate") if getattr(args, name)]
+    if args.engine == RAY and local:
+        args.parser.error(f"--{local[0].replace('_', '-')} belongs to --engine {LOCAL}; {RAY} writes Parquet")
+    bulk = [name for name in ("input", "actors") if getattr(args, name)]
+    if args.engine == LOCAL and bulk:
+        args.parser.error(f"--{bulk[0]} belongs to --engine {RAY}")
     if args.save_prompt_bank and not args.normal:
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
     held = ["threshold", "object_name", *VIEW_ARGUMENTS]

@@ -65,14 +65,14 @@ def write_parquet(lines: Iterable[dict], file: Path):
 
 def write_csv(lines: Iterable[dict], file: Path):
     """With a heading; regions as JSON."""
-    with whole_file(file) as opened, io.TextIOWrapper(opened, encoding="utf-8", newline="") as text:
+    with whole_file(file) as opened:
+        text = io.TextIOWrapper(opened, encoding="utf-8", newline="", write_through=True)
         writer = csv.DictWriter(text, SCHEMA.names)
         writer.writeheader()
         for line in lines:
             row = row_of(line)
             writer.writerow(row | {"regions": None if row["regions"] is None else json.dumps(row["regions"])})
-        text.flush()
-        text.detach()
+        text.detach()  # which whole_file closes
 
 
 def some_at_a_time(lines: Iterable[dict]) -> Iterator[list[dict]]:
