@@ -1,0 +1,296 @@
+"""Many images of any place: each has one row, whatever stops the run and wherever it goes on."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from adaptclip_hf import InspectionProfile
+from adaptclip_hf.bulk import plan
+from adaptclip_hf.bulk.plan import make_plan
+from adaptclip_hf.cli import main
+from adaptclip_hf.synthetic import make_category, render_sample
+
+
+@pytest.fixture(scope="module")
+def line(small_folder, tmp_path_factory) -> dict[str, Path]:
+    """A profile, and a folder of 40 images of which two are broken and one lies deeper."""
+    folder, category = tmp_path_factory.mktemp("line"), make_category(5, "metal ring")
+    for part, count, first in (("good", 10, 0), ("images", 38, 50)):
+        (folder / part).mkdir()
+        for index in range(count):
+            image = Image.fromarray(
+                render_sample(category, first + index, 50, defect="stain" if index % 5 else False)[0]
+            )
+            image.save(folder / part / f"{index:02}.png")
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    (folder / "images" / "deeper").mkdir()
+    (folder / "images" / "00.png").rename(folder / "images" / "deeper" / "teil ü.png")
+    (folder / "images" / "empty.jpg").touch()
+    call = ["fit", "--normal", str(folder / "good"), "--false-alarm-rate", "0.2", "--model", str(small_folder)]
+    assert main([*call, "--output", str(folder / "profile"), "--quiet"]) == 0
+    return {"images": folder / "images", "profile": folder / "profile"}
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """As where Ray is not installed."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(plan, "CHUNK", 8)
+    monkeypatch.setattr(plan, "SHARD", 16)
+
+
+def rows(output) -> list[dict]:
+    """Of all parts, by path; as JSON, which compares nested lists and missing values alike."""
+    parts = [parquet.read_table(file).to_pylist() for file in sorted(Path(output).glob("part-*.parquet"))]
+    return sorted((row for part in parts for row in part), key=lambda row: row["path"])
+
+
+def expected_rows(line, output) -> list[dict]:
+    """What the local engine finds."""
+    call = ["detect", str(line["images"]), "--profile", str(line["profile"]), "--no-heatmaps", "--quiet"]
+    assert main([*call, "--format", "parquet", "--output", str(output)]) == 1  # two are broken
+    return sorted(parquet.read_table(output / "results.parquet").to_pylist(), key=lambda row: row["path"])
+
+
+def bulk(line, output, *words) -> int:
+    call = ["detect", "--engine", "ray", "--profile", str(line["profile"]), "--output", str(output), "--quiet"]
+    return main([*call, *map(str, words)])
+
+
+def test_the_same_rows_as_the_local_engine_and_nothing_twice(line, tmp_path, without_ray, small_chunks):
+    assert bulk(line, tmp_path / "out", "--input", line["images"]) == 1
+    found = rows(tmp_path / "out")
+    assert found == expected_rows(line, tmp_path / "local") and len(found) == 40
+    assert sum(row["error"] is not None for row in found) == 2
+    parts = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("part-*")}
+    assert len(parts) == 5 and not (tmp_path / "out" / "_plan").exists()
+    next(iter(parts)).unlink()
+    assert bulk(line, tmp_path / "out", "--input", line["images"]) in (0, 1)
+    assert rows(tmp_path / "out") == found  # what was lost is scored again, and nothing else
+    assert all(file.stat().st_mtime_ns == time for file, time in list(parts.items())[1:])
+
+
+def test_lists_as_input(line, tmp_path, without_ray):
+    images = sorted(line["images"].glob("1*.png"))
+    (tmp_path / "list.txt").write_text("\n".join(map(str, [*images[:3], images[0]])) + "\n\n")
+    pd.DataFrame({"n": [1, 2], "path": [str(images[3]), "gone.png"]}).to_csv(tmp_path / "list.csv", index=False)
+    pd.DataFrame({"path": [str(images[4])]}).to_parquet(tmp_path / "list.parquet")
+    lists = [tmp_path / f"list.{kind}" for kind in ("txt", "csv", "parquet")]
+    assert bulk(line, tmp_path / "out", "--input", *lists, images[5]) == 1
+    found = rows(tmp_path / "out")
+    assert [row["path"] for row in found] == sorted([*map(str, images[:6]), "gone.png"])
+    assert [row["error"] for row in found if row["path"] == "gone.png"] == ["No such image file: gone.png"]
+
+
+def test_maps_are_what_the_local_engine_saves(line, tmp_path, without_ray):
+    image = line["images"] / "11.png"
+    assert bulk(line, tmp_path / "out", "--input", image, "--save-maps") == 0
+    call = ["detect", str(image), "--profile", str(line["profile"]), "--save-maps", "--no-heatmaps", "--quiet"]
+    assert main([*call, "--output", str(tmp_path / "local")]) == 0
+    [row] = rows(tmp_path / "out")
+    found = np.asarray(Image.open(io.BytesIO(row["map_png"]))) / 65535
+    assert np.abs(found - np.load(tmp_path / "local" / "maps" / "11.npy")).max() < 1e-5
+
+
+def test_a_row_of_a_worker_that_outlived_its_run_is_taken_out(line, tmp_path, without_ray, small_chunks):
+    assert bulk(line, tmp_path, "--input", line["images"]) == 1
+    parts = sorted(tmp_path.glob("part-*"))
+    table = parquet.read_table(parts[0])
+    parquet.write_table(table.slice(2), tmp_path / "part-zz.parquet")
+    assert make_plan([str(line["images"])], str(tmp_path)).before == 40
+    assert len(rows(tmp_path)) == 40 and not (tmp_path / "part-zz.parquet").exists()
+
+
+def test_other_settings_and_wrong_calls(line, tmp_path, without_ray, capsys):
+    assert bulk(line, tmp_path / "out", "--input", line["images"] / "11.png") == 0
+    assert bulk(line, tmp_path / "out", "--input", line["images"] / "12.png", "--save-maps") == 1
+    assert "differs in maps" in capsys.readouterr().err
+    assert bulk(line, tmp_path / "out", "--input", line["images"] / "12.png", "--save-maps", "--overwrite") == 0
+    assert [Path(row["path"]).name for row in rows(tmp_path / "out")] == ["12.png"]
+    (tmp_path / "list.csv").write_text("file\na.png\n")
+    for address, reason in (
+        (tmp_path / "nothing", "nothing at"),
+        (tmp_path / "list.csv", "column `path`"),
+        ("nowhere://a/b", "cannot be reached"),
+    ):
+        assert bulk(line, tmp_path / "new", "--input", address) == 1
+        assert reason in capsys.readouterr().err
+    for words in (["--engine", "ray"], ["x", "--engine", "ray", "--watch"], ["x", "--actors", "2"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["detect", *words])
+        assert stopped.value.code == 2
+
+
+def test_memory_of_the_local_engine_does_not_grow_with_the_number_of_paths(small_folder, tmp_path):
+    """100,000 paths of which all but some are done: started in seconds, in the memory that ten take."""
+    code = """
+import json, sys, time
+from pathlib import Path
+from adaptclip_hf.detection.lines import ResultLines
+from adaptclip_hf.image_files import ImageFiles
+import psutil
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+start = time.perf_counter()
+def lines():
+    for index in range(count):
+        yield {"path": str(folder / f"{index:06}.png"), "bytes": 1, "modified": 2, "heatmap": None, "map": None}
+with (folder / "results.jsonl").open("w") as opened:
+    for line in lines():
+        opened.write(json.dumps(line) + "\\n")
+import gc
+gc.collect()
+before, start = psutil.Process().memory_info().rss, time.perf_counter()
+with ResultLines(folder / "results.jsonl") as kept:
+    new = kept.new_ones(folder / f"{index:06}.png" for index in range(count))
+    assert sum(str(path) in kept for path in new) == len(kept) == count
+print(json.dumps([psutil.Process().memory_info().rss - before, time.perf_counter() - start]))
+"""
+    found = []
+    for count in (1000, 100_000):
+        (tmp_path / str(count)).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / str(count)), str(count)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[1][0] < found[0][0] + 12 * 2**20, found  # SQLite's cache
+    assert found[1][1] < 30, found
+
+
+def test_the_callable_of_map_batches(line):
+    ray = pytest.importorskip("adaptclip_hf.ray")
+    detect = ray.Detect(profile=str(line["profile"]))
+    paths = sorted(map(str, line["images"].glob("*.*")))
+    by_path = detect({"path": np.array(paths)}).to_pylist()
+    contents = np.array([Path(path).read_bytes() for path in paths], object)
+    by_bytes = detect({"path": np.array(paths), "image": contents}).to_pylist()
+    assert [row["score"] for row in by_path] == [row["score"] for row in by_bytes]
+    expected = detect.detector.detect(paths[0], profile=InspectionProfile.from_pretrained(line["profile"]))
+    assert by_path[0]["score"] == expected[0].score and by_path[-1]["error"]
+
+
+def environment(**more) -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0", **more}
+
+
+def start(line, output, *words, **more) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "adaptclip_hf.cli",
+        "detect",
+        "--engine",
+        "ray",
+        "--output",
+        str(output),
+        "--quiet",
+    ]
+    command += ["--profile", str(line["profile"]), *map(str, words)]
+    return subprocess.Popen(
+        command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def end(process: subprocess.Popen, code: int):
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == code, said[-3000:]
+
+
+def actors_of(driver: int) -> list[psutil.Process]:
+    """The processes in which a driver's actors score."""
+    found = []
+    for each in psutil.process_iter(["cmdline"]):
+        if each.info["cmdline"] and "DetectJob" in each.info["cmdline"][0]:
+            found.append(each)
+    return found
+
+
+@pytest.mark.slow
+def test_on_ray_with_workers_and_the_driver_killed_each_image_has_one_row(line, tmp_path):
+    pytest.importorskip("ray")
+    many = tmp_path / "many"
+    for folder in range(30):
+        (many / f"{folder:02}").mkdir(parents=True)
+        for file in line["images"].glob("*.*"):
+            (many / f"{folder:02}" / file.name).hardlink_to(file)
+    driver, killed, deadline = start(line, tmp_path / "out", "--input", many), 0, time.monotonic() + 300
+    while killed < 3 and driver.poll() is None and time.monotonic() < deadline:
+        parts = len(list((tmp_path / "out").glob("part-*")))
+        if parts > killed and (actors := actors_of(driver.pid)):
+            actors[0].kill()
+            killed += 1
+        time.sleep(0.3)
+    assert killed >= 1, driver.communicate()[0]
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    time.sleep(3)
+    end(start(line, tmp_path / "out", "--input", many), 1)
+    found = rows(tmp_path / "out")
+    assert len(found) == len({row["path"] for row in found}) == 30 * 39
+    command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(many), "--profile", str(line["profile"])]
+    command += ["--output", str(tmp_path / "local"), "--no-heatmaps", "--quiet", "--format", "parquet"]
+    subprocess.run(command, env=environment())
+    expected = parquet.read_table(tmp_path / "local" / "results.parquet").to_pylist()
+    assert found == sorted(expected, key=lambda row: row["path"])
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An S3 server at a loopback port, with a bucket `line`."""
+    server = pytest.importorskip("moto.server")
+    import boto3
+
+    started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    started.start()
+    address = f"http://127.0.0.1:{started.get_host_and_port()[1]}"
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    client = boto3.client(
+        "s3", endpoint_url=address, aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket="line")
+    yield client, {"AWS_ENDPOINT_URL": address, **keys}
+    started.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray", "this process"])
+def test_from_a_store_into_a_store(line, tmp_path, store, engine, monkeypatch):
+    client, keys = store
+    for file in sorted(line["images"].rglob("*.*")):
+        client.upload_file(str(file), "line", f"today/{file.relative_to(line['images'])}")
+    client.put_object(Bucket="line", Key="today/.hidden/a.png", Body=b"x")
+    for _ in range(2):  # the second time nothing is left to do
+        if engine == "ray":
+            end(start(line, "s3://line/results", "--input", "s3://line/today", **keys), 1 if _ == 0 else 0)
+        else:
+            monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+            for name, value in keys.items():
+                monkeypatch.setenv(name, value)
+            assert bulk(line, "s3://line/results", "--input", "s3://line/today") == (1 if _ == 0 else 0)
+    listed = [each["Key"] for each in client.list_objects_v2(Bucket="line", Prefix="results/")["Contents"]]
+    parts = [key for key in listed if "part-" in key]
+    assert sorted(listed) == sorted(["results/detect.json", *parts])
+    for key in parts:
+        client.download_file("line", key, str(tmp_path / Path(key).name))
+    found, expected = rows(tmp_path), expected_rows(line, tmp_path / "local")
+    assert len(found) == 40 and sum(row["error"] is not None for row in found) == 2
+    names = {row["path"].removeprefix("s3://line/today/"): row["score"] for row in found}
+    for row in expected:
+        name = str(Path(row["path"]).relative_to(line["images"]))
+        assert names[name] == pytest.approx(row["score"], abs=1e-6)
