@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,7 @@ def store(tmp_path):
     )
     client.create_bucket(Bucket="line")
     yield client, {"AWS_ENDPOINT_URL": address, **keys}
+    urllib.request.urlopen(f"{address}/moto-api/reset", data=b"")  # what it holds outlives it in this process
     started.stop()
 
 
