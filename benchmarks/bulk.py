@@ -1,5 +1,5 @@
-"""`adaptclip detect --engine ray` on this machine: many tiny images with workers and the driver killed, held row for row
-against the local engine; and two actors beside one, a thread each.
+"""`adaptclip detect --engine ray` on this machine: many tiny images with workers and the driver killed, held row for
+row against the local engine; and two actors beside one, a thread each.
 
     python benchmarks/bulk.py --profile bottle/ --image part.png [--images 20000]
 """

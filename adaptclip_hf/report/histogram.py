@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 BINS = 40
 WIDTH, HEIGHT = 720, 200  # of the drawing
@@ -37,11 +40,12 @@ class Histogram:
     ) -> "Histogram":
         """The drawing of scores by label; each kind on a scale of its own highest bar."""
         good = good or []
-        highest = max([*good, *(threshold,) * (threshold is not None), *(max(each) for each in groups.values())])
+        every = [score for scores in groups.values() for score in scores]
+        highest = max([*good, *every, *(threshold,) * (threshold is not None)])
         end = max(1.05 * highest, 1e-6)
         edges = np.linspace(0, end, BINS + 1)
         counts = {name: np.histogram(scores, edges)[0] for name, scores in groups.items()}
-        tallest = max(1, int(sum(counts.values()).max()))
+        tallest = max(1, int(sum(counts.values(), np.zeros(BINS, int)).max()))
         bars, bottoms, step = [], np.zeros(BINS), WIDTH / BINS
         for name, each in counts.items():
             for index in np.flatnonzero(each):
@@ -58,3 +62,14 @@ class Histogram:
         ticks = [(WIDTH * place / end, f"{place:.2f}" if end > 0.1 else f"{place:.3f}") for place in places]
         x = None if threshold is None else WIDTH * threshold / end
         return cls(bars, outline, x, threshold, ticks, {name: len(each) for name, each in groups.items()}, len(good))
+
+    def drawing(self) -> Markup:
+        """As HTML: an SVG and its legend, in the colours of the page's CSS variables (`--ink`, `--good`, `--bad`,
+        `--own`, `--accent`) and of its classes `bar-normal`, `bar-anomalous` and `bar-scored`."""
+        return Markup(template("histogram.html").render(histogram=self))
+
+
+def template(name: str):
+    """A Jinja template of this folder."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(files(__package__).joinpath(name).read_text(encoding="utf-8"))

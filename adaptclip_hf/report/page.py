@@ -6,10 +6,8 @@ import json
 from collections import Counter
 from datetime import datetime
 from heapq import nlargest
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -17,7 +15,7 @@ from ..detection.run import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
 from ..files import read_json, write_whole
 from ..inspection.drift import Drift
 from ..processing.image_loading import load_image
-from .histogram import Histogram
+from .histogram import Histogram, template
 
 LONGEST_SIDE = 480  # pixels of a picture on the page
 QUALITY = 82
@@ -58,9 +56,7 @@ def write_report(folder: str | Path, title: str | None = None, images: int = 200
         "drifts": drifts(folder),
         "own": sum(line["among_normals"] for line in scored),
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files(__package__).joinpath("template.html").read_text(encoding="utf-8"))
-    write_whole(folder / REPORT_FILE, template.render(page).encode(errors="replace"))
+    write_whole(folder / REPORT_FILE, template("report.html").render(page).encode(errors="replace"))
     return folder / REPORT_FILE
 
 

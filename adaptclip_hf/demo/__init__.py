@@ -1,0 +1,1 @@
+"""`adaptclip demo`: good photos in, decisions out, on a page (Gradio)."""

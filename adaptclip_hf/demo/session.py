@@ -1,0 +1,151 @@
+"""What the page does, without the page: fit, decide, move the threshold, save and load."""
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from ..engine import AnomalyDetector, DetectionResult
+from ..engine.heatmap import render_heatmap
+from ..inspection import Calibration, InspectionProfile
+from ..inspection.profile_files import FEATURES_NAME
+from ..model_files import PROFILE_FILE
+from ..report.histogram import Histogram
+from ..synthetic import make_category, render_sample
+
+# procedural products of categories that no stage of adaptclip-tiny's training has seen: seed, name, defects
+EXAMPLES = {
+    "ring": (2_000_009, "metal ring", ("crack", "foreign body", "hole")),
+    "leather": (2_000_004, "leather", ("scratch", "hole", "crack")),
+    "board": (2_000_002, "circuit board", ("hole", "stain", "scratch")),
+}
+EXAMPLE_SIZE, EXAMPLE_NORMALS, EXAMPLE_GOOD = 240, 20, 2
+LARGEST_PROFILE = 500_000_000  # bytes, unpacked
+OUTLINE = 3  # pixels at least
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a page holds: a profile, and the photos that were inspected.
+
+    Attributes:
+        profile: none before it is made or loaded; photos are scored zero-shot then.
+        results: of the inspected photos, with their images; those that could not be read have an error.
+        left_out: names of good photos that could not be read.
+    """
+
+    profile: InspectionProfile | None = None
+    results: tuple[DetectionResult, ...] = field(default=(), repr=False)
+    left_out: tuple[str, ...] = ()
+
+    def fit(self, detector: AnomalyDetector, photos: Sequence[str], false_alarm_rate: float) -> "Session":
+        """Makes a profile of photos of good parts; those that cannot be read are left out, and what was inspected.
+
+        Raises:
+            ValueError: too few photos for the rate, or none.
+        """
+        if not photos:
+            raise ValueError("Add photos of good parts first.")
+        left_out: list[str] = []
+        profile = InspectionProfile.fit(
+            detector, photos, false_alarm_rate, on_error=lambda name, error: left_out.append(Path(name).name)
+        )
+        return Session(profile, left_out=tuple(left_out))
+
+    def inspect(self, detector: AnomalyDetector, photos: Sequence[str]) -> "Session":
+        """Inspects photos in place of those before.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not photos:
+            raise ValueError("Add photos to inspect first.")
+        results = detector.stream(photos, profile=self.profile, on_error=lambda name, error: None)
+        return replace(self, results=tuple(results))
+
+    def with_threshold(self, threshold: float) -> "Session":
+        """The same photos, decided by another threshold, which the profile keeps."""
+        calibration = Calibration(self.profile.calibration.scores, threshold)
+        profile = replace(self.profile, calibration=calibration)
+        return replace(self, profile=profile, results=tuple(map(profile.judge, self.results)))
+
+    def save(self, folder: Path) -> Path:
+        """The profile as a ZIP file that unpacks to the folder which `adaptclip detect --profile` takes."""
+        file = folder / "profile.zip"
+        with tempfile.TemporaryDirectory() as unpacked, zipfile.ZipFile(file, "w") as packed:
+            for each in sorted(self.profile.save_pretrained(Path(unpacked) / "profile").iterdir()):
+                packed.write(each, f"profile/{each.name}")
+        return file
+
+    @classmethod
+    def load(cls, detector: AnomalyDetector, file: str | Path) -> "Session":
+        """A profile from a ZIP file.
+
+        Raises:
+            ValueError: not one with a profile of this model, or too large.
+        """
+        try:
+            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as packed:
+                wanted = [each for each in packed.infolist() if is_profile_file(Path(each.filename).name)]
+                if sum(each.file_size for each in wanted) > LARGEST_PROFILE or len(wanted) > 2:
+                    raise ValueError("it holds more than a profile")
+                for each in wanted:
+                    (Path(folder) / Path(each.filename).name).write_bytes(packed.read(each))
+                profile = InspectionProfile.from_pretrained(folder)
+        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+            raise ValueError(f"{Path(file).name} is not a profile that this page has saved ({error}).") from error
+        profile.require_match(detector)
+        return cls(profile)
+
+    def histogram(self) -> str:
+        """The scores as a drawing, in HTML; empty before there are any."""
+        groups = {"normal": [], "anomalous": [], "scored": []}
+        for result in self.results:
+            if result.error is None:
+                groups[result.label or "scored"].append(result.score)
+        groups = {name: scores for name, scores in groups.items() if scores}
+        calibration = None if self.profile is None else self.profile.calibration
+        if not groups and calibration is None:
+            return ""
+        good, threshold = (None, None) if calibration is None else (calibration.scores.tolist(), calibration.threshold)
+        return str(Histogram.of(groups, good, threshold).drawing())
+
+    def ranked(self) -> list[DetectionResult]:
+        """The results, the highest scores first, those without a score at the end."""
+        return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
+
+
+def is_profile_file(name: str) -> bool:
+    return name == PROFILE_FILE or FEATURES_NAME.fullmatch(name) is not None
+
+
+def overlay_of(result: DetectionResult) -> Image.Image:
+    """The photo under its map, regions outlined."""
+    overlay = result.heatmap()
+    draw, width = ImageDraw.Draw(overlay), max(OUTLINE, max(overlay.size) // 200)
+    for region in result.regions or []:
+        points = [tuple(point) for point in region["polygon"]]
+        draw.line([*points, points[0]], fill="white", width=width, joint="curve")
+    return overlay
+
+
+def map_of(result: DetectionResult) -> Image.Image:
+    """The map alone, in the same colours over grey."""
+    return render_heatmap(Image.new("RGB", result.image.size, (235, 235, 235)), result.anomaly_map)
+
+
+def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Good photos of an example product, and photos to inspect, rendered into a folder."""
+    seed, kind, defects = EXAMPLES[name]
+    category, files = make_category(seed, kind), ([], [])
+    photos = [(f"good_{index}", index, False) for index in range(EXAMPLE_NORMALS + EXAMPLE_GOOD)]
+    photos += [(defect.replace(" ", "_"), 1000 + index, defect) for index, defect in enumerate(defects)]
+    for number, (stem, index, defect) in enumerate(photos):
+        image, _, _ = render_sample(category, index, EXAMPLE_SIZE, defect)
+        file = folder / f"{name}_{stem}.png"
+        Image.fromarray(image).save(file)
+        files[number >= EXAMPLE_NORMALS].append(str(file))
+    return files
