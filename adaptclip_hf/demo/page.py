@@ -31,12 +31,13 @@ svg.histogram { width: 100%; height: auto; display: block; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0 0; font-size: .9rem; }
 .legend span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
   background: currentColor; }
+[role=alert] { border-left: .4rem solid var(--bad); padding: .5rem .8rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap: 1rem; }
 .pictures figure { margin: 0; } .pictures img { width: 100%; height: auto; border-radius: .4rem; }
 .pictures figcaption { font-size: .9rem; } .decision { margin: .8rem 0 0 1.2rem; }
 .decision li:first-child { font-weight: 600; }
 button.primary { background: #1d4ed8 !important; color: #fff !important; }
-button:has(> input[type=file]), button:has(button) { display: none; }
+button:has(button) { display: none; }
 .min_value, .max_value, .block span, .block label, .block button:not(.primary) { color: var(--ink) !important; }
 @media (max-width: 600px) { .histogram text { font-size: 26px; } .histogram .odd { display: none; } }
 """
@@ -57,6 +58,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             f"# {TITLE}\nShow it good parts once; it finds what is different on others. Photos stay on the machine "
             "that runs this page."
         )
+        notice = gr.HTML()
         with gr.Row():
             with gr.Column(min_width=320):
                 gr.Markdown("## 1. Good parts")
@@ -89,22 +91,27 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
         which = gr.Dropdown([], label="Photo", interactive=True)
         pictures = gr.HTML()
 
-        shown = [session, about, save, histogram, threshold, table, which, pictures]
+        shown = [session, notice, about, save, histogram, threshold, table, which, pictures]
 
-        def show(session: Session) -> list:
-            return [session, *profile_views(session), *result_views(session)]
+        def answer(session: Session, work, *arguments) -> list:
+            """What the page shows after some work; what is wrong is said above, and the rest stays."""
+            try:
+                session, said = work(*arguments), ""
+            except (OSError, ValueError) as error:
+                said = str(Markup('<p role="alert">{}</p>').format(error))
+            return [session, said, *profile_views(session), *result_views(session)]
 
         def on_fit(files, rate, session):
-            return show(asked(session.fit, detector, files, rate / 100))
+            return answer(session, session.fit, detector, files, rate / 100)
 
         def on_load(file, session):
-            return show(session if file is None else asked(Session.load, detector, file))
+            return answer(session, Session.load, detector, file)
 
         def on_inspect(files, session):
-            return show(asked(session.inspect, detector, files))
+            return answer(session, session.inspect, detector, files)
 
         def on_threshold(threshold, session):
-            return show(session.with_threshold(threshold))
+            return answer(session, session.with_threshold, threshold)
 
         fit.click(on_fit, [good, rate, session], shown)
         load.upload(on_load, [load, session], shown)
@@ -114,14 +121,6 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
         for button, name in zip(examples, EXAMPLES, strict=True):
             button.click(lambda name=name: make_example(name, new_folder()), None, [good, photos])
     return page
-
-
-def asked(work, *arguments) -> Session:
-    """What the session answers; what is wrong is shown to the visitor."""
-    try:
-        return work(*arguments)
-    except (OSError, ValueError) as error:
-        raise gr.Error(str(error), duration=None) from error
 
 
 def new_folder() -> Path:
