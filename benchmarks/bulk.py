@@ -30,7 +30,8 @@ def main():
     parser.add_argument("--speed-images", type=int, default=1000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        survive(args, Path(folder))
+        if args.images:
+            survive(args, Path(folder))
         speed(args, Path(folder))
 
 

@@ -164,7 +164,7 @@ def test_in_a_browser(page, tmp_path):
         tab.set_viewport_size({"width": 1280, "height": 900})
         tab.locator("input[type=file]").nth(1).set_input_files([str(broken)])
         tab.get_by_role("button", name="Inspect", exact=True).click()
-        tab.get_by_text("broken.png cannot be opened as an image").first.wait_for()
+        tab.get_by_text("broken.png cannot be opened as an image").first.wait_for(state="attached")
         assert str(tmp_path) not in tab.content()
         assert not complaints
         assert all(url.startswith((page, "data:", "blob:")) for url in requests), requests

@@ -210,10 +210,11 @@ def test_a_branch(hub, call, small_folder, photos):
 
 
 @pytest.mark.slow
-def test_the_lines_of_the_readme_that_need_the_hub_run(hub, call, clip_folder, released_folder):
+def test_the_lines_of_the_pages_that_need_the_hub_run(hub, call, clip_folder, released_folder):
     hub.serve("openai/clip-vit-large-patch14-336", clip_folder)
     hub.serve("csgaobb/AdaptCLIP", released_folder)
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    text = (docs / "released.md").read_text() + (docs / "hub.md").read_text()
     blocks = [
         each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if any(w in each for w in NEED_THE_HUB)
     ]

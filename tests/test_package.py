@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -142,13 +143,44 @@ def test_the_embedded_model_finds_the_defects_of_the_sample_images():
 NEED_THE_HUB = ("push_to_hub(", "from_released(")
 
 
-def test_the_lines_of_the_readme_run(monkeypatch):
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_lines_of_the_pages_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    local = [block for block in blocks if not any(word in block for word in NEED_THE_HUB)]
-    assert len(local) > 3
-    for block in local:
-        exec(compile(block, "README.md", "exec"), {})
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for block in blocks:
+        if not any(word in block for word in (*NEED_THE_HUB, "s3://")):
+            exec(compile(block, page.name, "exec"), {})
+    assert blocks or page.name != "README.md"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_the_links_of_the_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_the_commands_of_the_pages_are_known():
+    """Each `adaptclip ...` line of README and docs is a call that the parser takes."""
+    from adaptclip_hf.cli import build_parser
+    from adaptclip_hf.cli.train import NAME
+
+    calls = []
+    for page in PAGES:
+        for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL):
+            calls += [(page.name, line) for line in block.splitlines() if line.startswith("adaptclip ")]
+    assert len(calls) > 25
+    for page, line in calls:
+        for words in expanded(shlex.split(line.partition("#")[0])[1:]):
+            args, more = build_parser().parse_known_args(words)
+            assert not more or args.command == NAME, (page, line)
+
+
+def expanded(words: list[str]) -> list[list[str]]:
+    """A call's words; `[...]` in a line stands for words that may be left out."""
+    return [[word.strip("[]") for word in words if word != "..."]]
 
 
 def test_the_project_names_no_registry_host():

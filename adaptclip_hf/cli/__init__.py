@@ -5,7 +5,7 @@ import sys
 import warnings
 
 from ..reporting import printable
-from . import benchmark, card, convert, data, demo, detect, evaluate, export, fit, push, report, serve, train
+from . import benchmark, card, convert, data, demo, detect, evaluate, export, fit, push, report, serve, train, verify
 
 STOPPED = 130  # as shells have it: 128 + SIGINT
 
@@ -60,6 +60,21 @@ def build_parser() -> argparse.ArgumentParser:
         "2 wrong call, 130 stopped by Ctrl-C.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (detect, fit, report, demo, serve, evaluate, export, benchmark, train, data, convert, card, push):
+    for command in (
+        detect,
+        fit,
+        report,
+        demo,
+        serve,
+        evaluate,
+        verify,
+        export,
+        benchmark,
+        train,
+        data,
+        convert,
+        card,
+        push,
+    ):
         command.add_command(commands)
     return parser

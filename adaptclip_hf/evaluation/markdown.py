@@ -27,3 +27,11 @@ def cell(mean: float, std: float | None = None) -> str:
 def summary_cell(line: dict) -> str:
     """A line of a summary, whose figures are fractions, in per cent."""
     return cell(100 * line["mean"], line["std"] and 100 * line["std"])
+
+
+def published_cell(line: dict) -> str:
+    """What was published of a summary's line, behind its own figure."""
+    if line.get("published") is None:
+        return ""
+    std = line["published_std"]
+    return f" [{cell(100 * line['published'], None if std is None else 100 * std)}]{' (!)' if line['differs'] else ''}"

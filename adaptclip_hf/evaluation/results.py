@@ -8,9 +8,9 @@ import numpy as np
 
 from ..files import write_json, write_whole
 from ..versions import package_versions
-from .markdown import KINDS, cell, summary_cell, table_head, table_row
+from .markdown import KINDS, cell, published_cell, summary_cell, table_head, table_row
 from .model_index import write_model_index
-from .published import METHOD, published_figures
+from .published import differs, published_figure, published_figures
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
 
@@ -58,7 +58,7 @@ def summarise(results: dict) -> list[dict]:
     for data_set in results["data_sets"]:
         runs = [each for each in results["results"] if each["data_set"] == data_set["name"]]
         for shots in sorted({each["shots"] for each in runs}):
-            published = published_figures(data_set["published_as"], shots).get(METHOD, {})
+            name = data_set["published_as"]
             chosen = [each for each in runs if each["shots"] == shots]
             for metric in metrics_of(chosen):
                 table: dict[str, dict[int, float]] = {}
@@ -66,14 +66,14 @@ def summarise(results: dict) -> list[dict]:
                     if metric in each["metrics"]:
                         table.setdefault(each["category"], {})[each["seed"]] = each["metrics"][metric]
                 for category, by_seed in table.items():
-                    lines.append(summary_line(data_set["name"], category, shots, metric, by_seed))
+                    line = summary_line(data_set["name"], category, shots, metric, by_seed)
+                    lines.append(line | beside_published(line, name))
                 if metric.endswith("_threshold"):
                     continue
                 means = mean_by_seed(list(table.values()))
                 shots_and_metrics.setdefault((shots, metric), {})[data_set["name"]] = means
                 line = summary_line(data_set["name"], None, shots, metric, means)
-                theirs = published.get(metric, {}).get("mean")
-                lines.append(line | {"categories": len(table), "published": None if theirs is None else theirs / 100})
+                lines.append(line | {"categories": len(table)} | beside_published(line, name))
     if len(results["data_sets"]) > 1:
         for (shots, metric), table in sorted(shots_and_metrics.items(), key=lambda each: each[0][0]):
             line = summary_line(None, None, shots, metric, mean_by_seed(list(table.values())))
@@ -102,7 +102,19 @@ def summary_line(
         "categories": 1,
         "data_sets": 1,
         "published": None,
+        "published_std": None,
+        "differs": None,
     }
+
+
+def beside_published(line: dict, name: str | None) -> dict:
+    """What was published of a summary's line, as fractions, and whether ours differs (see [`differs`])."""
+    theirs = published_figure(name, line["category"], line["shots"], line["metric"])
+    if theirs is None:
+        return {}
+    std = None if "std" not in theirs else theirs["std"] / 100
+    differing = differs(100 * line["mean"], line["std"] and 100 * line["std"], theirs)
+    return {"published": theirs["mean"] / 100, "published_std": std, "differs": differing}
 
 
 def metrics_of(runs: list[dict]) -> list[str]:
@@ -151,7 +163,11 @@ def report(results: dict) -> str:
     for data_set in results["data_sets"]:
         lines += ["", f"## {data_set['name']}"]
         if data_set["published_as"]:
-            lines += ["", f"Published figures: the paper's, for {data_set['published_as']}."]
+            lines += [
+                "",
+                f"In square brackets what was published for {data_set['published_as']}; marked with (!) where ours is "
+                "beyond three standard deviations of it (of both over their seeds, and the rounding to a tenth).",
+            ]
         for shots in protocol["shots"]:
             lines += table_of(results, data_set, shots)
     if len(results["data_sets"]) > 1:
@@ -181,7 +197,7 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     metrics = list(dict.fromkeys(each["metric"] for each in chosen))
     cells: dict[str | None, dict[str, str]] = {}
     for each in chosen:
-        cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each)
+        cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each) + published_cell(each)
     lines = ["", *table_head(f"{shots}-shot", metrics)]
     lines += [table_row(category, metrics, cells.get(category, {})) for category in data_set["categories"]]
     if len(data_set["categories"]) > 1 or data_set["published_as"]:
