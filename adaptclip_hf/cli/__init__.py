@@ -5,7 +5,23 @@ import sys
 import warnings
 
 from ..reporting import printable
-from . import benchmark, card, convert, data, demo, detect, evaluate, export, fit, push, report, serve, train, verify
+from . import (
+    benchmark,
+    card,
+    compare,
+    convert,
+    data,
+    demo,
+    detect,
+    evaluate,
+    export,
+    fit,
+    push,
+    report,
+    serve,
+    train,
+    verify,
+)
 
 STOPPED = 130  # as shells have it: 128 + SIGINT
 
