@@ -111,7 +111,7 @@ def work_on_ray(plan: Plan, job: Job, actors: int | None = None) -> Iterator[dic
     gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources["CPU"]) - 1)
     on_gpu = gpus > 0 and job.device in (None, "cuda")
     actors = actors or (gpus if on_gpu else cores)
-    threads = None if on_gpu else max(1, cores // actors)
+    threads = None if on_gpu else int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // actors))
     scoring = {"num_gpus": 1, "num_cpus": SMALL} if on_gpu else {"num_cpus": threads}
     needed = {"job": ray.put(job), "threads": threads}
     for first in range(0, plan.chunks, WAVE):

@@ -213,8 +213,8 @@ def report(runs: Sequence[Run], lines: Sequence[Difference]) -> str:
         f"# {', '.join(run.name for run in runs)}",
         "",
         f"Per cent, mean over the seeds. Differences are from {runs[0].name}: in brackets the 95 % interval of a "
-        f"paired bootstrap over the images ({RESAMPLES} resamples, each class by itself), p by DeLong's test; both for image "
-        "AUROC, whose scores are kept image by image. The mean takes categories as independent.",
+        f"paired bootstrap over the images ({RESAMPLES} resamples, each class by itself), p by DeLong's test; both for "
+        "image AUROC, whose scores are kept image by image. The mean takes categories as independent.",
     ]
     for data_set, shots in dict.fromkeys((line.data_set, line.shots) for line in lines):
         chosen = [line for line in lines if (line.data_set, line.shots) == (data_set, shots)]
