@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         demo,
         serve,
         evaluate,
+        compare,
         verify,
         export,
         benchmark,
