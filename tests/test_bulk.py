@@ -79,6 +79,7 @@ def test_the_same_rows_as_the_local_engine_and_nothing_twice(line, tmp_path, wit
     found = rows(tmp_path / "out")
     assert found == expected_rows(line, tmp_path / "local") and len(found) == 40
     assert sum(row["error"] is not None for row in found) == 2
+    assert len(pd.read_parquet(tmp_path / "out")) == 40  # the folder as one table
     parts = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("part-*")}
     assert len(parts) == 5 and not (tmp_path / "out" / "_plan").exists()
     next(iter(parts)).unlink()
@@ -287,7 +288,7 @@ def test_from_a_store_into_a_store(line, tmp_path, store, engine, monkeypatch):
             assert bulk(line, "s3://line/results", "--input", "s3://line/today") == (1 if _ == 0 else 0)
     listed = [each["Key"] for each in client.list_objects_v2(Bucket="line", Prefix="results/")["Contents"]]
     parts = [key for key in listed if "part-" in key]
-    assert sorted(listed) == sorted(["results/detect.json", *parts])
+    assert sorted(listed) == sorted(["results/_detect.json", *parts])
     for key in parts:
         client.download_file("line", key, str(tmp_path / Path(key).name))
     found, expected = rows(tmp_path), expected_rows(line, tmp_path / "local")

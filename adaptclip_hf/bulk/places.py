@@ -76,7 +76,7 @@ class Place:
         if Path(root).suffix.lower() in LISTS and system.isfile(root):
             yield from self._listed()
         elif self.is_local and Path(root).is_dir():
-            yield from map(str, images_below(Path(self.address)))
+            yield from map(str, images_below(Path(root if "://" in self.address else self.address)))
         elif system.isdir(root):
             prefix = self.address.partition("://")[0] + "://"
             for _, _, files in system.walk(root, detail=True):

@@ -14,7 +14,7 @@ from .places import Place, read_settings
 from .plan import PARTS, PLAN, Plan, make_plan
 from .work import Job, read_photos, rows_of, score_photos, write_part
 
-SETTINGS_FILE = "detect.json"
+SETTINGS_FILE = "_detect.json"  # whoever reads the folder as one table passes over names that begin so
 READ_AHEAD = 8  # photos
 
 
