@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from ..detection.tables import SCHEMA, table_of
 from ..engine import AnomalyDetector, DetectionResult, View
+from ..engine.heatmap import map_image
 from ..engine.photo import Photo
 from ..engine.reference import Reference
 from ..inspection import InspectionProfile
@@ -19,7 +19,6 @@ from .places import Place, read_image
 from .plan import as_parquet
 
 MAP_PNG = "map_png"
-SIXTEEN_BITS = 65535
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def rows_of(paths: Iterable[str], results: Iterable[DetectionResult], job: Job) 
 def map_png(anomaly_map: np.ndarray) -> bytes:
     """(H, W) in [0, 1] as a 16-bit grey PNG."""
     content = io.BytesIO()
-    Image.fromarray((anomaly_map * SIXTEEN_BITS + 0.5).astype(np.uint16)).save(content, "PNG")
+    map_image(anomaly_map).save(content, "PNG")
     return content.getvalue()
 
 

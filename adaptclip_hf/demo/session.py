@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw
 from ..engine import AnomalyDetector, DetectionResult
 from ..engine.heatmap import render_heatmap
 from ..inspection import Calibration, InspectionProfile
-from ..inspection.profile_files import FEATURES_NAME
-from ..model_files import PROFILE_FILE
+from ..inspection.profile_files import is_profile_file
 from ..report.histogram import Histogram
 from ..synthetic import make_category, render_sample
 
@@ -116,10 +115,6 @@ class Session:
     def ranked(self) -> list[DetectionResult]:
         """The results, the highest scores first, those without a score at the end."""
         return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
-
-
-def is_profile_file(name: str) -> bool:
-    return name == PROFILE_FILE or FEATURES_NAME.fullmatch(name) is not None
 
 
 def overlay_of(result: DetectionResult) -> Image.Image:

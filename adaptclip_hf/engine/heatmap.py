@@ -14,6 +14,7 @@ STOPS = np.array(
         (1.0, 200, 0, 0, 0.8),
     ]
 )
+SIXTEEN_BITS = 65535
 LEVELS = np.linspace(0, 1, 256)
 COLOURS = np.stack([np.interp(LEVELS, STOPS[:, 0], STOPS[:, channel]) for channel in (1, 2, 3)], 1).astype(np.float32)
 OPACITY = np.interp(LEVELS, STOPS[:, 0], STOPS[:, 4]).astype(np.float32)
@@ -33,3 +34,8 @@ def render_heatmap(image: Image.Image, anomaly_map: np.ndarray) -> Image.Image:
     opacity = OPACITY[levels][..., None]
     blended = np.asarray(image, np.float32) * (1 - opacity) + COLOURS[levels] * opacity
     return Image.fromarray((blended + 0.5).astype(np.uint8))
+
+
+def map_image(anomaly_map: np.ndarray) -> Image.Image:
+    """A map (H, W) in [0, 1] as a 16-bit grey image, in which 65535 is 1."""
+    return Image.fromarray((anomaly_map * SIXTEEN_BITS + 0.5).astype(np.uint16))

@@ -93,7 +93,7 @@ def compare(runs: Sequence[Run], resamples: int = RESAMPLES) -> list[Difference]
     shared = [place for place in places if sum(place in run.figures for run in runs) > 1]
     if not shared:
         raise ValueError("The evaluations have no figure in common: they need the same data sets, shots and metrics.")
-    tested = {place: test(runs, place, resamples) for place in places_of(shared)}
+    tested = {place: tested_at(runs, place, resamples) for place in places_of(shared)}
     found = []
     for data_set, category, shots, metric in shared:
         values = tuple(run.figures.get((data_set, category, shots, metric)) for run in runs)
@@ -117,7 +117,7 @@ class Tested:
     differences: list[tuple[float, float, np.ndarray] | None]
 
 
-def test(runs: Sequence[Run], place: Place, resamples: int) -> Tested:
+def tested_at(runs: Sequence[Run], place: Place, resamples: int) -> Tested:
     first = runs[0].scores.get(place)
     found = []
     for run in runs[1:]:

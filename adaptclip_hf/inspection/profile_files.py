@@ -27,6 +27,11 @@ IGNORE = "ignore"
 FORMAT = 1
 
 
+def is_profile_file(name: str) -> bool:
+    """Whether a file of this name may be part of a profile's folder."""
+    return name == PROFILE_FILE or FEATURES_NAME.fullmatch(name) is not None
+
+
 def save_profile(profile: InspectionProfile, folder: Path) -> Path:
     """Writes a profile; an older one in the folder is whole until the new one is."""
     tensors = {name: tensor.contiguous() for name, tensor in profile.memory.tensors.items()}

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -21,6 +20,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from ..engine import AnomalyDetector, DetectionResult
+from ..engine.heatmap import map_image
 from ..versions import __version__
 from .batches import Batches, default_batch_size, default_workers
 from .limits import BodyLimit, Limits, RefusedError, same
@@ -29,7 +29,6 @@ from .products import Product, Products
 from .uploads import BODY, MAP, OVERLAY, read_photo, read_upload
 
 DECODING_THREADS = 2
-SIXTEEN_BITS = 65535
 
 
 @dataclass(frozen=True)
@@ -216,13 +215,9 @@ def inspected(product: Product | None, result: DetectionResult, include: tuple[s
         width=width,
         height=height,
         among_normals=result.among_normals,
-        map=as_png(Image.fromarray(in_sixteen_bits(result.anomaly_map))) if MAP in include else None,
+        map=as_png(map_image(result.anomaly_map)) if MAP in include else None,
         overlay=as_png(result.heatmap()) if OVERLAY in include else None,
     )
-
-
-def in_sixteen_bits(anomaly_map: np.ndarray) -> np.ndarray:
-    return (anomaly_map * SIXTEEN_BITS + 0.5).astype(np.uint16)
 
 
 def as_png(image: Image.Image) -> str:

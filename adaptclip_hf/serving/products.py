@@ -11,7 +11,7 @@ from threading import Lock
 from ..engine import AnomalyDetector
 from ..engine.reference import Reference
 from ..inspection import InspectionProfile
-from ..inspection.profile_files import FEATURES, FEATURES_NAME
+from ..inspection.profile_files import FEATURES, is_profile_file
 from ..model_files import PROFILE_FILE
 
 NAME = re.compile(r"\w[\w .+-]{0,63}")
@@ -130,7 +130,3 @@ def check_name(name: str):
             f"{name[:80]!r} cannot be a product's name: expected 1 to 64 letters, digits, spaces and . _ + -, with a "
             "letter or digit first."
         )
-
-
-def is_profile_file(name: str) -> bool:
-    return name == PROFILE_FILE or FEATURES_NAME.fullmatch(name) is not None

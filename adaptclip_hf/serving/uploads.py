@@ -20,32 +20,22 @@ MAP, OVERLAY = "map", "overlay"
 PICTURES = (MAP, OVERLAY)
 MULTIPART, JSON = "multipart/form-data", "application/json"
 
-# of both content types, for the OpenAPI page
+
+def fields(image: dict) -> dict:
+    """A request's fields, as OpenAPI has them."""
+    properties = {
+        "image": {"type": "string", **image},
+        "product": {"type": "string", "description": "needed where there are several"},
+        "include": {"type": "array", "items": {"enum": list(PICTURES)}},
+    }
+    return {"schema": {"type": "object", "required": ["image"], "properties": properties}}
+
+
 BODY = {
     "required": True,
     "content": {
-        MULTIPART: {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {
-                    "image": {"type": "string", "format": "binary", "description": "an image file"},
-                    "product": {"type": "string", "description": "needed where there are several"},
-                    "include": {"type": "array", "items": {"enum": list(PICTURES)}},
-                },
-            }
-        },
-        JSON: {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {
-                    "image": {"type": "string", "format": "byte", "description": "an image file in base64"},
-                    "product": {"type": "string", "description": "needed where there are several"},
-                    "include": {"type": "array", "items": {"enum": list(PICTURES)}},
-                },
-            }
-        },
+        MULTIPART: fields({"format": "binary", "description": "an image file"}),
+        JSON: fields({"format": "byte", "description": "an image file in base64"}),
     },
 }
 
