@@ -141,7 +141,9 @@ def one_training_step(model, case, dtype):
     """Gradients, and the state after one Adam step, by our names."""
     model = model.to(dtype).train()
     inputs = {name: x.to(dtype) if x.is_floating_point() else x for name, x in case["inputs"].items()}
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE, betas=(0.5, 0.999)
+    )
     training_output(model, {**case, "inputs": inputs}).loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     assert all(p.grad is None for p in model.clip.parameters())
@@ -153,6 +155,27 @@ def one_training_step(model, case, dtype):
 # agrees with the reference to what float32 cost the reference; float32 itself scatters by up to 1e-3 in those tensors
 # with the number of threads and the instruction set.
 GRADIENT_TOLERANCE = {torch.float64: (2e-4, 5e-6), torch.float32: (1e-3, 2e-5)}
+
+
+LEARNING_RATE = 1e-3
+
+
+def assert_same_step(found, expected, gradient, tolerance: tuple[float, float], name: str):
+    """After one step of Adam, as long as the learning rate whatever the gradient's length: a few elements whose
+    gradient cannot be told from zero may have gone the other way.
+
+    Args:
+        gradient: of the reference; `None` for what is not learned.
+    """
+    relative, absolute = tolerance
+    error = found - expected
+    if gradient is not None:
+        gradient = gradient.view_as(error)
+        turned = error.abs() > LEARNING_RATE / 2
+        assert turned.sum() <= max(1, 0.01 * error.numel()), name
+        assert (gradient.abs()[turned] <= relative * gradient.norm() + absolute).all(), name
+        error = error.masked_fill(turned, 0)
+    assert error.norm() <= relative * expected.norm(), name
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -176,7 +199,8 @@ def test_gradients_and_one_adam_step(converted, case, dtype, checkpointing):
     for name, theirs in names.items():
         if not name.endswith("num_batches_tracked"):
             expected = case["training"][f"after_step.{theirs}"].view_as(state[name])
-            assert (state[name] - expected).norm() <= relative * expected.norm(), name
+            gradient = case["training"].get(f"grad.{theirs}")
+            assert_same_step(state[name], expected, gradient, GRADIENT_TOLERANCE[dtype], name)
 
 
 def test_openai_archives_are_read(case, tmp_path):
