@@ -38,7 +38,8 @@ svg.histogram { width: 100%; height: auto; display: block; }
 .decision li:first-child { font-weight: 600; }
 button.primary { background: #1d4ed8 !important; color: #fff !important; }
 button:has(button) { display: none; }
-.min_value, .max_value, .block span, .block label, .block button:not(.primary) { color: var(--ink) !important; }
+.min_value, .max_value, .block span:not(.legend *), .block label, .block button:not(.primary) {
+  color: var(--ink) !important; }
 @media (max-width: 600px) { .histogram text { font-size: 26px; } .histogram .odd { display: none; } }
 """
 LONGEST_SIDE = 900  # pixels of a picture on the page
