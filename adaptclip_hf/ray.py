@@ -113,14 +113,15 @@ def work_on_ray(plan: Plan, job: Job, actors: int | None = None) -> Iterator[dic
     actors = actors or (gpus if on_gpu else cores)
     threads = None if on_gpu else int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // actors))
     scoring = {"num_gpus": 1, "num_cpus": SMALL} if on_gpu else {"num_cpus": threads}
-    needed = {"job": ray.put(job), "threads": threads}
+    job = ray.put(job)
     for first in range(0, plan.chunks, WAVE):
-        numbers = ray.data.range(min(WAVE, plan.chunks - first), override_num_blocks=min(WAVE, plan.chunks - first))
-        photos = numbers.map_batches(read_chunk, batch_size=1, fn_args=[plan, first, needed["job"]], num_cpus=SMALL)
+        count = min(WAVE, plan.chunks - first)
+        numbers = ray.data.range(count, override_num_blocks=count)
+        photos = numbers.map_batches(read_chunk, batch_size=1, fn_args=[plan, first, job], num_cpus=SMALL)
         rows = photos.map_batches(
             DetectJob,
             batch_size=None,
-            fn_constructor_args=[needed["job"], threads],
+            fn_constructor_args=[job, threads],
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
             **scoring,
         )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyDetector, View
+from ..detection.run import scoring_settings
+from ..engine import AnomalyDetector
 from ..engine.ahead import Ahead
 from ..run_settings import as_json, difference
 from .places import Place, read_settings
@@ -101,19 +102,8 @@ def work_here(plan: Plan, job: Job, detector: AnomalyDetector) -> Iterator[dict[
 
 def settings_of(job: Job, detector: AnomalyDetector) -> dict:
     """All that rows depend on beside the image."""
-    profile, bank = job.profile, job.prompt_bank
-    settings = detector.describe(job.object_name if profile is None else profile.object_name)
-    del settings["device"]
-    return as_json(
-        settings
-        | {
-            "normal_images": None if bank is None else bank.digest(),
-            "threshold": job.threshold,
-            "profile": None if profile is None else profile.summary(),
-            "view": (job.view or View()).key() if profile is None else profile.view.key(),
-            "maps": job.maps,
-        }
-    )
+    about = scoring_settings(detector, job.prompt_bank, job.object_name, job.threshold, job.profile, job.view)
+    return as_json(about | {"maps": job.maps})
 
 
 def begin(output: Place, settings: dict, overwrite: bool):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ..detection.tables import SCHEMA, table_of
+from ..detection.tables import table_of
 from ..engine import AnomalyDetector, DetectionResult, View
 from ..engine.heatmap import map_image
 from ..engine.photo import Photo
@@ -52,11 +52,6 @@ class Job:
     def reference(self, detector: AnomalyDetector) -> Reference:
         others = (self.prompt_bank, self.object_name, None, self.threshold, self.profile, self.view)
         return detector.reference(*others)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of its rows; see [`adaptclip_hf.detection.tables`]."""
-        return SCHEMA.append(pa.field(MAP_PNG, pa.binary())) if self.maps else SCHEMA
 
 
 def read_photos(detector: AnomalyDetector, paths: Iterable[str], view: View) -> Iterator[Photo]:

@@ -72,16 +72,11 @@ def detect_files(
     """
     output.mkdir(parents=True, exist_ok=True)
     report = say if progress else say_nothing
-    settings = detector.describe(object_name if profile is None else profile.object_name) | {
-        "normal_images": None if prompt_bank is None else prompt_bank.digest(),
-        "threshold": threshold,
-        "profile": None if profile is None else profile.summary(),
-        "view": (view or View()).key() if profile is None else profile.view.key(),
+    settings = scoring_settings(detector, prompt_bank, object_name, threshold, profile, view) | {
         "heatmaps": heatmaps,
         "maps": maps,
         "false_discovery_rate": false_discovery_rate,
     }
-    settings.pop("device")
     options = {"prompt_bank": prompt_bank, "object_name": object_name, "threshold": threshold, "view": view}
     options |= {"profile": profile, "batch_size": batch_size}
     try:
@@ -100,6 +95,25 @@ def detect_files(
             return summary
     except Timeout as error:
         raise ValueError(f"Another `adaptclip detect` is writing to {output}: name another --output.") from error
+
+
+def scoring_settings(
+    detector: AnomalyDetector,
+    prompt_bank: PromptBank | None,
+    object_name: str | None,
+    threshold: float | None,
+    profile: InspectionProfile | None,
+    view: View | None,
+) -> dict:
+    """All that results depend on beside the images; on which device does not matter."""
+    settings = detector.describe(object_name if profile is None else profile.object_name)
+    del settings["device"]
+    return settings | {
+        "normal_images": None if prompt_bank is None else prompt_bank.digest(),
+        "threshold": threshold,
+        "profile": None if profile is None else profile.summary(),
+        "view": (view or View()).key() if profile is None else profile.view.key(),
+    }
 
 
 def begin(output: Path, settings: dict, overwrite: bool):
