@@ -227,24 +227,24 @@ def actors_of(driver: int) -> list[psutil.Process]:
 def test_on_ray_with_workers_and_the_driver_killed_each_image_has_one_row(line, tmp_path):
     pytest.importorskip("ray")
     many = tmp_path / "many"
-    for folder in range(30):
+    for folder in range(60):  # 19 chunks: the driver is killed long before the last
         (many / f"{folder:02}").mkdir(parents=True)
         for file in line["images"].glob("*.*"):
             (many / f"{folder:02}" / file.name).hardlink_to(file)
     driver, killed, deadline = start(line, tmp_path / "out", "--input", many), 0, time.monotonic() + 300
-    while killed < 3 and driver.poll() is None and time.monotonic() < deadline:
+    while killed < 2 and driver.poll() is None and time.monotonic() < deadline:
         parts = len(list((tmp_path / "out").glob("part-*")))
         if parts > killed and (actors := actors_of(driver.pid)):
             actors[0].kill()
             killed += 1
         time.sleep(0.3)
-    assert killed >= 1, driver.communicate()[0]
+    assert killed and driver.poll() is None, driver.communicate()[0]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     time.sleep(3)
     end(start(line, tmp_path / "out", "--input", many), 1)
     found = rows(tmp_path / "out")
-    assert len(found) == len({row["path"] for row in found}) == 30 * 39
+    assert len(found) == len({row["path"] for row in found}) == 60 * 39
     command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(many), "--profile", str(line["profile"])]
     command += ["--output", str(tmp_path / "local"), "--no-heatmaps", "--quiet", "--format", "parquet"]
     subprocess.run(command, env=environment())
