@@ -130,8 +130,6 @@ def calls(
             yield PLAIN, batch, 0, lambda pixels=pixels: model.clip.vision_model(pixels, interpolate_pos_encoding=True)
         yield ENCODER, batch, 0, lambda pixels=pixels: detector.encode(pixels)
         yield ZERO_SHOT, batch, 0, lambda pixels=pixels: detector.score(detector.encode(pixels), None, text)
-    if not model.config.prompt_query_adapter:
-        return
     one, pixels = model.encode_prompts(pixel_values(1)), pixel_values(batches[0])
     for count in normals:
         layers = tuple(

@@ -1,5 +1,6 @@
 """The files of a model folder, and which folder a model's name means; imports nothing heavy."""
 
+import json
 from pathlib import Path
 
 DEFAULT_NAME = "adaptclip-tiny"
@@ -24,6 +25,15 @@ def is_exported(folder: str | Path) -> bool:
     return any((Path(folder) / name).is_file() for name in (EXPORT_FILE, EXPORT_MANIFEST))
 
 
+def is_clip(folder: str | Path) -> bool:
+    """Whether it is the folder of a plain CLIP."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "clip"
+
+
 def resolve_model(model: str | Path) -> str:
     """The folder of the embedded default for its name, otherwise the folder or Hub id itself.
 
@@ -33,7 +43,7 @@ def resolve_model(model: str | Path) -> str:
     if str(model) == DEFAULT_NAME:
         return DEFAULT_MODEL
     folder = Path(model)
-    if folder.is_dir():
+    if folder.is_dir() and not is_clip(folder):
         missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
         if not is_exported(folder) and not any((folder / name).is_file() for name in WEIGHTS_FILES):
             missing.append(WEIGHTS_FILE)
@@ -42,6 +52,6 @@ def resolve_model(model: str | Path) -> str:
                 f"{folder} is not a complete model: it lacks {', '.join(missing)}. Expected a folder that "
                 "`adaptclip convert` or save_pretrained of model and processor wrote."
             )
-    elif folder.is_absolute() or str(model).count("/") > 1 or str(model).startswith("."):
+    elif not folder.is_dir() and (folder.is_absolute() or str(model).count("/") > 1 or str(model).startswith(".")):
         raise FileNotFoundError(f"No model folder at {model}.")
     return str(model)

@@ -87,7 +87,9 @@ class AdaptCLIPConfig(PreTrainedConfig):
         score_fusion (`str`): `"harmonic"` (released) or `"mean"` (paper).
         object_name (`str`): the word that the static prompts put in place of the object.
         visual_adapter, textual_adapter, prompt_query_adapter (`bool`): which adapters there are (paper, table 5).
-            With none of the first two and no normal images, plain CLIP is scored (table 5, line 0).
+            Without any, plain CLIP is scored (table 5, line 0), with normal images by alignment alone beside it.
+        fresh_adapters (`dict[str, list[str]]`, *optional*): digests of adapters as they were made, by which it is seen
+            that they were never trained.
         joint_learning (`bool`): score adapted tokens against learned prompts (table 5, line 3).
         normal_states, anomalous_states, prompt_templates (`list[str]`): the static prompts, `{}` for the object.
         prompt_token_ids (`list[int]`): ids of start, full stop and end, the frame of the learned prompts.
@@ -120,6 +122,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
     visual_adapter: bool = True
     textual_adapter: bool = True
     prompt_query_adapter: bool = True
+    fresh_adapters: dict[str, list[str]] | None = None
     joint_learning: bool = False
     normal_states: list[str] = field(default_factory=lambda: list(NORMAL_STATES))
     anomalous_states: list[str] = field(default_factory=lambda: list(ANOMALOUS_STATES))

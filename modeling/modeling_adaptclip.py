@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import CONFIG_NAME, ModelOutput, cached_file
+from transformers.utils import CONFIG_NAME, ModelOutput, cached_file, logging
 from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
-from .alignment import Pool
+from .alignment import Pool, cosine_distance, nearest_tokens
 from .checks import (
     LEARNED_TEXT,
     TEXT_TOWER,
@@ -41,8 +41,17 @@ from .vision_encoder import ImageFeatures, encode_image
 from .visual_adapter import VisualAdapter
 from .weights_file import WEIGHTS_FILE, read_weights
 
+logger = logging.get_logger(__name__)
+
 PROMPTS_AT_ONCE = 8
 GLANCED_ROWS = 16  # of which one is looked at
+# the adapters that a prediction is made with
+ADAPTERS_OF = {
+    "visual": {"visual_adapter"},
+    "textual": {"textual_adapter"},
+    "joint": {"visual_adapter", "textual_adapter"},
+    "prompt_query": {"prompt_query_adapter"},
+}
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # of transformers' own loading, without a meaning for adapters alone
 LOADER_OPTIONS = ("adapter_kwargs", "code_revision", "trust_remote_code", "use_safetensors", "weights_only")
@@ -274,6 +283,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     def from_clip_pretrained(cls, clip, tokenizer=None, dtype: torch.dtype | None = None, **config) -> "AdaptCLIPModel":
         """Fresh adapters on a pretrained CLIP.
 
+        They are there to be trained. Until they are, images are scored without them: by CLIP's static prompts, and
+        beside normal images by alignment alone (see [`~AdaptCLIPModel.untrained_adapters`]).
+
         Args:
             clip: an HF CLIP's folder or Hub id, or a `CLIPModel`.
             tokenizer: its tokenizer; needed with a `CLIPModel`, otherwise loaded from beside the CLIP.
@@ -296,6 +308,10 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         config = {**origin, "prompt_token_ids": frame_token_ids(tokenizer), "attn_implementation": attention, **config}
         model = cls(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
         model.set_object_name(model.config.object_name, tokenizer)
+        model.config.fresh_adapters = {
+            name: [weights_digest(adapter), weights_digest(deepcopy(adapter).half())]
+            for name, adapter in model.adapters().items()
+        }
         return model.eval()
 
     @classmethod
@@ -343,8 +359,27 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if self._auto_class is None:
             for name in ("auto_map", "custom_pipelines"):
                 self.config.__dict__.pop(name, None)
+        untrained = self.untrained_adapters()
+        known = self.config.fresh_adapters or {}
+        self.config.fresh_adapters = {name: known[name] for name in sorted(untrained)} or None
         self._store_learned_text(kwargs.get("state_dict"))
         super().save_pretrained(save_directory, **kwargs)
+
+    def adapters(self) -> dict[str, nn.Module]:
+        """The adapters that there are, by the names of the config's fields."""
+        names = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
+        return {name: adapter for name in names if (adapter := getattr(self, name)) is not None}
+
+    @torch.compiler.assume_constant_result
+    def untrained_adapters(self) -> frozenset[str]:
+        """Names of the adapters that are still as [`~AdaptCLIPModel.from_clip_pretrained`] made them.
+
+        A model in eval mode scores without them. It is their weights that tell, whoever trained them.
+        """
+        fresh = self.config.fresh_adapters or {}
+        return frozenset(
+            name for name, each in self.adapters().items() if name in fresh and self._digest(name, each) in fresh[name]
+        )
 
     def freeze_clip(self):
         """CLIP is a service: never trained, always in eval mode."""
@@ -481,9 +516,8 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     def weights_digest(self) -> str:
         """Of all weights that images are scored with, by which models are told apart; the text tower's speak through
         the static text embeddings."""
-        adapters = (self.visual_adapter, self.textual_adapter, self.prompt_query_adapter)
-        parts = (self.clip.vision_model, self.clip.visual_projection, *adapters, self.static_text_embeds)
-        return self._digest("model", *(part for part in parts if part is not None))
+        encoder = (self.clip.vision_model, self.clip.visual_projection)
+        return self._digest("model", *encoder, *self.adapters().values(), self.static_text_embeds)
 
     def clip_digest(self) -> str:
         """Of the whole CLIP, to which adapters belong."""
@@ -530,11 +564,6 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         given = [each for each in (prompt_pixel_values, prompt_features, prompt_bank) if each is not None]
         if not given:
             return None
-        if self.prompt_query_adapter is None:
-            raise ValueError(
-                "This model has no prompt-query adapter: it cannot compare with normal images. Score zero-shot, "
-                "without them."
-            )
         if len(given) > 1:
             raise ValueError("Give prompt_pixel_values, prompt_features or a prompt_bank, not both.")
         if prompt_bank is not None:
@@ -565,6 +594,35 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if one:
             return pools[id(banks)]
         return [[pools[id(bank)][layer] for bank in banks] for layer in range(len(self.config.feature_layers))]
+
+    def _left_out(self) -> frozenset[str]:
+        """The untrained adapters; says so where there are any."""
+        untrained = self.untrained_adapters()
+        if untrained and not torch.compiler.is_compiling():
+            logger.warning_once(
+                f"Not trained yet, and so left out of the scores: {', '.join(sorted(untrained))}. CLIP's static "
+                "prompts and alignment with the normal images score."
+            )
+        return untrained
+
+    def _compare(
+        self, features: ImageFeatures, pools: Sequence[Pool], with_adapter: bool
+    ) -> tuple[list[PromptQueryPrediction], torch.Tensor]:
+        """What the prompt-query adapter says of each layer, if there is one and it is asked, and the alignment maps
+        (n, B, S, S): each patch's distance to its nearest normal one."""
+        tokens, grid, comparisons = (
+            [unit_patch_tokens(layer) for layer in features.patch_embeds],
+            self.config.grid_size,
+            [],
+        )
+        if with_adapter and self.prompt_query_adapter is not None:
+            comparisons = self.prompt_query_adapter(tokens, pools)
+            distances = [each.alignment for each in comparisons]
+        else:
+            pairs = zip(tokens, pools, strict=True)
+            distances = [cosine_distance(query, nearest_tokens(query, pool)) for query, pool in pairs]
+            distances = [each.unflatten(1, (grid, grid)) for each in distances]
+        return comparisons, self._resize(torch.stack(distances, dim=1)).transpose(0, 1)
 
     def _similarity_prediction(
         self, image_embeds: torch.Tensor, patch_embeds: torch.Tensor, text_embeds: torch.Tensor
@@ -611,6 +669,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     ) -> AdaptCLIPOutput:
         """Scores a batch: zero-shot without normal images, few-shot with them.
 
+        Without trained adapters it is CLIP that scores, by its static prompts, and few-shot by alignment alone beside
+        them: each patch's distance to its nearest normal one.
+
         Exports and compiles without a break (`torch.export`, a bank's length and the batch dynamic); the checks of
         banks and values are not part of the graph.
 
@@ -638,37 +699,41 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             check_labels(labels, mask_labels, batch_size, self.config.image_size)
         text = self.encode_text() if text_embeds is None else text_embeds
         pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
-        predictions = self._zero_shot_predictions(features, text)
-        comparisons, alignment = [], None
-        if pools is not None:
-            comparisons = self.prompt_query_adapter(
-                [unit_patch_tokens(layer) for layer in features.patch_embeds], pools
-            )
-            alignment = self._resize(torch.stack([each.alignment for each in comparisons], dim=1)).transpose(0, 1)
-        elif not predictions:
-            embeds = (features.image_embeds, features.patch_embeds[-1])
-            predictions["clip"] = self._similarity_prediction(*embeds, text.static)
-        # the loss reads both classes' maps, the scores the anomalous one's alone
+        # the loss is of all adapters, and reads both classes' maps; the scores the anomalous one's alone
         learning = labels is not None or mask_labels is not None
         classes = slice(None) if learning else slice(1, None)
+        left_out = frozenset() if self.training else self._left_out()
+        predictions = self._zero_shot_predictions(features, text)
+        learned, scored = [*predictions], [name for name in predictions if not ADAPTERS_OF[name] & left_out]
+        comparisons, alignment, compares = [], None, False
+        if pools is not None:
+            compares = self.prompt_query_adapter is not None and not ADAPTERS_OF["prompt_query"] & left_out
+            comparisons, alignment = self._compare(features, pools, compares or learning)
+        if not scored and not compares:
+            embeds = (features.image_embeds, features.patch_embeds[-1])
+            predictions["clip"] = self._similarity_prediction(*embeds, text.static)
+            scored, learned = ["clip"], learned or ["clip"] * (not comparisons)
+        predictions = {name: each for name, each in predictions.items() if learning or name in scored}
         maps = {name: self._resize(each.probabilities[:, classes]) for name, each in predictions.items()}
         compared_maps = [self._resize(each.probabilities[:, classes]) for each in comparisons]
 
         losses = None
         if learning:
-            losses = {
-                name: adapter_loss(each.logits, maps[name], labels, mask_labels) for name, each in predictions.items()
-            }
+            losses = {name: adapter_loss(predictions[name].logits, maps[name], labels, mask_labels) for name in learned}
             if comparisons:
                 parts = zip(comparisons, compared_maps, strict=True)
                 layers = [adapter_loss(each.logits, its_maps, labels, mask_labels) for each, its_maps in parts]
                 losses["prompt_query"] = torch.stack(layers).sum()
         with torch.no_grad():
-            anomalous = [each[:, -1] for each in maps.values()]
-            scores = [each.logits.softmax(-1)[:, 1] for each in predictions.values()]
-            if comparisons:
+            anomalous = [maps[name][:, -1] for name in scored]
+            scores = [predictions[name].logits.softmax(-1)[:, 1] for name in scored]
+            if compares:
                 anomalous.append(torch.stack([each[:, -1] for each in compared_maps]).mean(0))
                 scores.append(torch.stack([each.logits.softmax(-1)[:, 1] for each in comparisons]).mean(0))
+            elif alignment is not None and self.config.score_fusion == "mean":
+                # the average of what prompts and normal images say, as the paper's AnomalyCLIP+
+                anomalous.append(alignment.mean(0))
+                scores.append(anomalous[-1].amax((1, 2)))
             anomaly_maps, anomaly_scores = fuse(
                 anomalous,
                 scores,

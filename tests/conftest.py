@@ -87,6 +87,7 @@ def make_model(tokenizer):
                     buffer.normal_(0, 0.1)
                 elif name.endswith("running_var"):
                     buffer.uniform_(0.5, 1.5)
+        model.config.fresh_adapters = None  # what they hold stands for what was learned
         return model
 
     return make

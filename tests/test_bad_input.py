@@ -187,13 +187,6 @@ def test_banks(detect, small_model, make_model, photos, tmp_path):
         detect(photos["good"][0], prompt_bank=other)
 
 
-def test_model_without_prompt_query_adapter_refuses_normal_images(make_model):
-    model = make_model(prompt_query_adapter=False)
-    query = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
-    with pytest.raises(ValueError, match="no prompt-query adapter"):
-        model(query, query[:, None])
-
-
 def test_static_prompts_not_encoded(make_model):
     model = AdaptCLIPModel(make_model().config).eval()
     with pytest.raises(ValueError, match="call set_object_name"):

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from test_data import make_br35h, make_good_and_bad, make_kvasir, make_real_iad, mvtec
 
-from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
+from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main
 from adaptclip_hf.data import load_data_set
 from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics, eval_results
@@ -283,15 +283,11 @@ def test_folders_of_one_name_stay_apart(evaluate, products, tmp_path):
     assert [each["name"] for each in results["data_sets"]] == ["products", "other_products"]
 
 
-def test_bad_calls(evaluate, products, make_model, tokenizer, tmp_path, capsys):
+def test_bad_calls(evaluate, products, tmp_path, capsys):
     assert evaluate(tmp_path / "nothing")[0] == 1 and "No data folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         evaluate(products, shots=[-1])
     assert stop.value.code == 2 and "-1" in capsys.readouterr().err
-    model = make_model(prompt_query_adapter=False)
-    processor = AdaptCLIPProcessor.for_model(model.config, tokenizer)
-    with pytest.raises(ValueError, match="no prompt-query adapter"):
-        run.evaluate(AnomalyDetector(model, processor), [str(products)], tmp_path / "out")
     (tmp_path / "empty" / "train" / "good").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "train" / "good" / "0.png")
     assert evaluate(f"mvtec:{tmp_path / 'empty'}")[0] == 1 and "empty" in capsys.readouterr().err

@@ -321,17 +321,17 @@ ABLATIONS = {
 @pytest.mark.parametrize("row", ABLATIONS)
 def test_ablations_score_train_and_round_trip(make_model, tmp_path, row):
     model = make_model(**ABLATIONS[row])
-    with_prompts = model.config.prompt_query_adapter
-    bank = model.encode_prompts(images(model, 2, 1)) if with_prompts else None
+    bank = model.encode_prompts(images(model, 2, 1))
     with torch.no_grad():
         output = model(images(model, 2), prompt_bank=bank)
+        assert not torch.equal(output.anomaly_scores, model(images(model, 2)).anomaly_scores)
     assert 0 <= output.anomaly_scores.min() and output.anomaly_scores.max() <= 1
     assert 0 <= output.anomaly_maps.min() and output.anomaly_maps.max() <= 1
     model.save_pretrained(tmp_path)
     with torch.no_grad():
         again = AdaptCLIPModel.from_pretrained(tmp_path)(images(model, 2), prompt_bank=bank)
     assert torch.equal(again.anomaly_maps, output.anomaly_maps)
-    prompts = images(model, 2, 1, prompts=1) if with_prompts else None
+    prompts = images(model, 2, 1, prompts=1)
     masks = torch.zeros(2, model.config.image_size, model.config.image_size)
     masks[1, :30, :40] = 1
     loss = model.train()(images(model, 2), prompts, labels=torch.tensor([0, 1]), mask_labels=masks).loss

@@ -109,7 +109,7 @@ def add_model_arguments(
 
 
 def load_detector(
-    args: argparse.Namespace, model: str, device=None, dtype: str | None = None, backend: str | None = None
+    args: argparse.Namespace, model: str, device=None, dtype: str | None = None, backend: str | None = None, **config
 ):
     """The detector that [`add_model_arguments`] asks for.
 
@@ -117,6 +117,7 @@ def load_detector(
         model: its name, where `--model` names none.
         device, dtype: where `--device` and `--dtype` name none; an exported folder has a dtype of its own.
         backend: what the model must be made for.
+        config: fields of its config to change.
     """
     from ..engine import AnomalyDetector
     from ..model_files import is_exported
@@ -128,4 +129,5 @@ def load_detector(
         args.device or device,
         args.dtype or (None if is_exported(name) else dtype),
         trust_remote_code=args.trust_remote_code,
+        **config,
     )

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..ablations import TABLE_5
 from ..model_files import DEFAULT_NAME
 from .argument_types import add_model_arguments, load_detector, positive, whole
 
@@ -18,6 +19,8 @@ def add_command(commands):
   adaptclip evaluate --data mvtec:/data/mvtec_ad --output results/mvtec
   adaptclip evaluate --model adaptclip-vitl --data visa:/data/VisA btad:/data/BTAD --output results/vitl
   adaptclip evaluate --data parts/ --shots 0 4 --seeds 10 --output results/parts
+  adaptclip evaluate --data parts/ --training-free --output results/clip         what the adapters add: compare the two
+  adaptclip evaluate --model openai/clip-vit-base-patch16 --data parts/ --output results/base       any CLIP, untrained
   torchrun --nproc_per_node 2 -m adaptclip_hf.cli evaluate --data mvtec:/data/mvtec_ad --output results/mvtec
 
 Written to OUTPUT: results.json (everything: figures, versions, fingerprint, drawn prompts), results.csv, results.md
@@ -37,6 +40,11 @@ all shots and seeds. A file that cannot be read is named, left out and listed in
     parser.add_argument(
         "--seeds", type=whole, nargs="+", default=[10, 20, 30], metavar="N", help="of the prompt draws (10 20 30)"
     )
+    parser.add_argument(
+        "--training-free",
+        action="store_true",
+        help="the model's CLIP without its adapters: static prompts, and alignment with the normal images",
+    )
     parser.add_argument("--batch-size", type=positive, default=4, metavar="B", help="images at a time (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds another evaluation")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no tables")
@@ -53,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     state = PartialState(cpu=device.type == "cpu")
     results = evaluate(
-        load_detector(args, args.model, state.device),
+        load_detector(args, args.model, state.device, **(TABLE_5["clip"] if args.training_free else {})),
         args.data,
         args.output,
         shots=args.shots,
         seeds=args.seeds,
         batch_size=args.batch_size,
-        model_name=args.model,
+        model_name=f"{args.model}, training-free" if args.training_free else args.model,
         overwrite=args.overwrite,
         progress=not args.quiet,
     )

@@ -97,7 +97,7 @@ def measure(detector, data: list[str]) -> dict[str, float]:
             detector,
             data,
             folder,
-            shots=[0, 4] if detector.model.config.prompt_query_adapter else [0],
+            shots=[0, 4],
             seeds=[10],
             progress=False,
         )

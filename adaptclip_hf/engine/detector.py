@@ -134,12 +134,14 @@ class AnomalyDetector:
     def describe(self, object_name: str | None = None) -> dict:
         """All that a score depends on beside the image and the normal ones, as JSON has it."""
         config = self.model.config
+        untrained = self.model.untrained_adapters() if self.backend == BACKENDS[0] else ()
         return {
             "weights": self.model.weights_digest(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.device.type,
             "object_name": object_name or config.object_name,
             **{name: getattr(config, name) for name in SCORE_FIELDS},
+            **dict.fromkeys(untrained, False),
             "fingerprint": self.model.fingerprint(),
             "preprocessing": self.processor.image_processor.fingerprint(),
         }

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from ..model_files import DEFAULT_MODEL, is_exported, resolve_model
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
@@ -16,7 +16,7 @@ PROCESSOR_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revisio
 
 
 def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
-    """A model and its processor by the name that [`resolve_model`] takes.
+    """A model and its processor by the name that [`resolve_model`] takes; a plain CLIP gets fresh adapters.
 
     Args:
         options: of [`AdaptCLIPModel.from_pretrained`].
@@ -31,6 +31,8 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
     options.pop("trust_remote_code", None)  # of exported models: no other brings code that is run
     shared = {key: options[key] for key in PROCESSOR_OPTIONS if key in options}
     try:
+        if AdaptCLIPModel.config_class.get_config_dict(name, **shared)[0].get("model_type") == "clip":
+            return load_clip(name, **options)
         return AdaptCLIPModel.from_pretrained(name, **options), AdaptCLIPProcessor.from_pretrained(name, **shared)
     except SafetensorError as error:
         raise ValueError(
@@ -46,6 +48,16 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
         if isinstance(reason, OfflineModeIsEnabled):
             raise FileNotFoundError(f"No model {name} here, and the Hub is not asked in offline mode.") from error
         raise
+
+
+def load_clip(name: str, text_tower: bool = True, **options) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
+    """Fresh adapters on a plain CLIP, which are left out of its scores."""
+    if isinstance(options.get("dtype"), str):
+        options["dtype"] = getattr(torch, options["dtype"])
+    hub = {key: options[key] for key in PROCESSOR_OPTIONS if key in options}
+    tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+    model = AdaptCLIPModel.from_clip_pretrained(name, tokenizer, **options)
+    return model, AdaptCLIPProcessor.for_model(model.config, tokenizer)
 
 
 def choose_dtype(device: torch.device) -> torch.dtype | None:

@@ -81,11 +81,6 @@ def evaluate(
     """
     if not data or not shots or not seeds:
         raise ValueError("Expected at least one data set, number of shots and seed.")
-    if not detector.model.config.prompt_query_adapter and any(shots):
-        raise ValueError(
-            "This model has no prompt-query adapter and cannot compare with normal images: evaluate it zero-shot "
-            "alone, with `--shots 0` (shots=[0])."
-        )
     output, start = Path(output), time.perf_counter()
     state = PartialState(cpu=detector.device.type == "cpu")
     report = say if progress else say_nothing

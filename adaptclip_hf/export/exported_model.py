@@ -157,7 +157,9 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         if prompt_bank is None:
             return AdaptCLIPOutput(**self._run(ZERO_SHOT, **given))
         if FEW_SHOT not in self.runners:
-            raise ValueError("This model has no prompt-query adapter: score zero-shot, without normal images.")
+            raise ValueError(
+                f"This export has no graph {FEW_SHOT}, which compares with normal images: export the model again."
+            )
         if is_bank(prompt_bank):
             return AdaptCLIPOutput(**self._compare(given, prompt_bank))
         parts = [

@@ -107,6 +107,11 @@ def check(export_format: str, precision: str, detector: AnomalyDetector, profile
         raise ValueError(f"{detector.model.name_or_path} is an export already: export the model that it came from.")
     if detector.model.dtype != torch.float32 or detector.device.type != "cpu":
         raise ValueError(f"Load the model in float32 on the CPU to export it, not {detector.model.dtype}.")
+    if untrained := sorted(detector.model.untrained_adapters()):
+        raise ValueError(
+            f"{', '.join(untrained)} were never trained: train them, or load the model without them "
+            f"({', '.join(f'{name}=False' for name in untrained)}) to export what needs no training."
+        )
     if precision == INT8 and len(images) < FEWEST_TO_CALIBRATE:
         raise ValueError(
             f"int8 is calibrated with images of what will be inspected: at least {FEWEST_TO_CALIBRATE} are needed, got "
@@ -185,10 +190,9 @@ def write_joined(folder: Path, profile: InspectionProfile | None):
     from .onnx_files import write_detect
 
     write_detect(folder, ZERO_SHOT, DETECT_ZERO_SHOT)
-    if (folder / f"{FEW_SHOT}.onnx").exists():
-        write_detect(folder, FEW_SHOT, DETECT_FEW_SHOT)
-        if profile is not None:
-            write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
+    write_detect(folder, FEW_SHOT, DETECT_FEW_SHOT)
+    if profile is not None:
+        write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
 
 

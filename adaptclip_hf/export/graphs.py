@@ -36,11 +36,7 @@ class Score(AdaptCLIPPreTrainedModel):
 
     def __init__(self, model: AdaptCLIPModel, text_embeds: TextEmbeds):
         super().__init__(model.config)
-        self.adapters = nn.ModuleList(
-            adapter
-            for adapter in (model.visual_adapter, model.textual_adapter, model.prompt_query_adapter)
-            if adapter is not None
-        )
+        self.adapters = nn.ModuleList(model.adapters().values())
         self.static = nn.Buffer(text_embeds.static)
         self.learned = None if text_embeds.learned is None else nn.Buffer(text_embeds.learned)
         self.whole = (model,)  # in a tuple: the image encoder's weights are no part of this graph
@@ -66,7 +62,7 @@ class Graph:
 
 @torch.no_grad()
 def graphs_of(model: AdaptCLIPModel, text_embeds: TextEmbeds) -> Iterator[Graph]:
-    """All graphs of a model; one without a prompt-query adapter has none that compares."""
+    """All graphs of a model."""
     batch, normal = Dim("batch", min=1, max=MOST_AT_ONCE), Dim("normal_images", min=1, max=MOST_NORMAL_IMAGES)
     size, generator = model.config.image_size, torch.Generator().manual_seed(0)
     pixel_values = torch.randn(2, 3, size, size, generator=generator)
@@ -75,7 +71,6 @@ def graphs_of(model: AdaptCLIPModel, text_embeds: TextEmbeds) -> Iterator[Graph]
     inputs = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
     shapes = {"image_embeds": {0: batch}, "patch_embeds": [{0: batch}] * layers}
     yield Graph(ZERO_SHOT, Score(model, text_embeds).eval(), inputs, shapes)
-    if model.prompt_query_adapter is not None:
-        bank = model.encode_prompts(torch.randn(3, 3, size, size, generator=generator))
-        inputs, shapes = inputs | {"bank": list(bank.features)}, shapes | {"bank": [{0: normal}] * layers}
-        yield Graph(FEW_SHOT, Score(model, text_embeds).eval(), inputs, shapes)
+    bank = model.encode_prompts(torch.randn(3, 3, size, size, generator=generator))
+    inputs, shapes = inputs | {"bank": list(bank.features)}, shapes | {"bank": [{0: normal}] * layers}
+    yield Graph(FEW_SHOT, Score(model, text_embeds).eval(), inputs, shapes)

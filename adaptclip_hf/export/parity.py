@@ -37,8 +37,6 @@ def compare(of_torch: AnomalyDetector, exported: AnomalyDetector, images: Sequen
     texts = [of_torch.encode_text(name), exported.encode_text()]
     differences = {"scores": 0.0, "maps": 0.0}
     for normal in (None, pixel_values[-1:], pixel_values[:3]):
-        if normal is not None and not of_torch.model.config.prompt_query_adapter:
-            continue
         found = []
         for detector, text in zip((of_torch, exported), texts, strict=True):
             bank = None if normal is None else detector.model.encode_prompts(normal.to(detector.device))

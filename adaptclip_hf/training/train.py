@@ -186,7 +186,7 @@ def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
 
 def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
     """Adapters on the CLIP of a folder or Hub id, in float32, and the processor."""
-    name = resolve_clip(name)
+    name = resolve_model(name)
     model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     tokenizer = AutoTokenizer.from_pretrained(name)
     if model_type == "clip":
@@ -201,11 +201,6 @@ def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIP
     else:
         raise ValueError(f"{name} is a model of type {model_type!r}; expected a CLIP or an AdaptCLIP model.")
     return model, AdaptCLIPProcessor.for_model(model.config, tokenizer)
-
-
-def resolve_clip(name: str) -> str:
-    """A plain CLIP's folder as it is, anything else as [`resolve_model`] has it."""
-    return name if (Path(name) / "config.json").is_file() else resolve_model(name)
 
 
 def compute_features_once(
