@@ -1,6 +1,10 @@
-"""What each adapter brings: the evaluation of a model with some of its adapters, and with random weights.
+"""What each adapter brings: the evaluation of a model with some of its adapters, with none, and on a random CLIP.
 
-python benchmarks/adapters.py --data mvtec:/data/mvtec_ad --output results/adapters
+    python benchmarks/adapters.py --data mvtec:/data/mvtec_ad --output results/adapters
+    adaptclip compare results/adapters/none results/adapters/all
+
+With none it is CLIP's static prompts that score and, beside normal images, alignment alone; on a CLIP of random weights
+the same shows what luck and edges give.
 """
 
 import argparse
@@ -15,21 +19,21 @@ from adaptclip_hf.evaluation.evaluate import evaluate
 from adaptclip_hf.model_files import DEFAULT_NAME
 
 ADAPTERS = ("textual_adapter", "visual_adapter", "prompt_query_adapter")
-# name -> adapters, shots
 ROWS = {
-    "none": ((), 0),
-    "textual": (ADAPTERS[:1], 0),
-    "visual": (ADAPTERS[1:2], 0),
-    "textual and visual": (ADAPTERS[:2], 0),
-    "prompt-query": (ADAPTERS[2:], 4),
-    "all": (ADAPTERS, 4),
+    "none": (),
+    "textual": ADAPTERS[:1],
+    "visual": ADAPTERS[1:2],
+    "textual and visual": ADAPTERS[:2],
+    "prompt-query": ADAPTERS[2:],
+    "all": ADAPTERS,
 }
-METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP"}
+SHOTS = (0, 4)
+METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AUPR"}
 
 
-def random_detector(name: str) -> AnomalyDetector:
-    """The same architecture before any training."""
-    trained, processor = load_model_and_processor(name)
+def random_detector(name: str, **adapters: bool) -> AnomalyDetector:
+    """The same architecture before any training, CLIP's included."""
+    trained, processor = load_model_and_processor(name, **adapters)
     torch.manual_seed(0)
     model = AdaptCLIPModel(trained.config)
     model.set_object_name(model.config.object_name, processor.tokenizer)
@@ -55,17 +59,18 @@ def main():
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
     logging.set_verbosity_error()  # a model without some adapter says that it leaves weights unused
-    print("| adapters | shots | " + " | ".join(METRICS.values()) + " |\n|---|---|" + "---|" * len(METRICS))
-    models = {
-        name: ({adapter: adapter in chosen for adapter in ADAPTERS}, shots) for name, (chosen, shots) in ROWS.items()
+    titles = [f"{shots}-shot {title}" for shots in SHOTS for title in METRICS.values()]
+    print("| adapters | " + " | ".join(titles) + " |\n|---|" + "---|" * len(titles))
+    flags = {name: {adapter: adapter in chosen for adapter in ADAPTERS} for name, chosen in ROWS.items()}
+    made = {name: lambda each=each: AnomalyDetector.from_pretrained(args.model, **each) for name, each in flags.items()}
+    made |= {
+        f"{name}, random CLIP": lambda name=name: random_detector(args.model, **flags[name]) for name in ("none", "all")
     }
-    for name, (flags, shots) in models.items():
-        detector = AnomalyDetector.from_pretrained(args.model, **flags)
-        results = evaluate(detector, args.data, args.output / name.replace(" ", "_"), [shots])
-        print(f"| {name} | {shots} | " + " | ".join(mean_over_categories(results, shots)) + " |", flush=True)
-    results = evaluate(random_detector(args.model), args.data, args.output / "random", [0, 4])
-    for shots in (0, 4):
-        print(f"| all, random weights | {shots} | " + " | ".join(mean_over_categories(results, shots)) + " |")
+    for name, make in made.items():
+        output = args.output / name.replace(",", "").replace(" ", "_")
+        results = evaluate(make(), args.data, output, SHOTS, model_name=f"{args.model}, adapters: {name}")
+        cells = [cell for shots in SHOTS for cell in mean_over_categories(results, shots)]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -230,3 +230,9 @@ def load_mask(source) -> np.ndarray:
     if mask.ndim != 2 or 0 in mask.shape:
         raise ValueError(f"{name}: expected a mask of shape (H, W) or with 1 to 4 channels, got {mask.shape}.")
     return mask > 0
+
+
+def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A mask of booleans (H, W) as float32 (height, width) of 0 and 1: 0/255, bilinear, above one half."""
+    resized = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+    return (np.asarray(resized) / 255 > 0.5).astype(np.float32)

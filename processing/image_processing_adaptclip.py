@@ -10,7 +10,7 @@ from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .image_loading import load_image, load_mask
+from .image_loading import load_image, load_mask, resized_mask
 
 # what pixel values depend on, beside the size
 SETTINGS = (
@@ -80,10 +80,7 @@ class AdaptCLIPImageProcessor(PilBackend):
     def read_mask(self, mask, size: dict[str, int] | None = None) -> np.ndarray:
         """A mask (see `load_mask`) as float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""
         size = dict(self.size) | dict(size or {})
-        resized = Image.fromarray(load_mask(mask).astype(np.uint8) * 255).resize(
-            (size["width"], size["height"]), Image.Resampling.BILINEAR
-        )
-        return (np.asarray(resized) / 255 > 0.5).astype(np.float32)
+        return resized_mask(load_mask(mask), size["height"], size["width"])
 
     def fingerprint(self) -> dict[str, str]:
         """How images become pixel values; a prompt bank records it."""

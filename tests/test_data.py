@@ -12,6 +12,7 @@ from PIL import Image
 from adaptclip_hf.cli import main
 from adaptclip_hf.data import LAYOUTS, Row, build_dataset, load_data_set
 from adaptclip_hf.data.checking import drop_unreadable
+from adaptclip_hf.data.specs import resolve_spec
 from adaptclip_hf.data.summary import describe
 
 
@@ -55,6 +56,65 @@ def make_mvtec_3d(root):
         mask(folder / "gt" / "000.png", empty=kind == "good")
         (folder / "xyz").mkdir()
         (folder / "xyz" / "000.tiff").write_bytes(b"points")
+
+
+def make_mvtec_2(root):
+    """Names as MVTec AD 2's readme has them: the lighting is part of an image's name."""
+    can = root / "can"
+    for split in ("train", "validation"):
+        picture(can / split / "good" / "000_regular.png")
+    picture(can / "test_public" / "good" / "000_shift_1.png")
+    picture(can / "test_public" / "bad" / "001_overexposed.png")
+    mask(can / "test_public" / "ground_truth" / "bad" / "001_overexposed_mask.png")
+    picture(can / "test_private" / "000_regular.png")
+    picture(can / "test_private_mixed" / "000_mixed.png")
+    (root / "license.txt").write_text("none")
+
+
+def make_loco(root, category="juice_bottle", kinds=("logical_anomalies", "structural_anomalies")):
+    """A mask for each way in which an image is anomalous, its value being the kind of defect's."""
+    folder = root / category
+    for split in ("train", "validation", "test"):
+        picture(folder / split / "good" / "000.png")
+    for kind in kinds:
+        picture(folder / "test" / kind / "000.png")
+        mask(folder / "ground_truth" / kind / "000" / "000.png")
+    second = np.zeros((16, 20), np.uint8)
+    second[10:12, 10:14] = 237
+    Image.fromarray(second).save(folder / "ground_truth" / kinds[0] / "000" / "001.png")
+    defects = [{"defect_name": "missing_top_label", "pixel_value": 237, "saturation_threshold": 1.0}]
+    (folder / "defects_config.json").write_text(json.dumps(defects))
+
+
+def make_autovi(root):
+    make_loco(root, "engine_wiring", ("blue_hoop", "fastening"))
+
+
+def lookout_line(name: str, anomalous: bool, colour: str = "#2ca02c") -> str:
+    """A line as the developer guide shows it; the labelling job's own names."""
+    about = {"class-name": "anomaly" if anomalous else "normal", "human-annotated": "yes", "job-name": "labeling-job/c"}
+    line = {
+        "source-ref": f"s3://bucket/line/images/{name}.png",
+        "my-job": int(anomalous),
+        "my-job-metadata": about | {"type": "groundtruth/image-classification", "confidence": 1},
+    }
+    if anomalous:
+        classes = [("BACKGROUND", "#ffffff"), ("scratch", colour), ("dent", "#1f77b4")]
+        colours = {str(n): {"class-name": each, "hex-color": code} for n, (each, code) in enumerate(classes)}
+        line["my-masks-ref"] = f"s3://bucket/line/masks/{name}.png"
+        line["my-masks-ref-metadata"] = {"internal-color-map": colours, "type": "groundtruth/semantic-segmentation"}
+    return json.dumps(line)
+
+
+def make_lookout(root):
+    for index in range(4):
+        picture(root / "images" / f"{index}.png")
+    coloured = np.full((16, 20, 3), 255, np.uint8)
+    coloured[2:5, 2:9], coloured[8, 8] = (0x2C, 0xA0, 0x2C), (0x1F, 0x77, 0xB4)
+    (root / "masks").mkdir()
+    Image.fromarray(coloured).save(root / "masks" / "3.png")
+    lines = [lookout_line(str(index), index == 3) for index in range(4)]
+    (root / "output.manifest").write_text("\n".join(lines) + "\n")
 
 
 def make_visa(root):
@@ -152,6 +212,9 @@ PUBLISHED = {
     "mvtec": (make_mvtec, ["bottle", "cable"], (4, 2, 2, 2)),
     "btad": (make_btad, ["01", "02"], (4, 2, 2, 2)),
     "mvtec-3d": (make_mvtec_3d, ["bagel"], (1, 1, 1, 1)),
+    "mvtec-ad-2": (make_mvtec_2, ["can"], (1, 1, 1, 1)),
+    "mvtec-loco": (make_loco, ["juice_bottle"], (1, 1, 2, 2)),
+    "lookout": (make_lookout, ["data"], (2, 1, 1, 1)),
     "visa": (make_visa, ["candle"], (1, 1, 1, 1)),
     "real-iad": (make_real_iad, ["audiojack"], (5, 9, 1, 1)),
     "ksdd": (make_ksdd, ["kolektor_sdd"], (3, 1, 1, 1)),
@@ -183,7 +246,7 @@ def test_published_layouts(layout, named, tmp_path):
 
 
 def test_every_layout_is_tried():
-    relatives = {"mpdd", "dtd-synthetic", "real-iad-variety", "endo"}  # the same layout as another's
+    relatives = {"mpdd", "autovi", "dtd-synthetic", "real-iad-variety", "endo"}  # the same layout as another's
     assert set(LAYOUTS) == set(PUBLISHED) | relatives
 
 
@@ -194,6 +257,50 @@ def test_relatives_of_published_layouts(tmp_path):
     make_covid_update(tmp_path / "covid")
     rows = load_data_set(f"covid:{tmp_path / 'covid'}", lambda line: None)
     assert rows["label"][:] == [0, 1] and all(row["mask"] is None for row in rows)
+
+
+def test_the_masks_of_an_image_are_one(tmp_path):
+    make_autovi(tmp_path / "data")
+    assert resolve_spec(tmp_path / "data")[0] == "mvtec-loco"
+    rows = {row["defect"]: row for row in load_data_set(f"autovi:{tmp_path / 'data'}")}
+    first, second = (np.asarray(rows[name]["mask"]) > 0 for name in ("blue_hoop", "fastening"))
+    assert first.sum() == 9 + 8 and first[11, 13] and second.sum() == 9
+
+
+def test_the_colours_of_a_lookout_mask(tmp_path):
+    make_lookout(tmp_path / "data")
+    [row] = [row for row in load_data_set(tmp_path / "data") if row["label"]]
+    found = np.asarray(row["mask"]) > 0
+    assert found.sum() == 3 * 7 + 1 and found[8, 8] and not found[0, 0] and row["defect"] == "scratch"
+
+
+def test_lookout_manifests_of_two_parts_and_what_does_not_lie_here(tmp_path):
+    make_lookout(tmp_path)
+    (tmp_path / "output.manifest").rename(tmp_path / "train.manifest")
+    lines = [lookout_line("gone", False), lookout_line("../../secret", False), lookout_line("2", False)]
+    (tmp_path / "test.manifest").write_text("\n".join([*lines, lookout_line("0", True), ""]))
+    Image.new("RGB", (20, 16), "white").save(tmp_path / "masks" / "0.png")
+    reported = []
+    dataset = load_data_set(tmp_path, reported.append)
+    assert sorted(zip(dataset["split"], dataset["label"], strict=True)) == [
+        ("test", 0),
+        *[("test", 1)] * 2,
+        *[("train", 0)] * 3,
+    ]
+    assert len(reported) == 3 and "line 1" in reported[0] and "secret" in reported[1] and "colours" in reported[2]
+    (tmp_path / "test.manifest").write_text('{"source-ref": "s3://a/b.png"}\n')
+    with pytest.raises(ValueError, match=r"test\.manifest, line 1 is no line of a Lookout"):
+        load_data_set(tmp_path)
+
+
+@pytest.mark.parametrize("make", [make_mvtec_2, make_loco])
+def test_a_layout_is_not_taken_for_its_relative(make, tmp_path):
+    make(tmp_path)
+    if make is make_mvtec_2:
+        with pytest.raises(ValueError, match="does not look like mvtec"):
+            load_data_set(f"mvtec:{tmp_path}")
+    with pytest.raises(ValueError, match="does not look like visa"):
+        load_data_set(f"visa:{tmp_path}")
 
 
 def test_one_category_of_a_data_set(tmp_path):

@@ -23,6 +23,8 @@ from adaptclip_hf.evaluation.protocol import Setting, draw_prompts, settings_of
 from adaptclip_hf.evaluation.published import published_results
 from adaptclip_hf.synthetic import write_dataset
 
+PIXEL_FIGURES = ("auroc", "ap", "average_precision", "f1max", "threshold", "aupro", "aupimo")
+
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory):
@@ -87,7 +89,7 @@ def test_what_the_command_writes(evaluate, products, tmp_path):
     assert runs == {(f"category_00{n}", *run) for n in (0, 1) for run in ((0, 10), (2, 10), (2, 20))}
     for each in results["results"]:
         names = {name for name in each["metrics"] if name.startswith("pixel_")}
-        assert names == {"pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_threshold", "pixel_aupro"}
+        assert names == {f"pixel_{name}" for name in PIXEL_FIGURES}
         assert {"image_auroc", "image_ap", "image_f1max", "image_threshold", "image_overkill@5"} <= set(each["metrics"])
         assert all(0 <= value <= 1 for value in each["metrics"].values()) and max(each["error_bounds"].values()) < 1e-3
     assert results["model"]["weights"] and results["model"]["fingerprint"] and results["versions"]["torch"]
@@ -296,13 +298,13 @@ def test_bad_calls(evaluate, products, tmp_path, capsys):
 def test_more_data_sets_shots_and_seeds_are_added_to_what_is_there(evaluate, products, tmp_path, monkeypatch):
     other = write_dataset(tmp_path / "others", 1, size=60, train=2, good=2, bad=2)
     _, whole = evaluate(products, other, output="whole", shots=[0, 1, 2], seeds=[10, 20])
-    scored, original = [], run.CategoryScorer._score_batch
+    scored, original = [], run.ModelScorer.score_batch
 
     def count(scorer, rows):
         scored.append((scorer.category.data_set, tuple(scorer.settings), len(rows)))
         return original(scorer, rows)
 
-    monkeypatch.setattr(run.CategoryScorer, "_score_batch", count)
+    monkeypatch.setattr(run.ModelScorer, "score_batch", count)
     _, first = evaluate(products, shots=[0, 1], seeds=[10])
     _, second = evaluate(products, shots=[0, 1, 2], seeds=[10, 20])
     _, third = evaluate(other, shots=[0, 1, 2], seeds=[10, 20])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from sklearn.metrics import auc, f1_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from adaptclip_hf.evaluation import IMAGE_SCORES, ImageMetrics, PixelMetrics
 from adaptclip_hf.evaluation.ranking import Ranking
@@ -58,6 +58,66 @@ def test_scikit_learn(levels):
     # points of one recall in ascending precision
     order = np.lexsort((precision, recall))
     assert figures["image_ap"] == pytest.approx(auc(recall[order], precision[order]), abs=1e-12)
+    assert figures["image_average_precision"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+
+
+def test_a_perfect_ranking_of_two_and_two():
+    metrics = ImageMetrics()
+    metrics.update([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
+    figures = metrics.compute()
+    assert (figures["image_ap"], figures["image_average_precision"]) == (0.875, 1.0)
+
+
+def pimo_by_hand(maps: np.ndarray, masks: np.ndarray) -> float:
+    """The mean over anomalous images of the area under each one's curve, from sorted scores, on a fine grid."""
+    normal = [each.ravel() for each, mask in zip(maps, masks, strict=True) if not mask.any()]
+    thresholds = np.unique(maps)[::-1]
+    fall_out = np.mean([(each[None] >= thresholds[:, None]).mean(1) for each in normal], axis=0)
+    grid = np.linspace(np.log(1e-5), np.log(1e-4), 20001)
+    areas = []
+    for each, mask in zip(maps, masks, strict=True):
+        if mask.any():
+            recall = (each[mask > 0][None] >= thresholds[:, None]).mean(1)
+            free = recall[fall_out == 0].max(initial=0)
+            rates, recall = np.log(fall_out[fall_out > 0]), recall[fall_out > 0]
+            curve = np.interp(grid, rates, recall)
+            curve[grid < rates[0]] = free
+            areas.append(np.trapezoid(curve, grid) / (grid[-1] - grid[0]))
+    return float(np.mean(areas))
+
+
+@pytest.mark.parametrize("side", [400, 64], ids=["rates within the limits", "too few pixels for the lowest rates"])
+def test_aupimo_by_hand(side):
+    rng = np.random.default_rng(8)
+    masks = np.zeros((5, side, side), np.uint8)
+    masks[2, 3:9, 3:30] = masks[3, 5:50, 5:7] = masks[4, 1:20, 1:20] = 1
+    levels = 400 if side == 400 else 40
+    maps = np.clip(rng.normal(0.4 + 0.25 * masks, 0.08), 0, 1)
+    maps = (np.round(maps * levels) / levels).astype(np.float32)
+    pixels = PixelMetrics()
+    for part in ([0, 3], [4, 1, 2]):
+        pixels.update(maps[part], masks[part])
+    figures = pixels.compute()
+    assert 0.05 < figures["pixel_aupimo"] < 0.95
+    assert figures["pixel_aupimo"] == pytest.approx(pimo_by_hand(maps, masks), abs=1e-4)
+    assert figures["pixel_average_precision"] == pytest.approx(
+        average_precision_score(masks.ravel(), maps.ravel()), abs=1e-12
+    )
+
+
+def test_aupimo_needs_normal_images():
+    pixels = PixelMetrics()
+    maps, masks = np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8))
+    masks[0, 2:4] = maps[0, 2:4] = 1
+    pixels.update(maps, masks)
+    assert "pixel_aupimo" not in pixels.compute() and pixels.compute()["pixel_aupro"] == 1
+    pixels.update(np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8)))
+    assert pixels.compute()["pixel_aupimo"] == 1
+
+
+def test_counts_of_another_version_are_refused():
+    with pytest.raises(ValueError, match="expected 5 counts"):
+        PixelMetrics().add_state({"bins": np.zeros(1, np.int64), "counts": np.ones((3, 1), np.int64)})
 
 
 def generated(count: int = 12, side: int = 64):
@@ -162,6 +222,7 @@ def test_pixels_by_hand():
     pixels.update(maps, (maps > 0.3).int())
     # the last step to full recall ends at the share of anomalous pixels, as in the reference: (1 + (1 + 0.5) / 2) / 2
     figures = {"pixel_auroc": 1.0, "pixel_ap": 0.875, "pixel_f1max": 1.0, "pixel_threshold": 0.5, "pixel_aupro": 1.0}
+    figures["pixel_average_precision"] = 1.0
     assert pixels.compute() == figures
 
 

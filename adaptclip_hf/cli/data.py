@@ -11,6 +11,9 @@ def add_command(commands):
         epilog="""A spec is LAYOUT:FOLDER, or a folder whose layout can be recognised:
   mvtec, mpdd, dtd-synthetic, btad   CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/*_mask.png
   mvtec-3d                           the same with rgb/ and gt/ in each folder; the colour images
+  mvtec-ad-2                         test_public/good, bad and ground_truth/bad; private images have no labels
+  mvtec-loco, autovi                 a folder of masks for each image, ground_truth/DEFECT/000/*.png
+  lookout                            *.manifest of Amazon Lookout for Vision, with its bucket's images below the folder
   visa                               split_csv/1cls.csv beside the categories
   real-iad, real-iad-variety         realiad_jsons/CATEGORY.json beside realiad_1024 (or another resolution)
   ksdd                               kos01/Part0.jpg and Part0_label.bmp; every fourth good image is kept to test

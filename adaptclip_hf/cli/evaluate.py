@@ -21,6 +21,7 @@ def add_command(commands):
   adaptclip evaluate --data parts/ --shots 0 4 --seeds 10 --output results/parts
   adaptclip evaluate --data parts/ --training-free --output results/clip         what the adapters add: compare the two
   adaptclip evaluate --model openai/clip-vit-base-patch16 --data parts/ --output results/base       any CLIP, untrained
+  adaptclip evaluate --data mvtec:/data/mvtec_ad --maps patchcore/maps --output results/patchcore    another program
   torchrun --nproc_per_node 2 -m adaptclip_hf.cli evaluate --data mvtec:/data/mvtec_ad --output results/mvtec
 
 Written to OUTPUT: results.json (everything: figures, versions, fingerprint, drawn prompts), results.csv, results.md
@@ -28,22 +29,36 @@ Written to OUTPUT: results.json (everything: figures, versions, fingerprint, dra
 plots/DATA_SET/CATEGORY_curves.png and _examples.jpg. Stopped and started again with the same arguments, it goes on
 where it was; with more data sets, shots or seeds it adds them to what is there. Every test image is encoded once for
 all shots and seeds. A file that cannot be read is named, left out and listed in the results; the exit status is then 1.
+
+--maps: the map of DATA/bottle/test/broken/000.png is DIR/bottle/test/broken/000.npy (or .npz, .tiff, .png), its score
+the map's maximum or a line of DIR/scores.csv (columns image, score). --shots and --seeds, one of each, say what it is
+of (0 by default).
+
 `adaptclip data --help` explains the data sets.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="LAYOUT:FOLDER or folder, one or more")
     add_model_arguments(parser, DEFAULT_NAME)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, or to go on with")
-    parser.add_argument(
-        "--shots", type=whole, nargs="+", default=[0, 1, 2, 4], metavar="K", help="numbers of normal images (0 1 2 4)"
-    )
-    parser.add_argument(
-        "--seeds", type=whole, nargs="+", default=[10, 20, 30], metavar="N", help="of the prompt draws (10 20 30)"
-    )
+    parser.add_argument("--shots", type=whole, nargs="+", metavar="K", help="numbers of normal images (0 1 2 4)")
+    parser.add_argument("--seeds", type=whole, nargs="+", metavar="N", help="of the prompt draws (10 20 30)")
     parser.add_argument(
         "--training-free",
         action="store_true",
         help="the model's CLIP without its adapters: static prompts, and alignment with the normal images",
+    )
+    parser.add_argument(
+        "--maps",
+        type=Path,
+        metavar="DIR",
+        help="score the maps that lie there (.npy, .npz, .tiff, .png), of any program, in place of a model's",
+    )
+    parser.add_argument("--save-maps", action="store_true", help="write every map to OUTPUT/maps (.npy, float32)")
+    parser.add_argument(
+        "--map-size",
+        type=positive,
+        metavar="S",
+        help="compare maps and masks at this side in pixels; by default at the maps' own (Real-IAD: 256)",
     )
     parser.add_argument("--batch-size", type=positive, default=4, metavar="B", help="images at a time (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds another evaluation")
@@ -57,17 +72,26 @@ def run(args: argparse.Namespace) -> int:
     from ..engine.loading import choose_device
     from ..evaluation.evaluate import evaluate
     from ..evaluation.results import report
+    from ..evaluation.saved_maps import SavedMaps
 
     device = choose_device(args.device)
     state = PartialState(cpu=device.type == "cpu")
+    name = f"{args.model}, training-free" if args.training_free else args.model
+    shots, seeds = args.shots or [0, 1, 2, 4], args.seeds or [10, 20, 30]
+    if args.maps is not None:
+        scored, name, shots, seeds = SavedMaps(args.maps), args.maps.name, args.shots or [0], args.seeds or [10]
+    else:
+        scored = load_detector(args, args.model, state.device, **(TABLE_5["clip"] if args.training_free else {}))
     results = evaluate(
-        load_detector(args, args.model, state.device, **(TABLE_5["clip"] if args.training_free else {})),
+        scored,
         args.data,
         args.output,
-        shots=args.shots,
-        seeds=args.seeds,
+        shots=shots,
+        seeds=seeds,
         batch_size=args.batch_size,
-        model_name=f"{args.model}, training-free" if args.training_free else args.model,
+        model_name=name,
+        map_size=args.map_size,
+        keep_maps=args.save_maps,
         overwrite=args.overwrite,
         progress=not args.quiet,
     )

@@ -1,4 +1,4 @@
-"""MVTec AD's layout and its relatives: MPDD, DTD-Synthetic, BTAD (`ok`, `ko`) and MVTec 3D-AD (`rgb`, `gt`)."""
+"""MVTec AD's layout and its relatives: MPDD, DTD-Synthetic, BTAD (`ok`, `ko`), MVTec AD 2 and 3D-AD (`rgb`, `gt`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ from .layout import Layout, Report
 from .rows import Row
 
 NORMAL_FOLDERS = ("good", "ok")
+PUBLIC = "test_public"
 
 
 def category_folders(root: Path) -> list[Path]:
@@ -54,6 +55,8 @@ def anomalous_rows(
 
 
 def is_mvtec(root: Path) -> bool:
+    if is_mvtec_2(root):
+        return False
     return any(images_in(folder) for each in category_folders(root) for folder in test_and_train(each))
 
 
@@ -78,5 +81,23 @@ def is_mvtec_3d(root: Path) -> bool:
     return any((folder / "rgb").is_dir() for each in category_folders(root) for folder in test_and_train(each))
 
 
+def is_mvtec_2(root: Path) -> bool:
+    return any((each / PUBLIC).is_dir() for each in category_folders(root))
+
+
+def read_mvtec_2(root: Path, report: Report) -> Iterator[Row]:
+    """The public test images; validation images and the private ones, which have no labels, are left out."""
+    for category in category_folders(root):
+        for image in images_in(category / "train" / "good"):
+            yield Row(image, 0, category.name, "train")
+        test = category / PUBLIC
+        if not test.is_dir():
+            report(f"{category}: no {PUBLIC}, and so no test image with a label")
+        yield from (Row(image, 0, category.name, "test") for image in images_in(test / "good"))
+        masks = masks_in(test / "ground_truth" / "bad")
+        yield from anomalous_rows(images_in(test / "bad"), masks, category.name, "bad", True, report)
+
+
+MVTEC_2 = Layout("CATEGORY/train/good, test_public/good, bad and ground_truth/bad", is_mvtec_2, read_mvtec_2)
 MVTEC = Layout("CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/*_mask.png", is_mvtec, read_mvtec)
 MVTEC_3D = Layout("CATEGORY/train/good/rgb, test/DEFECT/rgb and gt", is_mvtec_3d, read_mvtec_3d)

@@ -21,6 +21,8 @@ FEATURES = datasets.Features(
     }
 )
 
+Mask = str | dict
+
 
 @dataclass
 class Row:
@@ -32,7 +34,8 @@ class Row:
         category: the product, organ or material.
         split: "train" (normal images to compare with) or "test".
         defect: the kind of defect; "good" for a normal image.
-        mask: path of the mask, which is above 0 where the anomaly is; `None` where there is none.
+        mask: path of the mask, which is above 0 where the anomaly is, or `{"path": name, "bytes": of a PNG}` where no
+            one file is it; `None` where there is none.
         view: the camera of a multi-view set, such as "C1".
         sample_id: what the views of one object share.
     """
@@ -42,7 +45,7 @@ class Row:
     category: str
     split: str
     defect: str = NORMAL_DEFECT
-    mask: str | None = None
+    mask: Mask | None = None
     view: str | None = None
     sample_id: str | None = None
 

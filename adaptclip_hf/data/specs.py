@@ -6,7 +6,7 @@ from pathlib import Path
 
 import datasets
 
-from . import folders, lists, mvtec
+from . import folders, lists, loco, lookout, mvtec
 from .hub_rows import load_hub_dataset
 from .rows import build_dataset
 
@@ -18,7 +18,11 @@ LAYOUTS = {
     "meta": lists.META_JSON,
     "real-iad": lists.REAL_IAD,
     "real-iad-variety": lists.REAL_IAD,
+    "lookout": lookout.LOOKOUT,
     "mvtec-3d": mvtec.MVTEC_3D,
+    "mvtec-ad-2": mvtec.MVTEC_2,
+    "mvtec-loco": loco.LOCO,
+    "autovi": loco.LOCO,
     "mvtec": mvtec.MVTEC,
     "mpdd": mvtec.MVTEC,
     "dtd-synthetic": mvtec.MVTEC,

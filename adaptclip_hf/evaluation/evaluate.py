@@ -4,8 +4,9 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
@@ -18,15 +19,18 @@ from ..engine import AnomalyDetector
 from ..files import file_name
 from ..reporting import Report, say, say_nothing
 from .category_record import make_record, shown_setting
+from .model_scoring import ModelScorer
 from .pictures import draw_showcase
 from .plots import can_plot, draw_curves
 from .progress import ADVICE, Progress
 from .protocol import EvaluatedCategory, Setting, settings_of, split_categories
 from .published import published_name
 from .results import collect, write_results
-from .scoring import CategoryScorer, one_thread_each
+from .saved_maps import MapScorer, SavedMaps, save_maps, save_scores
+from .scoring import CategoryScorer, ScoredBatch, one_thread_each
 from .tally import CategoryTally
 
+MAPS = "maps"
 SAVE_EVERY = 60.0
 # of the working time at most this share goes into saving
 SAVING_SHARE = 0.02
@@ -49,28 +53,34 @@ class DataSet:
 
 
 def evaluate(
-    detector: AnomalyDetector,
+    scored: AnomalyDetector | SavedMaps,
     data: Sequence[str],
     output: str | Path,
     shots: Sequence[int] = (0, 1, 2, 4),
     seeds: Sequence[int] = (10, 20, 30),
     batch_size: int = 4,
     model_name: str | None = None,
+    map_size: int | None = None,
+    keep_maps: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict:
-    """Evaluates a model as the paper does (reference, "Evaluation protocol") and writes the results.
+    """Evaluates a model, or saved maps, as the paper does (reference, "Evaluation protocol") and writes the results.
 
     Started again with the same arguments it goes on where it stopped; with more data sets, shots or seeds it adds them
     to what is there. Processes of one launcher share the work; they need a common `output`.
 
     Args:
-        detector: model and processor, on the device to use.
+        scored: model and processor, on the device to use; or the maps of another program, which are of one number of
+            shots and one seed.
         data: specs of [`load_data_set`].
         output: folder for results.json, results.csv, results.md, scores.csv, prompts.json, model-index.yml and plots.
         shots, seeds: 0 is zero-shot, which has the first seed alone.
         batch_size: images at a time; the last bits of scores depend on it.
         model_name: what the results call the model.
+        map_size: side to which maps (bilinear) and masks (nearest) are reduced before they are compared; by default as
+            they are, but what the published figures of Real-IAD are of.
+        keep_maps: also write every map to `output/maps`, from where they can be evaluated as saved ones.
         overwrite: begin anew where `output` holds another evaluation.
 
     Returns:
@@ -81,14 +91,19 @@ def evaluate(
     """
     if not data or not shots or not seeds:
         raise ValueError("Expected at least one data set, number of shots and seed.")
+    if isinstance(scored, SavedMaps):
+        if len(shots) > 1 or len(seeds) > 1:
+            raise ValueError("Saved maps are of one number of shots and one seed: expected one of each.")
+        batch_size = 1  # they may differ in size
     output, start = Path(output), time.perf_counter()
-    state = PartialState(cpu=detector.device.type == "cpu")
+    state = PartialState(cpu=scored.device.type == "cpu")
     report = say if progress else say_nothing
-    work, settings, described = Progress(output / "progress"), settings_of(shots, seeds), detector.describe()
+    work, settings, described = Progress(output / "progress"), settings_of(shots, seeds), scored.describe()
     if state.is_main_process:
         if overwrite:
             shutil.rmtree(work.folder, ignore_errors=True)
-        work.begin(described | {"batch_size": batch_size})
+        asked = {"map_size": map_size, "keep_maps": keep_maps}
+        work.begin(described | {"batch_size": batch_size} | {name: value for name, value in asked.items() if value})
     state.wait_for_everyone()
     data_sets, categories = load_data_sets(data, work.data_sets(), report)
     state.wait_for_everyone()
@@ -97,24 +112,43 @@ def evaluate(
     state.wait_for_everyone()
     for line in (*many_shots(categories, shots), *missing_plots()):
         report(f"! {line}")
-    with one_thread_each(detector.device) as workers:
+    with one_thread_each(scored.device) as workers:
         for data_set in data_sets:
             for category in (each for each in categories if each.data_set == data_set.name):
                 # decided by one process: the others may see a record that it has just written
                 [unfinished] = broadcast_object_list([work.unfinished(category, settings)])
                 if unfinished:
-                    work_on = CategoryScorer(
-                        detector, category, [Setting(*each) for each in unfinished], workers, data_set.map_size
+                    reduced = map_size or data_set.map_size
+                    work_on = scorer_of(
+                        scored, category, [Setting(*each) for each in unfinished], workers, reduced, Path(data_set.root)
                     )
-                    evaluate_category(work_on, work, batch_size, output, Path(data_set.root), report, progress)
+                    evaluate_category(
+                        work_on, work, batch_size, output, Path(data_set.root), report, progress, keep_maps
+                    )
     records = finished_records(work)
     results = collect(
         {"name": model_name, **described}, batch_size, work.data_sets(), records, time.perf_counter() - start
     )
     if state.is_main_process:
         write_results(results, records, output)
+        if keep_maps:
+            save_scores(records, output / MAPS)
     state.wait_for_everyone()
     return results
+
+
+def scorer_of(
+    scored: AnomalyDetector | SavedMaps,
+    category: EvaluatedCategory,
+    settings: list[Setting],
+    workers: int,
+    map_size: int | None,
+    root: Path,
+) -> CategoryScorer:
+    """Where the scores of a category come from."""
+    if isinstance(scored, SavedMaps):
+        return MapScorer(scored, category, settings, workers, map_size, root)
+    return ModelScorer(scored, category, settings, workers, map_size)
 
 
 def finished_records(work: Progress) -> list[dict]:
@@ -143,7 +177,14 @@ def missing_plots() -> list[str]:
 
 
 def evaluate_category(
-    scorer: CategoryScorer, work: Progress, batch_size: int, output: Path, root: Path, report: Report, progress: bool
+    scorer: CategoryScorer,
+    work: Progress,
+    batch_size: int,
+    output: Path,
+    root: Path,
+    report: Report,
+    progress: bool,
+    keep_maps: bool,
 ):
     """Scores what is not done yet of a category, each process its share; the main one makes the record."""
     state, category, start = PartialState(), scorer.category, time.perf_counter()
@@ -160,8 +201,9 @@ def evaluate_category(
     tally.encoder_seconds += scorer.encoder_seconds
     tally.seconds += scorer.encoder_seconds
     share = {number: left[number] for number in list(left)[state.process_index :: state.num_processes]}
+    keep = partial(save_maps, category=category, root=root, folder=output / MAPS) if keep_maps else None
     score_share(
-        scorer, tally, share, work.tally_file(category, state.process_index), progress and state.is_main_process
+        scorer, tally, share, work.tally_file(category, state.process_index), progress and state.is_main_process, keep
     )
     state.wait_for_everyone()
     if state.is_main_process:
@@ -189,9 +231,18 @@ def draw(work: Progress, scorer: CategoryScorer, record: dict, tally: CategoryTa
 
 
 def score_share(
-    scorer: CategoryScorer, tally: CategoryTally, batches: dict[int, list[int]], file: Path, progress: bool
+    scorer: CategoryScorer,
+    tally: CategoryTally,
+    batches: dict[int, list[int]],
+    file: Path,
+    progress: bool,
+    keep: Callable[[ScoredBatch], None] | None,
 ):
-    """Scores batches into the tally, which is kept on disk every minute, at the end and when the run is stopped."""
+    """Scores batches into the tally, which is kept on disk every minute, at the end and when the run is stopped.
+
+    Args:
+        keep: what is done with each batch before it counts as done.
+    """
     category, saved, wait = scorer.category, time.perf_counter(), SAVE_EVERY
     try:
         with tqdm(
@@ -201,6 +252,8 @@ def score_share(
             disable=not progress,
         ) as bar:
             for number, batch in scorer.score(batches):
+                if keep is not None:
+                    keep(batch)
                 tally.add(number, batch, category)
                 bar.update(len(batches[number]))
                 if (begun := time.perf_counter()) - saved >= wait:

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 KINDS = {"image": "I", "pixel": "P", "sample": "S"}
-FIGURES = {"auroc": "AUROC", "ap": "AP", "f1max": "F1max", "aupro": "AUPRO"}
+FIGURES = {
+    "auroc": "AUROC",
+    "ap": "AP",
+    "average_precision": "AvgPrec",
+    "f1max": "F1max",
+    "aupro": "AUPRO",
+    "aupimo": "AUPIMO",
+}
 
 
 def table_head(first: str, metrics: Sequence[str]) -> list[str]:

@@ -12,10 +12,14 @@ from .ranking import Ranking
 OVERKILL = (2, 5, 10)
 PRO_LIMIT = 0.3
 EIGHT_NEIGHBOURS = np.ones((3, 3))
-PIXELS, ANOMALOUS, OVERLAP = range(3)
+# false-positive rates between which AUPIMO is taken
+PIMO_LIMITS = (1e-5, 1e-4)
+# what is counted of each score: all pixels, anomalous ones, the share of its region that each of them is, the share of
+# its image's anomalous pixels, and the share of a normal image that each of its pixels is
+PIXELS, ANOMALOUS, OVERLAP, RECALL, FALL_OUT = range(5)
 
-# a region's pixels share this weight in whole numbers, whose sum is the same in any order
-REGION_WEIGHT = 2**40
+# the pixels of a region or an image share this weight in whole numbers, whose sum is the same in any order
+WHOLE = 2**40
 
 
 class ImageMetrics:
@@ -62,7 +66,9 @@ class ImageMetrics:
         """Figures as fractions; none of a kind of which normal or anomalous ones are missing.
 
         Returns:
-            `image_auroc`, `image_ap` (area under the precision-recall curve by the trapezoid rule), `image_f1max`,
+            `image_auroc`, `image_ap` (area under the precision-recall curve by the trapezoid rule, as the paper's
+            program has it; below 1 for a perfect ranking of few images: 0.875 for two and two),
+            `image_average_precision` (the ordinary one, of steps: 1 for a perfect ranking), `image_f1max`,
             `image_threshold` (of F1max), `image_overkill@2`, `@5`, `@10` (the share of normal images at or above the
             2nd, 5th, 10th percentile of the anomalous ones); with `sample_ids` the same as `sample_*`, a sample's score
             and label being the largest of its images.
@@ -99,7 +105,7 @@ class PixelMetrics:
     """
 
     def __init__(self):
-        self.counts = Histogram(columns=3)
+        self.counts = Histogram(columns=5)
 
     def update(self, anomaly_maps, masks):
         """Adds maps.
@@ -123,41 +129,53 @@ class PixelMetrics:
             if mask.any():
                 regions = ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask]
                 self.counts.add(ANOMALOUS, places[mask], 1)
-                self.counts.add(OVERLAP, places[mask], (REGION_WEIGHT // np.maximum(np.bincount(regions), 1))[regions])
+                self.counts.add(OVERLAP, places[mask], (WHOLE // np.maximum(np.bincount(regions), 1))[regions])
+                self.counts.add(RECALL, places[mask], WHOLE // len(regions))
+            else:
+                self.counts.add(FALL_OUT, places.ravel(), WHOLE // mask.size)
 
     def merge(self, other: "PixelMetrics"):
         """Adds the maps of another."""
         self.add_state(other.state())
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that was counted, small enough to keep: `bins` (n,) and `counts` (3, n)."""
+        """All that was counted, small enough to keep: `bins` (n,) and `counts` (5, n)."""
         bins, counts = self.counts.occupied()
         return {"bins": bins, "counts": counts}
 
     def add_state(self, state: dict[str, np.ndarray]):
-        """Adds what `state` of another returned."""
+        """Adds what `state` of another returned.
+
+        Raises:
+            ValueError: it is of a version that counted something else.
+        """
+        if len(state["counts"]) != self.counts.columns:
+            raise ValueError(f"expected {self.counts.columns} counts of each score, got {len(state['counts'])}")
         places = self.counts.places(state["bins"])
         for column, counts in enumerate(state["counts"]):
             self.counts.add(column, places, counts)
 
     def ranking(self) -> Ranking | None:
         """The pixels by falling score; `None` unless there are normal and anomalous ones."""
-        bins, (pixels, anomalous, _) = self.counts.occupied()
+        bins, (pixels, anomalous, *_) = self.counts.occupied()
         return Ranking.of_counts(lower_edges(bins), pixels - anomalous, anomalous)
 
     def compute(self) -> dict[str, float]:
         """Figures as fractions; none unless there are normal and anomalous pixels.
 
         Returns:
-            `pixel_auroc`, `pixel_ap` (trapezoid rule), `pixel_f1max`, `pixel_threshold` (of F1max) and `pixel_aupro`,
-            the mean overlap of the masks' connected regions (8 neighbours) with what scores at or above a threshold,
-            integrated exactly over false-positive rates from 0 to 0.3 and divided by 0.3.
+            `pixel_auroc`, `pixel_ap` (trapezoid rule), `pixel_average_precision` (of steps), `pixel_f1max`,
+            `pixel_threshold` (of F1max), `pixel_aupro`, the mean overlap of the masks' connected regions (8 neighbours)
+            with what scores at or above a threshold, integrated exactly over false-positive rates from 0 to 0.3 and
+            divided by 0.3; and, where there are normal images, `pixel_aupimo` (Bertoldo et al., BMVC 2024): the mean
+            recall of the anomalous images' pixels, integrated over the logarithm of the false-positive rate of normal
+            images alone, from 1e-5 to 1e-4.
         """
         ranking = self.ranking()
         if ranking is None:
             return {}
         figures = {f"pixel_{name}": value for name, value in ranking.figures().items()}
-        return figures | {"pixel_aupro": self._aupro(ranking)[0]}
+        return figures | {name: value for name, (value, _) in self._areas(ranking).items()}
 
     def error_bounds(self) -> dict[str, float]:
         """How far each figure may be from that of the scores as given, whatever their order within the bins."""
@@ -165,7 +183,14 @@ class PixelMetrics:
         if ranking is None:
             return {}
         bounds = {f"pixel_{name}": value for name, value in ranking.error_bounds().items()}
-        return bounds | {"pixel_aupro": self._aupro(ranking)[1]}
+        return bounds | {name: bound for name, (_, bound) in self._areas(ranking).items()}
+
+    def _areas(self, ranking: Ranking) -> dict[str, tuple[float, float]]:
+        """AUPRO and, with normal images, AUPIMO, each with its error bound."""
+        areas = {"pixel_aupro": self._aupro(ranking)}
+        if self.counts.occupied()[1][FALL_OUT].any():
+            areas["pixel_aupimo"] = self._aupimo()
+        return areas
 
     def _aupro(self, ranking: Ranking) -> tuple[float, float]:
         """AUPRO and its error bound."""
@@ -177,3 +202,30 @@ class PixelMetrics:
         area = np.trapezoid(np.r_[overlap[:last], at_limit], np.r_[fall_out[:last], PRO_LIMIT])
         steps = np.diff(fall_out[: last + 1]) * np.diff(overlap[: last + 1])
         return float(area / PRO_LIMIT), float(steps.sum() / 2 / PRO_LIMIT)
+
+    def _aupimo(self) -> tuple[float, float]:
+        """AUPIMO, the mean over the anomalous images, and its error bound.
+
+        The mean of the images' areas is the area under their mean curve, which is counted as the scores come. Between
+        two thresholds it is drawn straight over the logarithm; where no normal pixel has scored yet, recall is what
+        costs none.
+        """
+        counts = self.counts.occupied()[1]
+        recall, fall_out = (
+            np.r_[0, np.cumsum(counts[column][::-1] / counts[column].sum())] for column in (RECALL, FALL_OUT)
+        )
+        clear = int(np.flatnonzero(fall_out == 0)[-1])
+        low, high = np.log(PIMO_LIMITS)
+        rates = np.r_[-np.inf, np.log(fall_out[clear + 1 :])]
+        recall = recall[clear:]
+        rates[0] = min(low, rates[1])
+        unknown = 0.0
+        if rates[1] > low:  # the first false positive comes later: a step there
+            unknown = (min(rates[1], high) - low) * (recall[1] - recall[0])
+            rates, recall = np.insert(rates, 1, rates[1]), np.insert(recall, 1, recall[0])
+        inside = (rates > low) & (rates < high)
+        ends = np.interp([low, high], rates, recall)
+        rates, recall = np.r_[low, rates[inside], high], np.r_[ends[0], recall[inside], ends[1]]
+        width = high - low
+        bound = (np.diff(rates) * np.diff(recall)).sum() / 2 + unknown
+        return float(np.trapezoid(recall, rates) / width), float(bound / width)

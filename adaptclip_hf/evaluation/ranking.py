@@ -51,11 +51,13 @@ class Ranking:
         return 2 * self.true / (self.true + self.false + self.true[-1])
 
     def figures(self) -> dict[str, float]:
-        """`auroc`, `ap`, `f1max` as fractions and `threshold`, the lowest score that F1max counts as anomalous."""
+        """`auroc`, `ap` (trapezoid rule), `average_precision` (of steps), `f1max` as fractions and `threshold`, the
+        lowest score that F1max counts as anomalous."""
         best = int(self.f1.argmax())
         return {
             "auroc": float(np.trapezoid(np.r_[0, self.recall], np.r_[0, self.fall_out])),
             "ap": float(np.trapezoid(*self.precision_recall()[::-1])),
+            "average_precision": float((np.diff(np.r_[0, self.recall]) * self.precision).sum()),
             "f1max": float(self.f1[best]),
             "threshold": float(self.thresholds[best]),
         }
@@ -80,8 +82,18 @@ class Ranking:
         return {
             "auroc": float((gained * mistaken).sum() / (2 * true[-1] * false[-1])),
             "ap": self._bound_of_ap(),
+            "average_precision": self._bound_of_average_precision(),
             "f1max": float(max(0.0, highest_f1.max() - self.f1.max())),
         }
+
+    def _bound_of_average_precision(self) -> float:
+        steps = np.flatnonzero(np.diff(np.r_[0, self.true]))
+        true, after, before = self.true[steps], self.false[steps], np.r_[0, self.false][steps]
+        gained = np.diff(np.r_[0, true])
+        tied, best = true / (true + after), true / (true + before)
+        first = true - gained + 1
+        worst = first / (first + after)
+        return float((gained * np.maximum(best - tied, tied - worst)).sum() / self.true[-1])
 
     def _bound_of_ap(self) -> float:
         steps = np.flatnonzero(np.diff(np.r_[0, self.true]))

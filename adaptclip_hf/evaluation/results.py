@@ -154,10 +154,11 @@ def report(results: dict) -> str:
         f"# {model['name'] or 'AdaptCLIP'}: evaluation",
         "",
         f"Per cent; few-shot as mean ± sample standard deviation over seeds {', '.join(map(str, protocol['seeds']))}. "
-        f"{model['image_size']} px, {model['dtype']}, batches of {protocol['batch_size']}, "
-        f"weights {model['weights'][:12]}.",
+        + described(model, protocol["batch_size"]),
         "I: images, P: pixels, S: samples of several views. AP is the area under the precision-recall curve by the "
-        "trapezoid rule; Overkill@e the share of normal images that score at or above the e-th percentile of the "
+        "trapezoid rule, as in the paper's tables, and below 100 for a perfect ranking of few images (87.5 for two and "
+        "two); AvgPrec the ordinary average precision. AUPIMO is of false-positive rates of normal images from 1e-5 to "
+        "1e-4. Overkill@e the share of normal images that score at or above the e-th percentile of the "
         "anomalous ones (lower is better).",
     ]
     for data_set in results["data_sets"]:
@@ -183,6 +184,13 @@ def report(results: dict) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     lines += ["", f"{images} images in {time['scoring_wall_seconds']:.0f} s{share}. {versions}."]
     return "\n".join(lines) + "\n"
+
+
+def described(model: dict, batch_size: int) -> str:
+    """What was evaluated, and how."""
+    if "maps" in model:
+        return f"Saved maps {model['maps'][:12]}, image scores: {model['scores']}."
+    return f"{model['image_size']} px, {model['dtype']}, batches of {batch_size}, weights {model['weights'][:12]}."
 
 
 def table_of(results: dict, data_set: dict, shots: int) -> list[str]:

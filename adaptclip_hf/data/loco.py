@@ -1,0 +1,65 @@
+"""MVTec LOCO AD and AutoVI: a folder of masks for each anomalous image, and a list of defects beside them."""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..processing.image_loading import load_mask
+from .image_folders import images_in, subfolders
+from .layout import Layout, Report
+from .mvtec import category_folders, is_normal
+from .rows import Mask, Row
+
+DEFECTS_LIST = "defects_config.json"
+
+
+def is_loco(root: Path) -> bool:
+    return any(map(has_folders_of_masks, category_folders(root)))
+
+
+def has_folders_of_masks(category: Path) -> bool:
+    truth = category / "ground_truth"
+    if truth.is_dir() and (category / DEFECTS_LIST).is_file():
+        return True
+    return any(subfolders(defect) for defect in subfolders(truth))
+
+
+def read_loco(root: Path, report: Report) -> Iterator[Row]:
+    """Validation images are left out: they are there to set thresholds."""
+    for category in category_folders(root):
+        for folder in subfolders(category / "train"):
+            yield from (Row(image, 0, category.name, "train") for image in images_in(folder))
+        for folder in subfolders(category / "test"):
+            for image in images_in(folder):
+                if is_normal(folder):
+                    yield Row(image, 0, category.name, "test")
+                    continue
+                mask = union(category / "ground_truth" / folder.name / Path(image).stem)
+                if mask is None:
+                    report(f"{image}: an anomalous image without a mask")
+                yield Row(image, 1, category.name, "test", folder.name, mask)
+
+
+def union(folder: Path) -> Mask | None:
+    """The masks of an image as one: where any of them is above 0. `None` without any."""
+    files = images_in(folder)
+    if len(files) < 2:
+        return files[0] if files else None
+    return as_mask(str(folder), np.logical_or.reduce([load_mask(file) for file in files]))
+
+
+def as_mask(name: str, mask: np.ndarray) -> Mask:
+    """A mask of booleans (H, W) that is no file of the data set; `name` must be none either, or that is read."""
+    buffer = BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    return {"path": name, "bytes": buffer.getvalue()}
+
+
+LOCO = Layout(
+    "CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/IMAGE/*.png, defects_config.json",
+    is_loco,
+    read_loco,
+)

@@ -1,0 +1,118 @@
+"""Amazon Lookout for Vision's manifests, whose images have been brought from their bucket to a folder."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import ImageColor
+
+from ..processing.image_loading import load_image
+from .layout import Layout, Report
+from .loco import as_mask
+from .rows import Mask, Row
+
+CLASSIFICATION, SEGMENTATION = "groundtruth/image-classification", "groundtruth/semantic-segmentation"
+METADATA = "-metadata"
+NORMAL, ANOMALY, BACKGROUND = "normal", "anomaly", "BACKGROUND"
+
+
+def manifests(root: Path) -> list[Path]:
+    return sorted([*root.glob("*.manifest"), *root.glob("*/*.manifest")])
+
+
+def read_lookout(root: Path, report: Report) -> Iterator[Row]:
+    """All anomalous images are to be tested; where no manifest has `test` in its name, so is every other normal one."""
+    files = manifests(root)
+    has_test = any(is_test(file) for file in files)
+    normals = 0
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip():
+                continue
+            place = f"{file}, line {number}"
+            reference, anomalous, mask_reference, colours = read_line(line, place)
+            image = find(root, reference)
+            if image is None:
+                report(f"{place}: {reference} does not lie below {root}; the row is left out")
+                continue
+            if not anomalous:
+                normals += 1
+                tested = is_test(file) if has_test else normals % 2 == 0
+                yield Row(str(image), 0, root.name, "test" if tested else "train")
+                continue
+            mask, defect = None, ANOMALY
+            if mask_reference is not None:
+                mask, defect = read_coloured_mask(root, mask_reference, colours, f"{place}: {mask_reference}", report)
+            yield Row(str(image), 1, root.name, "test", defect, mask)
+
+
+def is_test(file: Path) -> bool:
+    return "test" in file.name.lower()
+
+
+def read_line(line: str, place: str) -> tuple[str, bool, str | None, dict[str, str]]:
+    """Image, whether it is anomalous, mask, and {colour: class} of the mask, whatever the labelling job was called."""
+    try:
+        entry = json.loads(line)
+        labels = {
+            about["type"]: (name.removesuffix(METADATA), about)
+            for name, about in entry.items()
+            if name.endswith(METADATA) and isinstance(about, dict) and "type" in about
+        }
+        _, about = labels[CLASSIFICATION]
+        kind = str(about["class-name"]).lower()
+        if kind not in (NORMAL, ANOMALY):
+            raise ValueError(f"class-name is {about['class-name']!r}, expected {NORMAL} or {ANOMALY}")
+        mask, colours = None, {}
+        if SEGMENTATION in labels and kind == ANOMALY:
+            name, about = labels[SEGMENTATION]
+            mask = entry[name]
+            classes = about["internal-color-map"].values()
+            colours = {each["hex-color"]: each["class-name"] for each in classes if each["class-name"] != BACKGROUND}
+        return str(entry["source-ref"]), kind == ANOMALY, mask, colours
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{place} is no line of a Lookout for Vision manifest ({error!r}): expected source-ref and a label of type "
+            f"{CLASSIFICATION}."
+        ) from error
+
+
+def find(root: Path, reference: str) -> Path | None:
+    """The file that `s3://BUCKET/A/B/C.png` is here: `A/B/C.png`, `B/C.png` or `C.png` below the folder."""
+    parts = PurePosixPath(reference.partition("://")[2] or reference).parts
+    if ".." in parts:
+        return None
+    for first in range(len(parts)):
+        file = root.joinpath(*(part for part in parts[first:] if part != "/"))
+        if file.is_file():
+            return file
+    return None
+
+
+def read_coloured_mask(
+    root: Path, reference: str, colours: dict[str, str], place: str, report: Report
+) -> tuple[Mask | None, str]:
+    """The mask of all anomalies, and the class of most of its pixels."""
+    file = find(root, reference)
+    if file is None:
+        report(f"{place} does not lie below {root}: the image has no mask")
+        return None, ANOMALY
+    try:
+        pixels = np.asarray(load_image(str(file)).convert("RGB"))
+        areas = {name: (pixels == ImageColor.getrgb(colour)).all(-1) for colour, name in colours.items()}
+    except (OSError, ValueError) as error:
+        report(f"{place}: {error}: the image has no mask")
+        return None, ANOMALY
+    mask = np.logical_or.reduce([np.zeros(pixels.shape[:2], bool), *areas.values()])
+    if not mask.any():
+        report(f"{place} has none of the colours {', '.join(colours)}: the image has no mask")
+        return None, ANOMALY
+    return as_mask(f"{file} (its anomalies)", mask), max(areas, key=lambda name: areas[name].sum())
+
+
+LOOKOUT = Layout(
+    "*.manifest of Amazon Lookout for Vision, and the images of its bucket below the folder",
+    lambda root: bool(manifests(root)),
+    read_lookout,
+)
