@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .inspection import InspectionProfile
     from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
     from .pipeline import AnomalyDetectionPipeline
+    from .plugins import load_plugin
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
 
 # where each name is; imported when it is asked for
@@ -32,6 +33,7 @@ _PLACES = {
     "InspectionProfile": "inspection",
     "PromptBank": "modeling",
     "View": "engine",
+    "load_plugin": "plugins",
 }
 
 
@@ -61,4 +63,5 @@ __all__ = [
     "PromptBank",
     "View",
     "__version__",
+    "load_plugin",
 ]

@@ -88,6 +88,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
         object_name (`str`): the word that the static prompts put in place of the object.
         visual_adapter, textual_adapter, prompt_query_adapter (`bool`): which adapters there are (paper, table 5).
             Without any, plain CLIP is scored (table 5, line 0), with normal images by alignment alone beside it.
+        adapter_variants (`dict[str, str]`, *optional*): names of registered variants in place of published adapters,
+            such as {"prompt_query_adapter": "signed-residual"} (see [`register_adapter`]).
         fresh_adapters (`dict[str, list[str]]`, *optional*): digests of adapters as they were made, by which it is seen
             that they were never trained.
         joint_learning (`bool`): score adapted tokens against learned prompts (table 5, line 3).
@@ -122,6 +124,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
     visual_adapter: bool = True
     textual_adapter: bool = True
     prompt_query_adapter: bool = True
+    adapter_variants: dict[str, str] | None = None
     fresh_adapters: dict[str, list[str]] | None = None
     joint_learning: bool = False
     normal_states: list[str] = field(default_factory=lambda: list(NORMAL_STATES))

@@ -34,11 +34,11 @@ from .fusion import fuse
 from .loss import adapter_loss
 from .precision import align_weights
 from .prompt_bank import PromptBank, is_bank
-from .prompt_query_adapter import PromptQueryAdapter, PromptQueryPrediction, unit_patch_tokens
+from .prompt_query_adapter import PromptQueryPrediction, unit_patch_tokens
 from .text_encoder import TextEmbeds, check_tokenizer, encode_sentences, frame_token_ids, unit
 from .textual_adapter import TextualAdapter
+from .variants import build_adapter
 from .vision_encoder import ImageFeatures, encode_image
-from .visual_adapter import VisualAdapter
 from .weights_file import WEIGHTS_FILE, read_weights
 
 logger = logging.get_logger(__name__)
@@ -158,9 +158,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if not text_tower:
             self.clip.text_model = self.clip.text_projection = None
             self._keys_to_ignore_on_load_unexpected = [*TEXT_TOWER]
-        self.visual_adapter = VisualAdapter(config) if config.visual_adapter else None
-        self.textual_adapter = TextualAdapter(config) if config.textual_adapter else None
-        self.prompt_query_adapter = PromptQueryAdapter(config) if config.prompt_query_adapter else None
+        self.visual_adapter = build_adapter("visual_adapter", config)
+        self.textual_adapter = build_adapter("textual_adapter", config)
+        self.prompt_query_adapter = build_adapter("prompt_query_adapter", config)
         unknown = torch.full((2, config.clip_config.projection_dim), float("nan"))
         self.register_buffer("static_text_embeds", unknown)
         if config.textual_adapter:  # those of the learned prompts, as they were when the model was saved

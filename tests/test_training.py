@@ -363,6 +363,26 @@ def test_rows_of_table_5(parts, small_folder, tmp_path, row, capsys):
     assert ("nothing is trained" in capsys.readouterr().out) == (row == "clip")
 
 
+@pytest.mark.slow
+def test_all_rows_of_table_5_come_to_one_table(parts, small_folder, tmp_path, capsys):
+    command = run_command(parts, small_folder, tmp_path, "--ablation", "all", "--max-steps", "1")
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "--eval-data" in capsys.readouterr().err
+    command += ["--eval-data", str(parts)]
+    assert main(command) == 0
+    table = (tmp_path / "ablations.md").read_text()
+    assert table in capsys.readouterr().out
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row in TABLE_5] == [*TABLE_5] * 2
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("model.safetensors")}
+    assert len(before) == len(TABLE_5)
+    shutil.rmtree(tmp_path / "full" / "evaluation")
+    assert main([*command, "--resume"]) == 0
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+    assert (tmp_path / "ablations.md").read_text() == table
+
+
 def test_adapters_begin_anew_unless_they_are_kept(parts, small_folder, tmp_path):
     before = AdaptCLIPModel.from_pretrained(small_folder).state_dict()
     tiny_step = ["--max-steps", "1", "--learning-rate", "1e-9"]

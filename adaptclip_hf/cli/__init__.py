@@ -49,9 +49,12 @@ def run_quietly(args: argparse.Namespace) -> int:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
+    from ..plugins import load_plugin
     from ..registration import register
 
     register()
+    for plugin in args.plugin:
+        load_plugin(plugin)
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
@@ -74,6 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
         description="Finds anomalies in images of things never seen, from no example or a few normal images.",
         epilog="`adaptclip COMMAND --help` explains a command with examples. Exit status: 0 done, 1 something failed, "
         "2 wrong call, 130 stopped by Ctrl-C.",
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="run a Python file, or an installed plug-in, that registers layouts of data sets or variants of adapters "
+        "(examples/plugins); may be given several times, before the command",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for command in (

@@ -8,6 +8,7 @@ from ..model_files import DEFAULT_NAME
 from .argument_types import positive
 
 NAME = "train"
+ALL_ROWS = "all"
 
 
 def add_command(commands):
@@ -22,6 +23,7 @@ def add_command(commands):
   adaptclip train --data parts/ --output adaptclip-parts   parts/good and parts/bad (and parts/masks), embedded CLIP
   adaptclip train --data parts/ --output adaptclip-parts --resume                            goes on where it stopped
   adaptclip train --data visa:/data/VisA --output run --ablation textual --num-train-epochs 5
+  adaptclip train --data visa:/data/VisA --eval-data mvtec:/data/mvtec_ad --output table5 --ablation all
   adaptclip train --data parts/ --output adaptclip-parts --push-to-hub --hub-model-id me/adaptclip-parts
   accelerate launch --num_processes 2 -m adaptclip_hf.cli train --data ... --output ...
   torchrun --nproc_per_node 2 -m adaptclip_hf.cli train --data ... --output ...
@@ -53,9 +55,19 @@ cannot be read are named and left out, and the exit status is then 1, the model 
     model.add_argument(
         "--ablation",
         default="full",
-        choices=TABLE_5,
+        choices=[*TABLE_5, ALL_ROWS],
         metavar="ROW",
-        help="of the paper's table 5: " + ", ".join(TABLE_5),
+        help="of the paper's table 5: "
+        + ", ".join(TABLE_5)
+        + "; all: each of them into a folder of its own, evaluated "
+        "on --eval-data, and one table",
+    )
+    model.add_argument(
+        "--variant",
+        type=adapter_and_name,
+        action="append",
+        metavar="ADAPTER=NAME",
+        help="a plug-in's variant of an adapter, such as prompt_query_adapter=signed-residual",
     )
     model.add_argument(
         "--image-size", type=positive, metavar="S", help="input side in pixels (the model's own, or 518)"
@@ -97,31 +109,63 @@ def training_parser():
     )
 
 
+def adapter_and_name(text: str) -> tuple[str, str]:
+    adapter, equals, name = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"expected ADAPTER=NAME, such as visual_adapter=mine, got {text}")
+    return adapter, name
+
+
 def run(args: argparse.Namespace) -> int:
-    more = [*args.more, "--output_dir", str(args.output)]
-    if args.eval_data and not any(each.replace("_", "-").startswith("--eval-strategy") for each in more):
+    if args.ablation == ALL_ROWS and not args.eval_data:
+        args.parser.error("--ablation all evaluates every row: name data sets with --eval-data")
+    training_arguments = parse_training_arguments(args, args.output)  # before seconds of imports
+
+    from accelerate import PartialState
+
+    if args.ablation == ALL_ROWS:
+        from ..training.ablation_table import train_all_rows
+
+        def train_row(row: str, folder: Path, resume: bool):
+            return call_train(args, parse_training_arguments(args, folder), row, resume)
+
+        unreadable = train_all_rows(train_row, args.eval_data, args.output, args.resume)
+    else:
+        unreadable = call_train(args, training_arguments, args.ablation, args.resume, args.eval_data or ()).unreadable
+    # a process that ends while the group is open may be aborted, and the launcher then calls the run failed
+    PartialState().destroy_process_group()
+    return 1 if unreadable else 0
+
+
+def parse_training_arguments(args: argparse.Namespace, output: Path):
+    """The training arguments among the words, for a folder."""
+    more = [*args.more, "--output_dir", str(output)]
+    each_epoch = args.eval_data and args.ablation != ALL_ROWS
+    if each_epoch and not any(each.replace("_", "-").startswith("--eval-strategy") for each in more):
         more += ["--eval_strategy", "epoch"]
     training_arguments, unknown = training_parser().parse_args_into_dataclasses(more, return_remaining_strings=True)
     if unknown:
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return training_arguments
 
-    from accelerate import PartialState
 
+def call_train(args: argparse.Namespace, training_arguments, ablation: str, resume: bool, eval_data=()):
+    """Trains one row as the command says."""
     from ..training.train import train
 
     names = ("image_size", "feature_layers", "num_dual_path_layers")
-    outcome = train(
+    config = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.variant:
+        config["adapter_variants"] = dict(args.variant)
+    return train(
         args.model,
         args.data,
         training_arguments,
-        eval_data=args.eval_data or (),
-        ablation=args.ablation,
+        eval_data=eval_data,
+        ablation=ablation,
         keep_adapters=args.keep_adapters,
         cache_folder=args.feature_cache,
         cache_limit=args.feature_cache_limit,
-        resume=args.resume,
-        **{name: getattr(args, name) for name in names if getattr(args, name) is not None},
+        resume=resume,
+        **config,
     )
-    # a process that ends while the group is open may be aborted, and the launcher then calls the run failed
-    PartialState().destroy_process_group()
-    return 1 if outcome.unreadable else 0

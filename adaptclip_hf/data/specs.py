@@ -8,6 +8,7 @@ import datasets
 
 from . import folders, lists, loco, lookout, mvtec
 from .hub_rows import load_hub_dataset
+from .layout import Layout
 from .rows import build_dataset
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,18 @@ LAYOUTS = {
     "ksdd": folders.KSDD,
 }
 HUB = "hub"
+
+
+def register_layout(name: str, layout: Layout):
+    """Makes a layout of one's own known, for specs `NAME:FOLDER`; it is the last one that is tried without a name.
+
+    Raises:
+        ValueError: another layout has the name, or it has characters that a spec cannot hold.
+    """
+    if not name or name == HUB or set(name) & set(":/\\"):
+        raise ValueError(f"A layout cannot be called {name!r}: expected a word without : / and \\, other than {HUB!r}.")
+    if LAYOUTS.setdefault(name, layout) is not layout:
+        raise ValueError(f"There is another layout {name!r} already: {LAYOUTS[name].description}.")
 
 
 def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warning) -> datasets.Dataset:

@@ -142,6 +142,7 @@ class AnomalyDetector:
             "object_name": object_name or config.object_name,
             **{name: getattr(config, name) for name in SCORE_FIELDS},
             **dict.fromkeys(untrained, False),
+            **({"adapter_variants": config.adapter_variants} if config.adapter_variants else {}),
             "fingerprint": self.model.fingerprint(),
             "preprocessing": self.processor.image_processor.fingerprint(),
         }

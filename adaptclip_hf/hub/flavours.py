@@ -52,6 +52,11 @@ def save_flavour(
         ValueError: an unknown flavour, or adapters whose CLIP is not known.
     """
     folder = Path(folder)
+    if flavour == REMOTE_CODE and model.config.adapter_variants:
+        raise ValueError(
+            f"The adapters {', '.join(model.config.adapter_variants)} are a plug-in's, whose code does not go along: "
+            "push without --flavour remote-code."
+        )
     if flavour == ADAPTERS:
         save_adapters_only(model, folder, clip, clip_revision)
     elif flavour in FLAVOURS:

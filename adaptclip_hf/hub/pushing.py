@@ -8,7 +8,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from ..engine.loading import load_model_and_processor
-from ..model_files import CARD, COMPLETE, resolve_model
+from ..model_files import CARD, COMPLETE, is_clip, resolve_model
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import ADAPTERS_FILE
 from ..processing import AdaptCLIPProcessor
@@ -48,6 +48,8 @@ def published_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No model folder at {folder}.")
+    if is_clip(folder):
+        raise FileNotFoundError(f"{folder} is a plain CLIP, not an AdaptCLIP model: train adapters on it first.")
     resolve_model(folder)
     found = {file for pattern in PUBLISHED for file in folder.glob(pattern) if file.is_file()}
     found |= {folder / name for name in code_files(folder)}
