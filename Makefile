@@ -1,5 +1,5 @@
 # make demo         the main job on the embedded model, from a bare machine with Python 3.11+
-# make test         lint and the fast tests; make test-slow: those that take minutes
+# make test         lint, types and the fast tests; make test-slow: those that take minutes
 # make test-lowest  the fast tests with the lowest versions that pyproject.toml admits
 # make lock         constraints.txt anew, of the newest versions that pyproject.toml admits
 
@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lint format test test-slow test-lowest lock benchmark clean
+.PHONY: demo lint types format test test-slow test-lowest lock benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,11 +25,17 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+types: $(VENV)/.installed
+	rm -rf build/types && mkdir -p build/types
+	cp -r adaptclip_hf build/types/  # as it installs: modeling and processing inside
+	cp -r modeling processing build/types/adaptclip_hf/
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) --no-error-summary
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint
+test: lint types
 	$(BIN)/pytest
 
 test-slow: $(VENV)/.installed

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -124,12 +125,15 @@ def calls(
     def pixel_values(count: int) -> torch.Tensor:
         return torch.randn(count, 3, size, size, generator=generator).to(detector.device, model.dtype)
 
+    def score(pixels: torch.Tensor, bank: PromptBank | None):
+        return detector.score(detector.encode(pixels), bank, text)
+
     for batch in batches:
         pixels = pixel_values(batch)
         if with_plain:
-            yield PLAIN, batch, 0, lambda pixels=pixels: model.clip.vision_model(pixels, interpolate_pos_encoding=True)
-        yield ENCODER, batch, 0, lambda pixels=pixels: detector.encode(pixels)
-        yield ZERO_SHOT, batch, 0, lambda pixels=pixels: detector.score(detector.encode(pixels), None, text)
+            yield PLAIN, batch, 0, partial(model.clip.vision_model, pixels, interpolate_pos_encoding=True)
+        yield ENCODER, batch, 0, partial(detector.encode, pixels)
+        yield ZERO_SHOT, batch, 0, partial(score, pixels, None)
     one, pixels = model.encode_prompts(pixel_values(1)), pixel_values(batches[0])
     for count in normals:
         layers = tuple(
@@ -137,12 +141,7 @@ def calls(
             for layer in one.features
         )
         bank = PromptBank(layers, one.fingerprint, {}).to(detector.device, model.dtype)
-        yield (
-            FEW_SHOT,
-            batches[0],
-            count,
-            lambda bank=bank: detector.score(detector.encode(pixels), bank, text),
-        )
+        yield FEW_SHOT, batches[0], count, partial(score, pixels, bank)
 
 
 @torch.inference_mode()

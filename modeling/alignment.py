@@ -1,6 +1,7 @@
 """Spatial alignment: the nearest normal token of each query token (paper, equation 5)."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 
@@ -9,7 +10,7 @@ from .precision import full_precision
 SIMILARITIES_AT_ONCE = 2**24
 
 # a pool (N, d) for the whole batch, or one a query: a tensor (B, N, d), or tensors (N, d) of any lengths
-Pool = torch.Tensor | Sequence[torch.Tensor]
+Pool: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 
 
 def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:

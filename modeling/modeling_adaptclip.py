@@ -645,12 +645,12 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """The adapters that need no normal image."""
         image_embeds, patch_embeds = features.image_embeds, features.patch_embeds[-1]
         if self.config.joint_learning:
-            adapted = self.visual_adapter(image_embeds, patch_embeds)
-            return {"joint": self._similarity_prediction(*adapted, text.learned)}
+            image, patches = self.visual_adapter(image_embeds, patch_embeds)
+            return {"joint": self._similarity_prediction(image, patches, text.learned)}
         predictions = {}
         if self.visual_adapter is not None:
-            adapted = self.visual_adapter(image_embeds, patch_embeds)
-            predictions["visual"] = self._similarity_prediction(*adapted, text.static)
+            image, patches = self.visual_adapter(image_embeds, patch_embeds)
+            predictions["visual"] = self._similarity_prediction(image, patches, text.static)
         if self.textual_adapter is not None:
             predictions["textual"] = self._similarity_prediction(image_embeds, patch_embeds, text.learned)
         return predictions

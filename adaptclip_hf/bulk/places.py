@@ -1,7 +1,7 @@
 """Files of any place that fsspec knows: folders here, S3 and other stores."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +112,7 @@ class Place:
                 yield from (line.strip() for line in opened if line.strip())
 
 
-def require_column(address: str, names: list[str]):
+def require_column(address: str, names: Iterable[str]):
     if "path" not in names:
         raise ValueError(f"{address}: expected a column `path`, found {', '.join(names) or 'none'}.")
 

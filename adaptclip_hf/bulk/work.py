@@ -46,8 +46,9 @@ class Job:
     maps: bool = False
 
     def detector(self) -> AnomalyDetector:
-        options = {"trust_remote_code": self.trust_remote_code}
-        return AnomalyDetector.from_pretrained(self.model, device=self.device, dtype=self.dtype, **options)
+        return AnomalyDetector.from_pretrained(
+            self.model, device=self.device, dtype=self.dtype, trust_remote_code=self.trust_remote_code
+        )
 
     def reference(self, detector: AnomalyDetector) -> Reference:
         others = (self.prompt_bank, self.object_name, None, self.threshold, self.profile, self.view)

@@ -110,11 +110,11 @@ def run(args: argparse.Namespace) -> int:
     def photos(paths: list[str]) -> list[str]:
         return [str(path) for path in find_images(paths)]
 
-    options = {"on_error": pass_over, "report": say, "progress": not args.quiet, **settings}
+    options: dict = {"on_error": pass_over, "report": say, "progress": not args.quiet, **settings}
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = load_detector(args, profile.model, dtype=profile.made_by["dtype"])
-        given = {name: photos(getattr(args, name)) for name in ("confirmed", "defects")}
+        given: dict = {name: photos(getattr(args, name)) for name in ("confirmed", "defects")}
         profile = profile.update(detector, photos(args.normal), drop=args.drop, **given, **options)
     else:
         model = args.model or DEFAULT_NAME

@@ -108,7 +108,7 @@ def listed(read: Callable[[Path, Report], Iterator[Row]]) -> Callable[[Path, Rep
 
     def read_existing(root: Path, report: Report) -> Iterator[Row]:
         for row in read(root, report):
-            if missing := [path for path in (row.image, row.mask) if path and not os.path.isfile(path)]:  # noqa: PTH113
+            if missing := [path for path in (row.image, row.mask) if path and not os.path.isfile(str(path))]:  # noqa: PTH113
                 report(f"{missing[0]}: listed and not there; the row is left out")
             else:
                 yield row

@@ -136,7 +136,9 @@ def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Good photos of an example product, and photos to inspect, rendered into a folder."""
     seed, kind, defects = EXAMPLES[name]
     category, files = make_category(seed, kind), ([], [])
-    photos = [(f"good_{index}", index, False) for index in range(EXAMPLE_NORMALS + EXAMPLE_GOOD)]
+    photos: list[tuple[str, int, str | bool]] = [
+        (f"good_{index}", index, False) for index in range(EXAMPLE_NORMALS + EXAMPLE_GOOD)
+    ]
     photos += [(defect.replace(" ", "_"), 1000 + index, defect) for index, defect in enumerate(defects)]
     for number, (stem, index, defect) in enumerate(photos):
         image, _, _ = render_sample(category, index, EXAMPLE_SIZE, defect)

@@ -131,7 +131,7 @@ class _Names(Container[str]):
     def __init__(self, index: sqlite3.Connection):
         self._index = index
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return self._index.execute("select 1 from name where name = ?", (name,)).fetchone() is not None
 
 

@@ -59,7 +59,7 @@ class View:
 
     def key(self) -> str:
         """The view as text, by which banks of other views are told apart; a mask by its digest."""
-        mask = None if self.ignore is None else hashlib.sha256(np.packbits(self.ignore)).hexdigest()[:16]
+        mask = None if self.ignore is None else hashlib.sha256(np.packbits(self.ignore).tobytes()).hexdigest()[:16]
         return json.dumps([self.tile, self.overlap, self.same_place, self.region and list(self.region), mask])
 
     def cut(self, image: Image.Image, name: str) -> "Pieces":
@@ -160,7 +160,8 @@ class Mosaic:
     """
 
     def __init__(self, pieces: Pieces):
-        self.pieces, self.score, self.map = pieces, 0.0, None
+        self.pieces, self.score = pieces, 0.0
+        self.map: np.ndarray | None = None
 
     def add(self, number: int, score: float, model_map: np.ndarray):
         """Adds the score and the map (S, S) of a piece."""

@@ -76,7 +76,7 @@ class ImageMetrics:
         scores, labels = np.asarray(self.scores), np.asarray(self.labels, bool)
         figures = score_figures("image", scores, labels)
         if self.sample_ids:
-            samples, places = np.unique(self.sample_ids, return_inverse=True)
+            samples, places = np.unique(np.asarray(self.sample_ids), return_inverse=True)
             highest, anomalous = np.full(len(samples), -np.inf), np.zeros(len(samples), bool)
             np.maximum.at(highest, places, scores)
             np.logical_or.at(anomalous, places, labels)

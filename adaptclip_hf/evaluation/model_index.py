@@ -31,9 +31,8 @@ def eval_results(results: dict | str | Path) -> list[EvalResult]:
     Returns:
         `list[EvalResult]`: for `ModelCardData(eval_results=...)`.
     """
-    if not isinstance(results, dict):
-        results = json.loads(Path(results).read_text(encoding="utf-8"))
-    data_sets = {each["name"]: each for each in results["data_sets"]}
+    found: dict = results if isinstance(results, dict) else json.loads(Path(results).read_text(encoding="utf-8"))
+    data_sets = {each["name"]: each for each in found["data_sets"]}
     return [
         EvalResult(
             task_type=TASK[0],
@@ -47,7 +46,7 @@ def eval_results(results: dict | str | Path) -> list[EvalResult]:
             + (f", mean of {line['categories']} categories" if line["categories"] > 1 else ""),
             metric_value=round(100 * line["mean"], 1),
         )
-        for line in results["summary"]
+        for line in found["summary"]
         if line["data_set"] and line["category"] is None and line["metric"] in METRICS
     ]
 

@@ -42,16 +42,18 @@ class ModelScorer(CategoryScorer):
             return [setting for setting in settings if not setting.shots]
         drawn = {row for setting in settings for rows in self.prompts(setting).values() for row in rows}
         remembered = self._remember(sorted(drawn))
+        banks = {row: each for row, each in remembered.items() if isinstance(each, PromptBank)}
+        unreadable = {row: each for row, each in remembered.items() if isinstance(each, str)}
         usable = []
         for setting in settings:
             prompts = self.prompts(setting)
-            broken = [remembered[row] for rows in prompts.values() for row in rows if isinstance(remembered[row], str)]
+            broken = [unreadable[row] for rows in prompts.values() for row in rows if row in unreadable]
             if broken:
                 self.notes.append(f"{setting} is left out, a normal image drawn for it cannot be read: {broken[0]}")
                 continue
             usable.append(setting)
             for view, rows in prompts.items():
-                self.banks[view, setting] = PromptBank.concatenate([remembered[row] for row in rows])
+                self.banks[view, setting] = PromptBank.concatenate([banks[row] for row in rows])
         return usable
 
     def prompts(self, setting: Setting) -> dict[str | None, list[int]]:

@@ -31,7 +31,7 @@ def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
     first = {setting.shots: index for index, setting in reversed(list(enumerate(tally.settings)))}
     first = dict(sorted(first.items()))
     figure = Figure(figsize=(3.4 * max(4, len(first)), 6.8), layout="constrained")
-    upper, lower = figure.subfigures(2, 1)
+    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
     curves, histograms = upper.subplots(1, 4), lower.subplots(1, len(first), squeeze=False)[0]
     for (shots, index), colour in zip(first.items(), COLOURS * len(first), strict=False):
         scores = np.array([image["scores"][index] for image in record["scores"]], np.float32)

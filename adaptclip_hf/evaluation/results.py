@@ -134,8 +134,8 @@ def write_results(results: dict, records: list[dict], output: Path):
         lines.writeheader()
         lines.writerows(results["summary"])
     with (output / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(
+        writer = csv.writer(file)
+        writer.writerow(
             ["data_set", "category", "image", "label", "defect", "view", "sample_id", "shots", "seed", "score"]
         )
         for record in records:
@@ -144,7 +144,7 @@ def write_results(results: dict, records: list[dict], output: Path):
                 for run, score in zip(record["results"], image["scores"], strict=True):
                     if score is not None:
                         place = [record["data_set"], record["category"]]
-                        lines.writerow([*place, *about, run["shots"], run["seed"], score])
+                        writer.writerow([*place, *about, run["shots"], run["seed"], score])
 
 
 def report(results: dict) -> str:

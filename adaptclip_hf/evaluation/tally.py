@@ -118,7 +118,9 @@ class CategoryTally:
             tally.scores = dict(zip(arrays["rows"].tolist(), arrays["scores"], strict=True))
             for index, setting in enumerate(settings):
                 tally.pixels[setting].add_state(unpack(arrays[f"pixels.{index}"]))
-            tally.showcase.update([Shown(*each, arrays[f"map.{each[1]}"]) for each in rest["shown"]])
+            tally.showcase.update(
+                [Shown(score, row, label, arrays[f"map.{row}"]) for score, row, label in rest["shown"]]
+            )
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise ValueError(f"{file} is no progress of this evaluation ({error}): remove it.") from error
         tally.failures = {int(row): line for row, line in rest["failures"].items()}
@@ -130,7 +132,8 @@ def pack(state: dict[str, np.ndarray]) -> np.ndarray:
     """Counts of pixels as bytes, a tenth of their size: most are small, and the bins stand close together."""
     columns = {"bins": np.diff(state["bins"], prepend=0), **{str(n): each for n, each in enumerate(state["counts"])}}
     buffer = BytesIO()
-    np.savez_compressed(buffer, **{name: smallest(column) for name, column in columns.items()})
+    smaller: dict = {name: smallest(column) for name, column in columns.items()}
+    np.savez_compressed(buffer, **smaller)
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 

@@ -18,7 +18,7 @@ from ..reporting import first_line
 from . import HUB_ERRORS
 
 # where the Auto classes and the pipeline find theirs in a folder that brings its code
-MODEL_CODE = {
+MODEL_CODE: dict[str, dict] = {
     "auto_map": {
         "AutoConfig": "configuration_adaptclip.AdaptCLIPConfig",
         "AutoModel": "modeling_adaptclip.AdaptCLIPModel",

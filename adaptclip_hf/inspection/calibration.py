@@ -33,11 +33,11 @@ class Calibration:
         Raises:
             ValueError: so few photos cannot carry the rate; says how many would, and what these can.
         """
-        scores = ascending(scores)
-        exceeding = math.floor(false_alarm_rate * (len(scores) + 1) + TOLERANCE) - 1
+        rising = ascending(scores)
+        exceeding = math.floor(false_alarm_rate * (len(rising) + 1) + TOLERANCE) - 1
         if exceeding < 0:
-            raise ValueError(cannot_carry(len(scores), false_alarm_rate))
-        return cls(scores, float(scores[len(scores) - 1 - exceeding]))
+            raise ValueError(cannot_carry(len(rising), false_alarm_rate))
+        return cls(rising, float(rising[len(rising) - 1 - exceeding]))
 
     @classmethod
     def at_escape_rate(cls, scores: Sequence[float], defects: Sequence[float], escape_rate: float) -> "Calibration":
@@ -58,15 +58,15 @@ class Calibration:
     @classmethod
     def at_best_f1(cls, scores: Sequence[float], defects: Sequence[float]) -> "Calibration":
         """The threshold with the highest F1 of defects among good photos; the middle between two scores."""
-        scores, defects = ascending(scores), ascending(defects)
-        values = np.unique(np.concatenate([scores, defects]))
+        good, bad = ascending(scores), ascending(defects)
+        values = np.unique(np.concatenate([good, bad]))
         candidates = [float(np.nextafter(values[0], -np.inf)), *((values[1:] + values[:-1]) / 2).tolist()]
 
         def f1(threshold: float) -> float:
-            found = (defects > threshold).sum()
-            return 2 * found / (found + (scores > threshold).sum() + len(defects))
+            found = (bad > threshold).sum()
+            return 2 * found / (found + (good > threshold).sum() + len(bad))
 
-        return cls(scores, max(candidates, key=f1))
+        return cls(good, max(candidates, key=f1))
 
     def p_values(self, scores) -> np.ndarray:
         """For each score how often a good photo has it or a higher one, in (0, 1]."""
@@ -105,10 +105,10 @@ class Calibration:
 
 
 def ascending(scores: Sequence[float]) -> np.ndarray:
-    scores = np.sort(np.asarray(scores, np.float64))
-    if not len(scores) or not np.isfinite(scores).all():
-        raise ValueError(f"Expected scores that are finite numbers, at least one, got {len(scores)} of them.")
-    return scores
+    rising = np.sort(np.asarray(scores, np.float64))
+    if not len(rising) or not np.isfinite(rising).all():
+        raise ValueError(f"Expected scores that are finite numbers, at least one, got {len(rising)} of them.")
+    return rising
 
 
 def photos_needed(rate: float) -> int:
@@ -128,7 +128,7 @@ def cannot_carry(count: int, rate: float) -> str:
     )
 
 
-def discoveries(p_values: Sequence[float], false_discovery_rate: float) -> np.ndarray:
+def discoveries(p_values: Sequence[float] | np.ndarray, false_discovery_rate: float) -> np.ndarray:
     """Which of many p-values are anomalous, so that at most this share of those called so are good ones (Benjamini and
     Hochberg 1995; for conformal p-values Bates et al. 2023).
 

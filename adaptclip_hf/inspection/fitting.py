@@ -1,6 +1,6 @@
 """How a profile is made, and made anew: photos in, thresholds out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import replace
 
 from tqdm.auto import tqdm
@@ -92,7 +92,7 @@ def add_photos(
     Raises:
         ValueError: there is no photo at all.
     """
-    total = sum(len(photos) for photos, _ in given if hasattr(photos, "__len__")) or None
+    total = sum(len(photos) for photos, _ in given if isinstance(photos, Sized)) or None
     with tqdm(desc="photos", unit="photo", total=total, disable=not progress) as bar:
         for photos, role in given:
             known = memory.photos if memory else ()

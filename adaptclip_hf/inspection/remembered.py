@@ -112,7 +112,7 @@ def remember_photos(
     report: Report,
     on_error: OnError | None = None,
     known: Sequence[RememberedPhoto] = (),
-    after_each: Callable[[], None] = lambda: None,
+    after_each: Callable[[], object] = lambda: None,
 ) -> PhotoMemory | None:
     """Encodes photos, each once, in memory that holds one photo and the features of all; `None` without a photo.
 

@@ -1,6 +1,6 @@
 """A histogram of scores as boxes of a drawing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -36,7 +36,7 @@ class Histogram:
 
     @classmethod
     def of(
-        cls, groups: dict[str, Sequence[float]], good: Sequence[float] | None, threshold: float | None
+        cls, groups: Mapping[str, Sequence[float]], good: Sequence[float] | None, threshold: float | None
     ) -> "Histogram":
         """The drawing of scores by label; each kind on a scale of its own highest bar."""
         good = good or []
@@ -49,9 +49,9 @@ class Histogram:
         bars, bottoms, step = [], np.zeros(BINS), WIDTH / BINS
         for name, each in counts.items():
             for index in np.flatnonzero(each):
-                height = HEIGHT * each[index] / tallest
+                height = float(HEIGHT * each[index] / tallest)
                 bottoms[index] += height
-                bars.append((name, index * step, HEIGHT - bottoms[index], step - 1, height))
+                bars.append((name, float(index * step), float(HEIGHT - bottoms[index]), step - 1, height))
         outline = ""
         if good:
             heights = np.histogram(good, edges)[0]

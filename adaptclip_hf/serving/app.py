@@ -207,7 +207,7 @@ def inspected(product: Product | None, result: DetectionResult, include: tuple[s
     """A result as an answer."""
     height, width = result.size
     return Inspection(
-        product=product and product.name,
+        product=None if product is None else product.name,
         score=result.score,
         p_value=result.p_value,
         label=result.label,

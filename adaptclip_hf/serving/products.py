@@ -54,11 +54,12 @@ class Products(Mapping[str, Product]):
 
     def __init__(self, detector: AnomalyDetector, profiles: Mapping[str, str], folder: Path | None = None):
         self._detector, self._folder, self._changing = detector, folder, Lock()
-        kept = {}
+        kept: dict[str, Path] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             kept = {each.name: each for each in sorted(folder.iterdir()) if not each.name.startswith(HIDDEN)}
-        self._products = {name: self._open(name, profile) for name, profile in {**kept, **profiles}.items()}
+        given: dict[str, str | Path] = {**kept, **profiles}
+        self._products = {name: self._open(name, profile) for name, profile in given.items()}
 
     def __getitem__(self, name: str) -> Product:
         return self._products[name]

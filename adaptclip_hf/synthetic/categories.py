@@ -106,7 +106,8 @@ def make_category(seed: int, name: str | None = None) -> Category:
         grey=bool(rng.random() < 0.3),
         gamma=rng.uniform(0.8, 1.25),
     )
-    render = {**MATERIALS, **OBJECTS}[name](rng)
+    makers: dict = {**MATERIALS, **OBJECTS}
+    render = makers[name](rng)
     traits = rng.choice(list(TRAITS), rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]), replace=False)
     return Category(name, camera, render, tuple(TRAITS[each](rng) for each in traits))
 

@@ -154,7 +154,7 @@ def load_parts(specs: Sequence[str]) -> tuple[list[datasets.Dataset], int]:
     parts, unreadable = [], 0
     for spec in specs:
         part = load_data_set(spec, lambda line: say(f"! {line}"))
-        kept = [None]
+        kept: list = [None]
         if PartialState().is_main_process:
             kept = [readable_rows(part, lambda line: say(f"! {line}"))]
         [rows] = broadcast_object_list(kept)
