@@ -23,7 +23,20 @@ WHOLE = 2**40
 
 
 class ImageMetrics:
-    """Figures of image scores, and of objects seen in several images; exact (reference, "Evaluation protocol")."""
+    """Figures of image scores, and of objects seen in several images; exact (reference, "Evaluation protocol").
+
+    Example:
+
+    ```python
+    >>> from adaptclip_hf.evaluation import ImageMetrics
+
+    >>> metrics = ImageMetrics()
+    >>> metrics.update([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
+    >>> figures = metrics.compute()
+    >>> figures["image_auroc"], figures["image_ap"], figures["image_average_precision"]
+    (1.0, 0.875, 1.0)
+    ```
+    """
 
     def __init__(self):
         self.scores: list[float] = []
