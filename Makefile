@@ -1,13 +1,14 @@
 # make demo         the main job on the embedded model, from a bare machine with Python 3.11+
 # make test         lint, types and the fast tests; make test-slow: those that take minutes
 # make test-lowest  the fast tests with the lowest versions that pyproject.toml admits
+# make docs         the documentation into site/, without a network
 # make lock         constraints.txt anew, of the newest versions that pyproject.toml admits
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lint types format test test-slow test-lowest lock benchmark clean
+.PHONY: demo lint package types docs format test test-slow test-lowest lock benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,11 +26,17 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.installed
-	rm -rf build/types && mkdir -p build/types
-	cp -r adaptclip_hf build/types/  # as it installs: modeling and processing inside
-	cp -r modeling processing build/types/adaptclip_hf/
-	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) --no-error-summary
+# the package as it installs, modeling and processing inside, for what reads it without importing it
+package: $(VENV)/.installed
+	rm -rf build/package && mkdir -p build/package
+	cp -r adaptclip_hf build/package/
+	cp -r modeling processing build/package/adaptclip_hf/
+
+types: package
+	cd build/package && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) --no-error-summary
+
+docs: package
+	$(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
