@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch._dynamo
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -17,8 +18,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def recipe(monkeypatch):
     """The recipe's modules importable; compiling takes longer than a miniature."""
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     monkeypatch.syspath_prepend(RECIPE)
+    with torch._dynamo.config.patch(disable=True):
+        yield
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from vocabulary import make_tokenizer
 
 from adaptclip_hf import AdaptCLIPConfig
+from adaptclip_hf.engine.loading import choose_dtype
 from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
@@ -131,7 +132,8 @@ class Objective(nn.Module):
         pixels, masks = batch["pixels"], batch["masks"]
         noisy = pixels + 0.01 * torch.randn_like(pixels)
         pixel_values = (noisy - MEAN.to(noisy)[:, None, None]) / STD.to(noisy)[:, None, None]
-        with torch.autocast(pixels.device.type, torch.bfloat16):
+        fast = choose_dtype(pixels.device) is not None
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast):
             features = encode_image(self.clip, pixel_values, FEATURE_LAYERS, DUAL_PATH_LAYERS)
         patch_embeds = [layer.float() for layer in features.patch_embeds]
         image_embeds = F.normalize(features.image_embeds.float(), dim=-1)

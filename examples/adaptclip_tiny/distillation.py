@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer
 
 from adaptclip_hf import AdaptCLIPConfig
+from adaptclip_hf.engine.loading import choose_dtype
 from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
@@ -47,7 +48,8 @@ class Objective(nn.Module):
 
     def encode_crops(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Image embeddings (B, d) and each layer's patch embeddings (B, L, d) of pixels in [0, 1]."""
-        with torch.autocast(pixels.device.type, torch.bfloat16):
+        fast = choose_dtype(pixels.device) is not None
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast):
             pixels = F.interpolate(pixels, scale_factor=STUDENT_PATCH / PATCH, mode="bilinear", antialias=True)
             pixel_values = (pixels - MEAN.to(pixels)[:, None, None]) / STD.to(pixels)[:, None, None]
             features = encode_image(self.clip, pixel_values, FEATURE_LAYERS, DUAL_PATH_LAYERS)
