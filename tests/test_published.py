@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from test_data import mvtec
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.evaluation import published
-from adaptclip_hf.evaluation.comparison import compare, difference_of, placements, read_run
+from adaptclip_hf.evaluation.comparison import Run, compare, difference_of, placements, read_run
 from adaptclip_hf.evaluation.published import differs, published_categories, published_figure, published_name
 from adaptclip_hf.synthetic import write_dataset
 
@@ -138,6 +139,35 @@ def test_delong_and_bootstrap_against_a_reference():
         value, variance, _ = difference_of([[a, b]], labels, 1)
         rejected += abs(value) > 1.96 * math.sqrt(variance)
     assert 3 <= rejected <= 30
+
+
+def test_the_mean_over_data_sets_counts_each_once():
+    rng, names = np.random.default_rng(2), {"a": ("x",), "b": ("y", "z")}
+    labels = np.array([0] * 12 + [1] * 8)
+    runs, values, variances = [], {}, {}
+    scores = {
+        place: rng.normal(labels, 1.0) for data_set in names for place in [(data_set, c) for c in names[data_set]]
+    }
+    other = {place: each + rng.normal(0, 0.7, 20) for place, each in scores.items()}
+    for name, found in (("one", scores), ("two", other)):
+        by_image = {
+            (*place, 1): {10: {str(n): (int(labels[n]), float(each[n])) for n in range(20)}}
+            for place, each in found.items()
+        }
+        aurocs = {place: placements(each, labels)[0].mean() for place, each in found.items()}
+        figures = {(*place, 1, "image_auroc"): value for place, value in aurocs.items()}
+        for data_set, categories in names.items():
+            figures[data_set, None, 1, "image_auroc"] = np.mean([aurocs[data_set, each] for each in categories])
+        runs.append(Run(name, figures, by_image))
+    for place in scores:
+        values[place], variances[place] = slow_delong(other[place], scores[place], labels)
+    [mean] = [line for line in compare(runs) if line.data_set is None]
+    weights = {("a", "x"): 0.5, ("b", "y"): 0.25, ("b", "z"): 0.25}
+    difference = sum(weights[place] * values[place] for place in weights)
+    deviation = math.sqrt(sum(weights[place] ** 2 * variances[place] for place in weights))
+    assert mean.values[1] - mean.values[0] == pytest.approx(difference)
+    assert mean.p_values[0] == pytest.approx(2 * stats.norm.sf(abs(difference) / deviation))
+    assert mean.intervals[0][0] < difference < mean.intervals[0][1]
 
 
 def test_compare_two_models(make_model, tokenizer, small_folder, tmp_path, capsys):

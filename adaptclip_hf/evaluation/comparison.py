@@ -1,6 +1,7 @@
 """Results of several evaluations side by side, and which differences the images can carry."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,15 @@ class Difference:
     """A figure of several runs; fractions.
 
     Attributes:
-        data_set, category, shots, metric: what it is of; `category` is `None` for the mean over the data set's.
+        data_set, category, shots, metric: what it is of; `category` is `None` for the mean over the data set's, and
+            `data_set` too for the mean over the data sets.
         values: of each run, `None` where it has none.
         intervals: of each run's difference from the first, 95 % (paired bootstrap over the images, each class by
             itself); `None` where the images' scores are not known, as for pixel metrics.
         p_values: of each run's difference from the first, two-sided (DeLong et al. 1988, on the mean over the seeds).
     """
 
-    data_set: str
+    data_set: str | None
     category: str | None
     shots: int
     metric: str
@@ -100,7 +102,30 @@ def compare(runs: Sequence[Run], resamples: int = RESAMPLES) -> list[Difference]
         line = Difference(data_set, category, shots, metric, values)
         if metric == IMAGE_AUROC:
             categories = [place for place in tested if place[::2] == (data_set, shots) and category in (None, place[1])]
-            line = with_tests(line, [tested[place] for place in categories])
+            line = with_tests(line, [(tested[place], 1 / len(categories)) for place in categories])
+        found.append(line)
+    return [*found, *means_over_data_sets(found, tested)]
+
+
+def means_over_data_sets(lines: list[Difference], tested: dict[Place, "Tested"]) -> list[Difference]:
+    """The means of the data sets' means, of those that every run has; none where there is one data set."""
+    found = []
+    for shots, metric in dict.fromkeys((line.shots, line.metric) for line in lines):
+        means = [
+            line
+            for line in lines
+            if (line.category, line.shots, line.metric) == (None, shots, metric) and None not in line.values
+        ]
+        if len(means) < 2:
+            continue
+        values = tuple(float(np.mean(each)) for each in zip(*(line.values for line in means), strict=True))
+        line = Difference(None, None, shots, metric, values)
+        if metric == IMAGE_AUROC:
+            weighted = []
+            for each in means:
+                places = [place for place in tested if place[::2] == (each.data_set, shots)]
+                weighted += [(tested[place], 1 / len(places) / len(means)) for place in places]
+            line = with_tests(line, weighted)
         found.append(line)
     return found
 
@@ -182,20 +207,22 @@ def placements(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
     return above, below
 
 
-def with_tests(line: Difference, tested: list[Tested]) -> Difference:
-    """A category's line with its interval and p-value; the mean's with those of the mean of independent categories."""
-    intervals, p_values = [], []
+def with_tests(line: Difference, tested: list[tuple[Tested, float]]) -> Difference:
+    """A category's line with its interval and p-value; a mean's with those of the weighted mean of independent
+    categories."""
+    intervals: list[tuple[float, float] | None] = []
+    p_values: list[float | None] = []
     for index in range(len(line.values) - 1):
-        parts = [each.differences[index] for each in tested]
+        parts = [each.differences[index] for each, _ in tested]
         if not parts or any(part is None for part in parts):
             intervals.append(None)
             p_values.append(None)
             continue
-        values, variances, resampled = zip(*parts, strict=True)
-        low, high = np.quantile(np.mean(resampled, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        deviation = np.sqrt(sum(variances)) / len(parts)
+        values, variances, resampled = map(np.array, zip(*parts, strict=True))
+        weights = np.array([weight for _, weight in tested])
+        low, high = np.quantile(weights @ resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         intervals.append((float(low), float(high)))
-        p_values.append(two_sided(float(np.mean(values)), float(deviation)))
+        p_values.append(two_sided(float(weights @ values), float(np.sqrt(weights**2 @ variances))))
     return Difference(
         line.data_set, line.category, line.shots, line.metric, line.values, tuple(intervals), tuple(p_values)
     )
@@ -216,18 +243,33 @@ def report(runs: Sequence[Run], lines: Sequence[Difference]) -> str:
         f"paired bootstrap over the images ({RESAMPLES} resamples, each class by itself), p by DeLong's test; both for "
         "image AUROC, whose scores are kept image by image. The mean takes categories as independent.",
     ]
-    for data_set, shots in dict.fromkeys((line.data_set, line.shots) for line in lines):
+    data_sets = list(dict.fromkeys(line.data_set for line in lines if line.data_set is not None))
+    for shots in dict.fromkeys(line.shots for line in lines if len(data_sets) > 1):
+        text += ["", f"## All data sets, {shots}-shot"]
+        chosen = [line for line in lines if (line.shots, line.metric) == (shots, IMAGE_AUROC)]
+        text += table_of(runs, [line for line in chosen if line.category or line.data_set is None], IMAGE_AUROC)
+        means = [line for line in lines if (line.data_set, line.shots) == (None, shots)]
+        text += table_of(runs, [line for line in means if line.metric != IMAGE_AUROC], None)
+    for data_set, shots in dict.fromkeys((line.data_set, line.shots) for line in lines if line.data_set is not None):
         chosen = [line for line in lines if (line.data_set, line.shots) == (data_set, shots)]
         text += ["", f"## {data_set}, {shots}-shot"]
         for metric in dict.fromkeys(line.metric for line in chosen):
-            heads = [runs[0].name, *(word for run in runs[1:] for word in (run.name, "difference"))]
-            text += ["", f"| {title(metric)} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-            ordered = sorted((line for line in chosen if line.metric == metric), key=lambda line: line.category is None)
-            text += [row_of(line) for line in ordered]
+            text += table_of(runs, [line for line in chosen if line.metric == metric], metric)
     return "\n".join(text) + "\n"
 
 
-def row_of(line: Difference) -> str:
+def table_of(runs: Sequence[Run], lines: Sequence[Difference], metric: str | None) -> list[str]:
+    """Figures of one metric, a row a category and the mean last; without `metric` a row a metric."""
+    if not lines:
+        return []
+    heads = [runs[0].name, *(word for run in runs[1:] for word in (run.name, "difference"))]
+    first = title(metric) if metric else "mean over the data sets"
+    ordered = sorted(lines, key=lambda line: line.category is None)
+    rows = [row_of(line, (line.category or "**mean**") if metric else title(line.metric)) for line in ordered]
+    return ["", f"| {first} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|", *rows]
+
+
+def row_of(line: Difference, name: str) -> str:
     first = line.values[0]
     cells = [shown(first)]
     for index, value in enumerate(line.values[1:]):
@@ -240,7 +282,7 @@ def row_of(line: Difference) -> str:
             low, high = line.intervals[index]
             text += f" [{100 * low:+.1f}, {100 * high:+.1f}], p {line.p_values[index]:.3f}"
         cells.append(text)
-    return f"| {line.category or '**mean**'} | {' | '.join(cells)} |"
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def shown(value: float | None) -> str:
@@ -258,7 +300,13 @@ def plot(runs: Sequence[Run], lines: Sequence[Difference], file: Path):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    chosen = [line for line in lines if line.metric == IMAGE_AUROC]
+    categories = Counter((line.data_set, line.shots) for line in lines if line.metric == IMAGE_AUROC and line.category)
+    chosen = [
+        line
+        for line in lines
+        if line.metric == IMAGE_AUROC and (line.category or categories[line.data_set, line.shots] != 1)
+    ]
+    chosen.sort(key=lambda line: line.shots)
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.3 * len(chosen)), layout="constrained")
     for row, line in enumerate(reversed(chosen)):
         values = [None if value is None else 100 * value for value in line.values]
@@ -269,7 +317,9 @@ def plot(runs: Sequence[Run], lines: Sequence[Difference], file: Path):
                 axes.scatter(value, row, color=f"C{number}", zorder=2)
     for number, run in enumerate(runs):
         axes.scatter([], [], color=f"C{number}", label=run.name)
-    axes.set_yticks(range(len(chosen)), [f"{line.category or 'mean'}, {line.shots}-shot" for line in reversed(chosen)])
+    names = [line.category or (f"mean of {line.data_set}" if line.data_set else "MEAN") for line in chosen]
+    labels = [f"{name}, {line.shots}-shot" for name, line in zip(names, chosen, strict=True)]
+    axes.set_yticks(range(len(chosen)), labels[::-1])
     axes.set_xlabel("image AUROC, %")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(file, dpi=120)
