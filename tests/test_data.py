@@ -47,6 +47,11 @@ def make_mvtec(root):
 def make_btad(root):
     mvtec(root, "01", "ok", "ko", "", ".bmp")
     mvtec(root, "02", "ok", "ko", "", ".png")
+    mask(root / "02" / "ground_truth" / "ok" / "000.png", empty=True)  # of a good one
+    (root / "02" / "test" / "ko" / "Thumbs.db").write_bytes(b"thumbnails")
+    truth = root / "01" / "ground_truth" / "ko" / "000.png"
+    Image.open(truth).save(truth.with_suffix(".bmp"))  # masks of one category are PNG, of another BMP
+    truth.unlink()
 
 
 def make_mvtec_3d(root):
@@ -291,6 +296,14 @@ def test_lookout_manifests_of_two_parts_and_what_does_not_lie_here(tmp_path):
     (tmp_path / "test.manifest").write_text('{"source-ref": "s3://a/b.png"}\n')
     with pytest.raises(ValueError, match=r"test\.manifest, line 1 is no line of a Lookout"):
         load_data_set(tmp_path)
+
+
+def test_a_folder_around_the_data_set_says_which_one_to_name(tmp_path):
+    make_btad(tmp_path / "btad" / "BTech_Dataset_transformed")
+    with pytest.raises(ValueError, match=r"its subfolder BTech_Dataset_transformed looks like (btad|mvtec): name that"):
+        load_data_set(tmp_path / "btad")
+    with pytest.raises(ValueError, match="BTech_Dataset_transformed looks like btad"):
+        load_data_set(f"btad:{tmp_path / 'btad'}")
 
 
 @pytest.mark.parametrize("make", [make_mvtec_2, make_loco])

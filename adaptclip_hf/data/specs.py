@@ -8,6 +8,7 @@ import datasets
 
 from . import folders, lists, loco, lookout, mvtec
 from .hub_rows import load_hub_dataset
+from .image_folders import subfolders
 from .layout import Layout
 from .rows import build_dataset
 
@@ -109,10 +110,21 @@ def find_layout(name: str | None, root: Path) -> str:
         name = next((each for each, layout in LAYOUTS.items() if layout.recognise(root)), None)
     if name is None:
         known = "\n".join(f"  {each}: {layout.description}" for each, layout in LAYOUTS.items())
-        raise ValueError(f"The layout of {root} is none that is known:\n{known}")
+        raise ValueError(f"The layout of {root} is none that is known{below_it(root)}:\n{known}")
     if not LAYOUTS[name].recognise(root):
-        raise ValueError(f"{root} does not look like {name}: expected {LAYOUTS[name].description}.")
+        raise ValueError(
+            f"{root} does not look like {name}: expected {LAYOUTS[name].description}{below_it(root, name)}."
+        )
     return name
+
+
+def below_it(root: Path, wanted: str | None = None) -> str:
+    """What to name in its place, where an archive was unpacked into a folder of its own."""
+    for folder in subfolders(root)[:20]:
+        names = [wanted] if wanted else list(LAYOUTS)
+        if (found := next((each for each in names if LAYOUTS[each].recognise(folder)), None)) is not None:
+            return f" (its subfolder {folder.name} looks like {found}: name that)"
+    return ""
 
 
 def unique_name(root: str | Path, taken: Iterable[str]) -> str:
