@@ -36,7 +36,7 @@ types: package
 	cd build/package && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) --no-error-summary
 
 docs: package
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

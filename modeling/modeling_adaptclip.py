@@ -370,7 +370,7 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         names = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
         return {name: adapter for name in names if (adapter := getattr(self, name)) is not None}
 
-    @torch.compiler.assume_constant_result
+    @torch.compiler.disable  # a graph would keep what it was when it was traced
     def untrained_adapters(self) -> frozenset[str]:
         """Names of the adapters that are still as [`~AdaptCLIPModel.from_clip_pretrained`] made them.
 
@@ -517,7 +517,9 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """Of all weights that images are scored with, by which models are told apart; the text tower's speak through
         the static text embeddings."""
         encoder = (self.clip.vision_model, self.clip.visual_projection)
-        return self._digest("model", *encoder, *self.adapters().values(), self.static_text_embeds)
+        untrained = self.untrained_adapters()  # made at random, and of no score
+        adapters = [each for name, each in self.adapters().items() if name not in untrained]
+        return self._digest("model", *encoder, *adapters, self.static_text_embeds)
 
     def clip_digest(self) -> str:
         """Of the whole CLIP, to which adapters belong."""
@@ -597,6 +599,8 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def _left_out(self) -> frozenset[str]:
         """The untrained adapters; says so where there are any."""
+        if not self.config.fresh_adapters:
+            return frozenset()
         untrained = self.untrained_adapters()
         if untrained and not torch.compiler.is_compiling():
             logger.warning_once(

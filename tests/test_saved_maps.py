@@ -138,6 +138,8 @@ def test_wrong_calls(products, tmp_path, capsys):
     assert call(products, tmp_path / "out", "--maps", tmp_path / "empty")[0] == 1
     assert "holds no map" in capsys.readouterr().err
     foreign_maps(products, tmp_path / "theirs", as_npy)
+    with pytest.raises(SystemExit):
+        call(products, tmp_path / "out", "--maps", tmp_path / "theirs", "--training-free")
     assert call(products, tmp_path / "out", "--maps", tmp_path / "theirs", "--shots", 0, 1)[0] == 1
     assert "one of each" in capsys.readouterr().err
     (tmp_path / "theirs" / "scores.csv").write_text("file,value\n")

@@ -130,8 +130,14 @@ def test_compiled_it_scores_the_same(fresh):
     bank = fresh.encode_prompts(pixel_values(1, 1))
     with torch.no_grad():
         expected = fresh(pixel_values(2), prompt_bank=bank).anomaly_scores
-        found = torch.compile(fresh, backend="eager")(pixel_values(2), prompt_bank=bank).anomaly_scores
-    torch.testing.assert_close(found, expected)
+        compiled = torch.compile(fresh, backend="eager")
+        found = compiled(pixel_values(2), prompt_bank=bank).anomaly_scores
+        torch.testing.assert_close(found, expected)
+        for adapter in fresh.adapters().values():
+            next(adapter.parameters()).add_(0.1)
+        found = compiled(pixel_values(2), prompt_bank=bank).anomaly_scores
+        torch.testing.assert_close(found, fresh(pixel_values(2), prompt_bank=bank).anomaly_scores)
+    assert not torch.equal(found, expected)
 
 
 def test_a_plain_clip_by_its_folder(clip_folder, photos, tmp_path, capsys):
@@ -144,6 +150,16 @@ def test_a_plain_clip_by_its_folder(clip_folder, photos, tmp_path, capsys):
     [line] = map(json.loads, (output / "results.jsonl").read_text().splitlines())
     [result] = detector.detect(query, prompt_bank=detector.remember(normals))
     assert line["score"] == pytest.approx(result.score, abs=1e-6)
+
+
+def test_a_profile_of_a_plain_clip_decides_when_it_is_loaded_again(clip_folder, photos, tmp_path, capsys):
+    normals = [*photos["normal"], *photos["good"]]
+    fit = ["fit", "--normal", *normals, "--false-alarm-rate", "0.5", "--model", str(clip_folder)]
+    assert main([*fit, "--output", str(tmp_path / "profile"), "--quiet"]) == 0
+    digests = [AnomalyDetector.from_pretrained(clip_folder).model.weights_digest() for _ in range(2)]
+    assert digests[0] == digests[1]
+    call = ["detect", photos["bad"][0], "--profile", str(tmp_path / "profile"), "--output", str(tmp_path / "out")]
+    assert main([*call, "--quiet"]) == 0, capsys.readouterr().err
 
 
 def test_what_was_never_trained_is_not_exported(fresh, tokenizer, tmp_path, capsys):

@@ -63,7 +63,7 @@ of (0 by default).
     parser.add_argument("--batch-size", type=positive, default=4, metavar="B", help="images at a time (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds another evaluation")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no tables")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.results import report
     from ..evaluation.saved_maps import SavedMaps
 
+    if args.maps is not None and (args.training_free or args.model != DEFAULT_NAME):
+        args.parser.error("--maps are scored as they lie there: leave out --model and --training-free")
     device = choose_device(args.device)
     state = PartialState(cpu=device.type == "cpu")
     name = f"{args.model}, training-free" if args.training_free else args.model
