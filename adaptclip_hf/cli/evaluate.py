@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..ablations import TABLE_5
-from ..model_files import DEFAULT_NAME
+from ..model_files import DEFAULT_NAME, is_exported
 from .argument_types import add_model_arguments, load_detector, positive, whole
 
 
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.maps is not None and (args.training_free or args.model != DEFAULT_NAME):
         args.parser.error("--maps are scored as they lie there: leave out --model and --training-free")
+    if args.training_free and is_exported(args.model):
+        args.parser.error(f"--training-free: the adapters are part of the export {args.model}; name the model it is of")
     device = choose_device(args.device)
     state = PartialState(cpu=device.type == "cpu")
     name = f"{args.model}, training-free" if args.training_free else args.model
