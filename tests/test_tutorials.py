@@ -29,7 +29,8 @@ def run(words: list[str], folder: Path):
 def watch(words: list[str], folder: Path):
     """A command that goes on until it is stopped: it sees every photo, and Ctrl-C ends it well."""
     results = folder / words[words.index("--output") + 1] / "results.jsonl"
-    process = subprocess.Popen(words, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # tests in the background ignore it
+    process = subprocess.Popen(words, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     photos, deadline = len(list((folder / words[2]).iterdir())), time.monotonic() + 120
     while not (results.is_file() and len(results.read_text().splitlines()) == photos):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
