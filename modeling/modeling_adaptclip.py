@@ -614,18 +614,15 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
     ) -> tuple[list[PromptQueryPrediction], torch.Tensor]:
         """What the prompt-query adapter says of each layer, if there is one and it is asked, and the alignment maps
         (n, B, S, S): each patch's distance to its nearest normal one."""
-        tokens, grid, comparisons = (
-            [unit_patch_tokens(layer) for layer in features.patch_embeds],
-            self.config.grid_size,
-            [],
-        )
+        tokens, grid = [unit_patch_tokens(layer) for layer in features.patch_embeds], self.config.grid_size
+        comparisons: list[PromptQueryPrediction] = []
         if with_adapter and self.prompt_query_adapter is not None:
             comparisons = self.prompt_query_adapter(tokens, pools)
             distances = [each.alignment for each in comparisons]
         else:
             pairs = zip(tokens, pools, strict=True)
-            distances = [cosine_distance(query, nearest_tokens(query, pool)) for query, pool in pairs]
-            distances = [each.unflatten(1, (grid, grid)) for each in distances]
+            aligned = [cosine_distance(query, nearest_tokens(query, pool)) for query, pool in pairs]
+            distances = [each.unflatten(1, (grid, grid)) for each in aligned]
         return comparisons, self._resize(torch.stack(distances, dim=1)).transpose(0, 1)
 
     def _similarity_prediction(

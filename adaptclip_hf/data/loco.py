@@ -1,17 +1,15 @@
 """MVTec LOCO AD and AutoVI: a folder of masks for each anomalous image, and a list of defects beside them."""
 
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..processing.image_loading import load_mask
 from .image_folders import images_in, subfolders
 from .layout import Layout, Report
 from .mvtec import category_folders, is_normal
-from .rows import Mask, Row
+from .rows import Mask, Row, as_mask
 
 DEFECTS_LIST = "defects_config.json"
 
@@ -49,13 +47,6 @@ def union(folder: Path) -> Mask | None:
     if len(files) < 2:
         return files[0] if files else None
     return as_mask(str(folder), np.logical_or.reduce([load_mask(file) for file in files]))
-
-
-def as_mask(name: str, mask: np.ndarray) -> Mask:
-    """A mask of booleans (H, W) that is no file of the data set; `name` must be none either, or that is read."""
-    buffer = BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
-    return {"path": name, "bytes": buffer.getvalue()}
 
 
 LOCO = Layout(

@@ -9,8 +9,7 @@ from PIL import ImageColor
 
 from ..processing.image_loading import load_image
 from .layout import Layout, Report
-from .loco import as_mask
-from .rows import Mask, Row
+from .rows import Mask, Row, as_mask
 
 CLASSIFICATION, SEGMENTATION = "groundtruth/image-classification", "groundtruth/semantic-segmentation"
 METADATA = "-metadata"

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 
 import datasets
+import numpy as np
+from PIL import Image
 
 NORMAL_DEFECT = "good"
 SPLITS = ("train", "test")
@@ -57,3 +60,10 @@ def build_dataset(rows: Iterable[Row]) -> datasets.Dataset:
         for name, value in asdict(row).items():
             columns[name].append(value)
     return datasets.Dataset.from_dict({name: columns[name] for name in FEATURES}, features=FEATURES)
+
+
+def as_mask(name: str, mask: np.ndarray) -> Mask:
+    """A mask of booleans (H, W) that is no file of the data set; `name` must be none either, or that is read."""
+    buffer = BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    return {"path": name, "bytes": buffer.getvalue()}

@@ -134,8 +134,7 @@ class AnomalyDetector:
     def describe(self, object_name: str | None = None) -> dict:
         """All that a score depends on beside the image and the normal ones, as JSON has it."""
         config = self.model.config
-        exported = getattr(self.model, "description", None) is not None
-        untrained = () if exported else self.model.untrained_adapters()
+        untrained = self.model.untrained_adapters()
         return {
             "weights": self.model.weights_digest(),
             "dtype": str(self.model.dtype).removeprefix("torch."),

@@ -18,10 +18,8 @@ def make_record(category: EvaluatedCategory, root: Path, scorer: CategoryScorer,
     """
 
     def name_of(row: int) -> str:
-        path = category.path_of(row)
-        if path is None:
-            return f"row {row}"
-        return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
+        below = category.path_below(root, row)
+        return below.as_posix() if below else category.path_of(row) or f"row {row}"
 
     rows = sorted(tally.scores)
     examples = category.rows.select_columns(["label", "defect", "sample_id", "view"])[rows] if rows else {}

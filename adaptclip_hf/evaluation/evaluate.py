@@ -114,17 +114,14 @@ def evaluate(
         report(f"! {line}")
     with one_thread_each(scored.device) as workers:
         for data_set in data_sets:
+            root = Path(data_set.root)
             for category in (each for each in categories if each.data_set == data_set.name):
                 # decided by one process: the others may see a record that it has just written
                 [unfinished] = broadcast_object_list([work.unfinished(category, settings)])
                 if unfinished:
-                    reduced = map_size or data_set.map_size
-                    work_on = scorer_of(
-                        scored, category, [Setting(*each) for each in unfinished], workers, reduced, Path(data_set.root)
-                    )
-                    evaluate_category(
-                        work_on, work, batch_size, output, Path(data_set.root), report, progress, keep_maps
-                    )
+                    left, reduced = [Setting(*each) for each in unfinished], map_size or data_set.map_size
+                    work_on = scorer_of(scored, category, left, workers, reduced, root)
+                    evaluate_category(work_on, work, batch_size, output, root, report, progress, keep_maps)
     records = finished_records(work)
     results = collect(
         {"name": model_name, **described}, batch_size, work.data_sets(), records, time.perf_counter() - start

@@ -79,10 +79,10 @@ class ModelScorer(CategoryScorer):
 
     def score_batch(self, rows: list[int]) -> ScoredBatch:
         batch, detector = ScoredBatch(), self.detector
-        pixel_values = []
+        pixel_values, size = [], detector.processor.image_processor.size
         for row in rows:
             try:
-                mask = self._mask_of(row)
+                mask = self.mask_of(row, size["height"], size["width"])
                 pixel_values.append(detector.processor(self.category.rows[row]["image"])["pixel_values"])
             except (OSError, ValueError) as error:
                 batch.failures[row] = str(error)
@@ -102,14 +102,3 @@ class ModelScorer(CategoryScorer):
                 batch.scores[setting] = np.array(scores, np.float32)
                 batch.anomaly_maps[setting] = np.stack(maps)
         return batch
-
-    def _mask_of(self, row: int) -> np.ndarray | None:
-        """(H, W) of 0 and 1; `None` where an anomalous image has no mask."""
-        example, size = self.category.rows[row], self.detector.processor.image_processor.size
-        if example["mask"] is not None:
-            mask = self.detector.processor.image_processor.read_mask(example["mask"])
-        elif example["label"]:
-            return None
-        else:
-            mask = np.zeros((size["height"], size["width"]), np.float32)
-        return self.reduced_mask(mask)

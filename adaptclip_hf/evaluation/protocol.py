@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import datasets
@@ -66,6 +67,11 @@ class EvaluatedCategory:
 
     def path_of(self, row: int) -> str | None:
         return self.rows[row]["image"]["path"]
+
+    def path_below(self, root: Path, row: int) -> Path | None:
+        """An image's path below a folder; `None` where it does not lie there."""
+        path = self.path_of(row)
+        return Path(path).relative_to(root) if path and Path(path).is_relative_to(root) else None
 
     def batches(self, size: int) -> list[list[int]]:
         """The test rows in batches of one view each: the same ones whoever scores them."""

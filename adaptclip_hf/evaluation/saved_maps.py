@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..files import file_name, whole_file
-from ..processing.image_loading import load_mask, resized_mask
+from ..files import whole_file
 from .protocol import EvaluatedCategory, Setting
 from .scoring import CategoryScorer, ScoredBatch
 
@@ -77,10 +76,11 @@ class SavedMaps:
         Raises:
             ValueError: it does not lie there.
         """
-        path = category.path_of(row)
-        if path is None or not Path(path).is_relative_to(root):
-            raise ValueError(f"{path or f'row {row}'}: the image has no path below {root} by which its map is found")
-        return Path(path).relative_to(root)
+        below = category.path_below(root, row)
+        if below is None:
+            name = category.path_of(row) or f"row {row}"
+            raise ValueError(f"{name}: the image has no path below {root} by which its map is found")
+        return below
 
     def score(self, category: EvaluatedCategory, root: Path, row: int) -> float | None:
         """The image score that stands beside the maps; `None` where none does."""
@@ -131,7 +131,7 @@ class MapScorer(CategoryScorer):
             try:
                 values = read_map(self.maps.find(self.category, self.root, row))
                 score = self.maps.score(self.category, self.root, row)
-                mask = self._mask_of(row, *values.shape)
+                mask = self.mask_of(row, *values.shape)
             except (OSError, ValueError) as error:
                 batch.failures[row] = str(error)
                 continue
@@ -143,16 +143,6 @@ class MapScorer(CategoryScorer):
         if batch.rows:
             batch.scores[setting], batch.anomaly_maps[setting] = np.array(scores, np.float32), np.stack(maps)
         return batch
-
-    def _mask_of(self, row: int, height: int, width: int) -> np.ndarray | None:
-        example = self.category.rows[row]
-        if example["mask"] is not None:
-            mask = resized_mask(load_mask(example["mask"]), height, width)
-        elif example["label"]:
-            return None
-        else:
-            mask = np.zeros((height, width), np.float32)
-        return self.reduced_mask(mask)
 
 
 def read_map(file: Path) -> np.ndarray:
@@ -200,8 +190,7 @@ def save_maps(batch: ScoredBatch, category: EvaluatedCategory, root: Path, folde
     """Writes the maps of a batch as float32 .npy, in a folder of each setting."""
     for setting, maps in batch.anomaly_maps.items():
         for row, anomaly_map in zip(batch.rows, maps, strict=True):
-            path = category.path_of(row)
-            below = Path(path).relative_to(root) if path and Path(path).is_relative_to(root) else Path(f"row {row}")
+            below = category.path_below(root, row) or Path(f"row {row}")
             file = folder_of(setting, folder) / category.data_set / below.with_suffix(".npy")
             with whole_file(file) as opened:
                 np.save(opened, anomaly_map.astype(np.float32), allow_pickle=False)
@@ -226,4 +215,4 @@ def save_scores(records: list[dict], folder: Path):
 
 
 def folder_of(setting: Setting, folder: Path) -> Path:
-    return folder / file_name(f"{setting.shots}-shot_seed-{setting.seed}")
+    return folder / f"{setting.shots}-shot_seed-{setting.seed}"

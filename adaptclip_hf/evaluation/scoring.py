@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..processing.image_loading import load_mask, resized_mask
 from .protocol import EvaluatedCategory, Setting
 
 WORKERS_BESIDE_A_GPU = 2
@@ -97,8 +98,16 @@ class CategoryScorer:
         size = (self.map_size, self.map_size)
         return F.interpolate(anomaly_maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
-    def reduced_mask(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (H, W), likewise."""
+    def mask_of(self, row: int, height: int, width: int) -> np.ndarray | None:
+        """An image's mask, 0 and 1, brought to its map's size and reduced likewise; `None` where an anomalous image has
+        none."""
+        example = self.category.rows[row]
+        if example["mask"] is not None:
+            mask = resized_mask(load_mask(example["mask"]), height, width)
+        elif example["label"]:
+            return None
+        else:
+            mask = np.zeros((height, width), np.float32)
         if self.map_size is None:
             return mask
         size = (self.map_size, self.map_size)

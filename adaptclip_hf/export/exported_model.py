@@ -109,6 +109,10 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
     def weights_digest(self) -> str:
         return self.description.made_by["weights"]
 
+    def untrained_adapters(self) -> frozenset[str]:
+        """None: what was never trained is not exported."""
+        return frozenset()
+
     def text_key(self) -> tuple:
         return ()
 
