@@ -9,7 +9,7 @@ from PIL import Image
 
 from adaptclip_hf.synthetic import make_category, render_sample
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"adaptclip_hf": "adaptclip_hf", "adaptclip_hf.modeling": "modeling", "adaptclip_hf.processing": "processing"}
 
 

@@ -14,7 +14,7 @@ from transformers import pipeline
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel
 from adaptclip_hf.data import LAYOUTS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_python(code, folder, *words, **environment):

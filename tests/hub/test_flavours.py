@@ -140,7 +140,7 @@ def test_remote_code_scores_the_same_where_the_package_is_not(small_folder, phot
     folder, photo = tmp_path / "model", photos["bad"][0]
     parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)
     save_flavour(*parts, folder, "remote-code")
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(folder), photo, root],
         cwd=tmp_path,

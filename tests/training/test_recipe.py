@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
 
-RECIPE = Path(__file__).resolve().parents[1] / "examples" / "adaptclip_tiny"
+RECIPE = Path(__file__).resolve().parents[2] / "examples" / "adaptclip_tiny"
 pytestmark = pytest.mark.slow
 
 

@@ -11,7 +11,7 @@ from adaptclip_hf import DEFAULT_MODEL
 from adaptclip_hf.model_files import resolve_model
 from adaptclip_hf.synthetic import write_dataset
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.mark.parametrize("script", ["train_with_trainer.py", "train_with_accelerate.py"])

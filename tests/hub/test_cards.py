@@ -29,7 +29,7 @@ from adaptclip_hf.hub.prompt_banks import thumbnail_sheet
 from adaptclip_hf.hub.pushing import staged_model
 from adaptclip_hf.synthetic import write_dataset
 
-CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
+CARDS = Path(__file__).resolve().parents[2] / "hub_cards"
 RELEASED = {"mvtec": "MVTec", "visa": "VisA"}
 # of the Hub's list of tasks; library and data fields of it that our cards use
 MODEL_FIELDS = {"license", "library_name", "pipeline_tag", "tags", "base_model", "datasets", "model-index"}

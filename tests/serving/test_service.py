@@ -353,7 +353,7 @@ def test_two_thousand_mutated_uploads(server, tmp_path):
 
 
 def test_the_dockerfile_names_what_is_there():
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     text = (root / "examples" / "docker" / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     copied = [word for line in lines if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]]

@@ -17,7 +17,7 @@ from adaptclip_hf.evaluation.protocol import Setting, draw_prompts
 from adaptclip_hf.modeling import ImageFeatures
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
-FOLDER, TOLERANCE = Path(__file__).parent / "reference", 1e-5
+FOLDER, TOLERANCE = Path(__file__).resolve().parents[1] / "reference", 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from adaptclip_hf import __version__
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*words, **options) -> str:

@@ -287,7 +287,7 @@ def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
     from PIL import Image
 
     package = Path(pytest.importorskip("openvino").__file__).parent
-    source = Path(__file__).resolve().parents[1] / "examples" / "cpp"
+    source = Path(__file__).resolve().parents[2] / "examples" / "cpp"
     for command in (
         ["cmake", "-S", source, "-B", tmp_path / "build", f"-DOpenVINO_DIR={package / 'cmake'}"],
         ["cmake", "--build", tmp_path / "build"],

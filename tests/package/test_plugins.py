@@ -16,7 +16,7 @@ from adaptclip_hf.modeling import register_adapter, variants
 from adaptclip_hf.processing import AdaptCLIPProcessor
 from adaptclip_hf.synthetic import write_dataset
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "plugins"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
 
 
 @pytest.fixture(autouse=True)

@@ -213,7 +213,7 @@ def test_a_branch(hub, call, small_folder, photos):
 def test_the_lines_of_the_pages_that_need_the_hub_run(hub, call, clip_folder, released_folder):
     hub.serve("openai/clip-vit-large-patch14-336", clip_folder)
     hub.serve("csgaobb/AdaptCLIP", released_folder)
-    docs = Path(__file__).resolve().parents[1] / "docs"
+    docs = Path(__file__).resolve().parents[2] / "docs"
     text = (docs / "released.md").read_text() + (docs / "hub.md").read_text()
     blocks = [
         each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if any(w in each for w in NEED_THE_HUB)
