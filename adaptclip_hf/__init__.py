@@ -14,7 +14,8 @@ from .registration import is_command, register  # noqa: E402
 from .versions import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from .engine import AnomalyDetector, DetectionResult, View
+    from .detector import AnomalyDetector
+    from .engine import DetectionResult, View
     from .inspection import InspectionProfile
     from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
     from .pipeline import AnomalyDetectionPipeline
@@ -28,7 +29,7 @@ _PLACES = {
     "AdaptCLIPModel": "modeling",
     "AdaptCLIPProcessor": "processing",
     "AnomalyDetectionPipeline": "pipeline",
-    "AnomalyDetector": "engine",
+    "AnomalyDetector": "detector",
     "DetectionResult": "engine",
     "InspectionProfile": "inspection",
     "PromptBank": "modeling",

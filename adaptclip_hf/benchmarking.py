@@ -14,8 +14,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from .engine import AnomalyDetector
-from .engine.loading import choose_dtype
+from .detector import AnomalyDetector
+from .loading import choose_dtype
 from .modeling import PromptBank
 from .reporting import Report, say_nothing
 

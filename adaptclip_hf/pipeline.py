@@ -2,19 +2,21 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
-from .engine.detector import AnomalyDetector, as_list_or_stream
-from .engine.photo import Photo
-from .engine.reference import open_profile
-from .engine.view import Mosaic, View
+from .engine.images import as_list_or_stream
+from .engine.reference import PlainReference, PreparedReference, Reference
+from .engine.scorer import AnomalyScorer
+from .engine.scoring import compare, join, tile_inputs
+from .engine.tiles import TileMerger, View
+from .modeling.checks import needs_the_package
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
-from .processing.image_loading import load_image, name_of
+from .processing.image_loading import load_image
 from .processing.image_processing_adaptclip import check_threshold
 
 PARAMETERS = "normal_images, prompt_bank, profile, threshold, object_name, view, batch_size and num_workers"
@@ -49,19 +51,12 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         super().__init__(*args, **kwargs)
 
     @property
-    def detector(self) -> AnomalyDetector:
-        """The engine that scores, of this pipeline's model and processor."""
-        return AnomalyDetector(self.model, self.processor)
+    def scorer(self) -> AnomalyScorer:
+        """The engine, with this pipeline's model and processor."""
+        return AnomalyScorer(self.model, self.processor)
 
     def _sanitize_parameters(
-        self,
-        normal_images=None,
-        prompt_bank=None,
-        profile=None,
-        threshold=None,
-        object_name=None,
-        view: View | None = None,
-        **unknown,
+        self, normal_images=None, prompt_bank=None, profile=None, threshold=None, object_name=None, view=None, **unknown
     ):
         if unknown:
             raise TypeError(f"Unknown arguments {sorted(unknown)}; there are {PARAMETERS}.")
@@ -70,17 +65,19 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             raise ValueError("Give normal_images or a prompt_bank, not both.")
         forward_parameters, postprocess_parameters = {}, {}
         if profile is not None:
-            others = (normal_images, prompt_bank, threshold, object_name, view)
-            profile = postprocess_parameters["profile"] = open_profile(profile, self.detector, *others)
+            if any(each is not None for each in (normal_images, prompt_bank, threshold, object_name, view)):
+                raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
+            profile = postprocess_parameters["decision"] = open_profile(profile)
+            profile.require_match(self.scorer)
             prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
             forward_parameters["prompt_bank"] = self.encode_prompts(normal_images, view or View())
         elif prompt_bank is not None:
-            forward_parameters["prompt_bank"] = self.detector.open_bank(prompt_bank, view or View())
+            forward_parameters["prompt_bank"] = self.open_prompt_bank(prompt_bank, view or View())
         if object_name is not None:
             forward_parameters["text_embeds"] = self.encode_text(object_name)
         if threshold is not None:
-            postprocess_parameters["threshold"] = threshold
+            postprocess_parameters["decision"] = PlainReference(threshold=threshold)
         return {} if view is None else {"view": view}, forward_parameters, postprocess_parameters
 
     def __call__(self, inputs, **kwargs):
@@ -124,7 +121,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         key = self._contents(images, view)
         remembered = self._remembered
         if remembered is None or remembered[0] != key:
-            self._remembered = remembered = (key, self.detector.remember(images, view=view))
+            self._remembered = remembered = (key, self.scorer.remember(images, view=view))
         return remembered[1]
 
     def encode_text(self, object_name: str) -> TextEmbeds:
@@ -132,13 +129,13 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         key = (object_name, self.model.device, self.model.dtype, *self.model.text_key())
         named = self._named
         if named is None or named[0] != key:
-            self._named = named = (key, self.detector.encode_text(object_name))
+            self._named = named = (key, self.scorer.encode_text(object_name))
         return named[1]
 
     def _contents(self, images: list, view: View) -> str:
         """Tells other images, another model and other preprocessing apart: a digest of their contents."""
         digest = hashlib.sha256()
-        for settings in (self.model.fingerprint(), self.detector.preprocessing(view)):
+        for settings in (self.model.fingerprint(), self.scorer.preprocessing(view)):
             digest.update(repr(sorted(settings.items())).encode())
         digest.update(f"{self.model.device} {self.model.dtype}".encode())
         for image in images:
@@ -150,38 +147,37 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
-    def open_prompt_bank(self, prompt_bank: PromptBank | str | Path) -> PromptBank:
+    def open_prompt_bank(self, prompt_bank: PromptBank | str | Path, view: View = View()) -> PromptBank:  # noqa: B008
         """The bank, read if it is a file, checked against this model and preprocessing, on the pipeline's device."""
-        return self.detector.open_bank(prompt_bank)
+        if isinstance(prompt_bank, str | Path):
+            prompt_bank = PromptBank.from_pretrained(prompt_bank)
+        self.scorer.require_match(prompt_bank, view)
+        return prompt_bank.to(self.model.device, self.model.dtype)
 
     def preprocess(self, image, view: View = View()) -> Iterator[dict]:  # noqa: B008
-        """The pieces of an image, one after the other; the whole of it is the only one of most."""
-        name, path = name_of(image), str(image) if isinstance(image, str | Path) else None
-        image = load_image(image)
-        photo = Photo(name, image, view.cut(image, name))
-        for number, piece in enumerate(photo.pieces):
-            about = {"photo": photo, "path": path, "number": number, "is_last": number == len(photo.pieces) - 1}
-            yield {"pixel_values": self.detector.pixel_values(piece), **about}
+        """The tiles of an image, one after the other; most images are one tile."""
+        path = str(image) if isinstance(image, str | Path) else None
+        [loaded] = self.scorer.reader.read([image], view)
+        for each in tile_inputs(self.scorer.reader, loaded):
+            about = {"image": loaded, "path": path, "tile": each.tile}
+            yield {"pixel_values": each.pixel_values, **about, "is_last": each.tile.number == len(loaded.tiles) - 1}
 
     def _forward(self, model_inputs: dict, prompt_bank: PromptBank | None = None, text_embeds=None) -> dict:
-        about = {name: model_inputs[name] for name in ("photo", "path", "number", "is_last")}
-        features = self.detector.encode(model_inputs["pixel_values"])
-        photos, numbers = (as_batch(about[name]) for name in ("photo", "number"))
-        places = [(photo.pieces, number) for photo, number in zip(photos, numbers, strict=True)]
-        scores, maps = self.detector.score_pieces(features, places, [prompt_bank] * len(places), text_embeds)
-        few_shot = torch.full((len(scores),), prompt_bank is not None)
-        return {"anomaly_scores": scores, "anomaly_maps": maps, "few_shot": few_shot, **about}
+        features = self.scorer.encode(model_inputs["pixel_values"])
+        tiles = as_batch(model_inputs["tile"])
+        text_embeds = self.scorer.encode_text() if text_embeds is None else text_embeds
+        reference = PreparedReference(PlainReference(), prompt_bank, text_embeds)
+        scores = compare(self.model, features, tiles, [reference] * len(tiles))
+        about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
+        return {"scores": scores, "references": [reference] * len(tiles), **about}
 
-    def postprocess(self, outputs: list[dict], threshold: float | None = None, profile=None) -> dict:
-        first = outputs[0]
-        photo: Photo = first["photo"]
-        mosaic = Mosaic(photo.pieces)
-        for piece in outputs:
-            [scored] = self.detector.to_host(piece["anomaly_scores"], piece["anomaly_maps"])
-            mosaic.add(piece["number"], *scored)
-        result = self.detector.result(photo.name, photo.image, mosaic, bool(first["few_shot"]), threshold)
-        if profile is not None:
-            result = profile.judge(result)
+    def postprocess(self, outputs: list[dict], decision: Reference = PlainReference()) -> dict:  # noqa: B008
+        image, path, reference = (as_batch(outputs[0][name])[0] for name in ("image", "path", "references"))
+        merger = TileMerger(image.tiles)
+        for each in outputs:
+            [tile], [tile_score] = as_batch(each["tile"]), as_batch(each["scores"])
+            merger.add(tile.number, *tile_score)
+        result = join(self.model, merger, replace(reference, reference=decision), image.name, image.image)
         return {
             "score": result.score,
             "label": result.label,
@@ -190,13 +186,28 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             "anomaly_map": result.anomaly_map,
             "heatmap": result.heatmap(),
             "among_normals": result.among_normals,
-            "path": first["path"],
+            "path": path,
         }
 
 
 def as_batch(value) -> list:
-    """What a loader made of a batch; of one piece alone it makes no list."""
+    """A batch of the loader as a list; of a tile alone the loader makes no list."""
     return value if isinstance(value, list) else [value]
+
+
+def open_profile(profile) -> Reference:
+    """An inspection profile, read if it is a folder or Hub id.
+
+    Raises:
+        ImportError: only the model's own code is here, and not the package that profiles belong to.
+    """
+    if not isinstance(profile, str | Path):
+        return profile
+    try:
+        from adaptclip_hf.inspection import InspectionProfile
+    except ImportError as error:
+        raise needs_the_package("profile") from error
+    return InspectionProfile.from_pretrained(profile)
 
 
 __all__ = ["AnomalyDetectionPipeline"]

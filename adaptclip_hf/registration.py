@@ -18,10 +18,10 @@ def register():
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    from .export import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
     from .modeling import AdaptCLIPConfig, AdaptCLIPModel
     from .pipeline import AnomalyDetectionPipeline
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
+    from .runtimes import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
 
     image_processors = {"pil": AdaptCLIPImageProcessor}
     for config, model in ((AdaptCLIPConfig, AdaptCLIPModel), (ExportedAdaptCLIPConfig, ExportedAdaptCLIP)):

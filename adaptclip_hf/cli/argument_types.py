@@ -119,7 +119,7 @@ def load_detector(
         backend: what the model must be made for.
         config: fields of its config to change.
     """
-    from ..engine import AnomalyDetector
+    from ..detector import AnomalyDetector
     from ..model_files import is_exported
 
     name = args.model or model

@@ -69,10 +69,10 @@ of (0 by default).
 def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    from ..engine.loading import choose_device
     from ..evaluation.evaluate import evaluate
     from ..evaluation.results import report
     from ..evaluation.saved_maps import SavedMaps
+    from ..loading import choose_device
 
     if args.maps is not None and (args.training_free or args.model != DEFAULT_NAME):
         args.parser.error("--maps are scored as they lie there: leave out --model and --training-free")

@@ -55,7 +55,7 @@ to calibrate with, at least 8",
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..engine import AnomalyDetector
+    from ..detector import AnomalyDetector
     from ..image_files import find_images
     from ..inspection import InspectionProfile
 

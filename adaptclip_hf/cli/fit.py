@@ -90,7 +90,7 @@ SETTINGS = (
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     from ..image_files import find_images
-    from ..inspection import InspectionProfile
+    from ..inspection import Feedback, InspectionProfile
     from ..reporting import say
 
     output = args.output or args.update
@@ -110,17 +110,18 @@ def run(args: argparse.Namespace) -> int:
     def photos(paths: list[str]) -> list[str]:
         return [str(path) for path in find_images(paths)]
 
-    options: dict = {"on_error": pass_over, "report": say, "progress": not args.quiet, **settings}
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = load_detector(args, profile.model, dtype=profile.made_by["dtype"])
         given: dict = {name: photos(getattr(args, name)) for name in ("confirmed", "defects")}
-        profile = profile.update(detector, photos(args.normal), drop=args.drop, **given, **options)
+        feedback = Feedback(pass_over, say, not args.quiet)
+        profile = profile.update(detector, photos(args.normal), drop=args.drop, feedback=feedback, **given, **settings)
     else:
         model = args.model or DEFAULT_NAME
         normal, defects = photos(args.normal), photos(args.defects) or None
         detector = load_detector(args, model)
-        profile = InspectionProfile.fit(detector, normal, defects=defects, view=view_of(args), model=model, **options)
+        settings |= {"on_error": pass_over, "report": say, "progress": not args.quiet}
+        profile = InspectionProfile.fit(detector, normal, defects=defects, view=view_of(args), model=model, **settings)
     profile.save_pretrained(output)
     print(profile.describe())
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from ..serving.app import Settings, make_app
+        from ..serving.app import ServiceSettings, make_app
         from ..serving.limits import MEGA, Limits
         from ..serving.products import Products
     except ImportError as error:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     )
     limits = Limits(waiting=args.waiting, body=args.megabytes * MEGA, pixels=args.megapixels * MEGA)
     tokens = {"token": os.environ.get(TOKEN) or None, "admin_token": os.environ.get(ADMIN_TOKEN) or None}
-    settings = Settings(args.workers, args.batch_size, limits, **tokens)
+    settings = ServiceSettings(args.workers, args.batch_size, limits, **tokens)
     app = make_app(detector, Products(detector, profiles, args.products), settings)
     if args.host not in LOOPBACK and settings.token is None:
         print(f"Anybody who reaches {args.host}:{args.port} may use this service: {TOKEN} is not set.")

@@ -12,8 +12,8 @@ import gradio as gr
 from markupsafe import Markup
 from PIL import Image
 
-from ..engine import AnomalyDetector
-from ..engine.result import DetectionResult
+from ..detector import AnomalyDetector
+from ..engine import DetectionResult, Result, UnreadableImage
 from ..image_files import image_suffixes
 from ..inspection.calibration import percent
 from .session import EXAMPLES, Session, make_example, map_of, overlay_of
@@ -157,9 +157,9 @@ def result_views(session: Session) -> list:
     return [[row_of(each) for each in ranked], choice, picture_views(first, session)]
 
 
-def row_of(result: DetectionResult) -> list:
+def row_of(result: Result) -> list:
     name = Path(result.name).name
-    if result.error is not None:
+    if isinstance(result, UnreadableImage):
         return [name, None, None, "", None, reason_of(result)]
     note = "one of the good photos: its score says nothing" if result.among_normals else ""
     p_value = None if result.p_value is None else round(result.p_value, 4)
@@ -174,7 +174,7 @@ def picture_views(number: int | None, session: Session) -> str:
         return ""
     result = ranked[number]
     name = Path(result.name).name
-    if result.error is not None:
+    if isinstance(result, UnreadableImage):
         return str(Markup("<p><b>{} could not be read:</b> {}</p>").format(name, reason_of(result)))
     shown = (("Photo", result.image), ("Map", map_of(result)), ("Overlay with regions", overlay_of(result)))
     figure = Markup('<figure><img src="{}" alt="{} of {}"><figcaption>{}</figcaption></figure>')
@@ -204,7 +204,7 @@ def data_url(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def reason_of(result: DetectionResult) -> str:
+def reason_of(result: UnreadableImage) -> str:
     """Why a photo could not be read, without the folder that the page keeps it in."""
     return result.error.replace(str(Path(result.name).parent) + os.sep, "")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ..engine import AnomalyDetector, DetectionResult
+from ..detector import AnomalyDetector
+from ..engine import DetectionResult, Result
 from ..engine.heatmap import render_heatmap
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
@@ -37,7 +38,7 @@ class Session:
     """
 
     profile: InspectionProfile | None = None
-    results: tuple[DetectionResult, ...] = field(default=(), repr=False)
+    results: tuple[Result, ...] = field(default=(), repr=False)
     left_out: tuple[str, ...] = ()
 
     def fit(self, detector: AnomalyDetector, photos: Sequence[str], false_alarm_rate: float) -> "Session":
@@ -69,7 +70,8 @@ class Session:
         """The same photos, decided by another threshold, which the profile keeps."""
         calibration = Calibration(self.profile.calibration.scores, threshold)
         profile = replace(self.profile, calibration=calibration)
-        return replace(self, profile=profile, results=tuple(map(profile.judge, self.results)))
+        results = (profile.decide(each) if isinstance(each, DetectionResult) else each for each in self.results)
+        return replace(self, profile=profile, results=tuple(results))
 
     def save(self, folder: Path) -> Path:
         """The profile as a ZIP file that unpacks to the folder which `adaptclip detect --profile` takes."""
@@ -112,7 +114,7 @@ class Session:
         good, threshold = (None, None) if calibration is None else (calibration.scores.tolist(), calibration.threshold)
         return str(Histogram.of(groups, good, threshold).drawing())
 
-    def ranked(self) -> list[DetectionResult]:
+    def ranked(self) -> list[Result]:
         """The results, the highest scores first, those without a score at the end."""
         return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
 

@@ -1,8 +1,9 @@
 """The one way in which an image is scored: everything else stands on it."""
 
-from .detector import AnomalyDetector
-from .loading import DEFAULT_MODEL
-from .result import DetectionResult
-from .view import View
+from .images import UnreadableImage
+from .reference import PlainReference, Reference
+from .result import DetectionResult, Result
+from .scorer import AnomalyScorer
+from .tiles import View
 
-__all__ = ["DEFAULT_MODEL", "AnomalyDetector", "DetectionResult", "View"]
+__all__ = ["AnomalyScorer", "DetectionResult", "PlainReference", "Reference", "Result", "UnreadableImage", "View"]

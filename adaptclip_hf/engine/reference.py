@@ -1,90 +1,133 @@
-"""What photos are scored against, opened and checked once."""
+"""What images are scored against, and how the score is decided."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from ..modeling.checks import needs_the_package
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
-from .view import Pieces, View
+from ..processing.image_processing_adaptclip import label_of
+from .result import DetectionResult
+from .tiles import Tile, Tiles, View
 
-# of what a bank records, beside the preprocessing
+if TYPE_CHECKING:
+    from .scorer import AnomalyScorer
+
+# what a bank records beside the preprocessing
 VIEW, GRID = "view", "grid"
 
 
+class Reference(ABC):
+    """All that a result depends on beside the image and the model. It is a value without a model, and it pickles."""
+
+    if TYPE_CHECKING:  # each kind of reference has these as fields or properties
+
+        @property
+        def prompt_bank(self) -> PromptBank | None:
+            """Normal images; `None` for zero-shot."""
+
+        @property
+        def object_name(self) -> str | None:
+            """The word for the object in the static prompts; `None` for the model's own."""
+
+        @property
+        def view(self) -> View:
+            """How images are looked at, as the bank's were."""
+
+        @property
+        def text_embeds(self) -> TextEmbeds | None:
+            """Embeddings of the object's name, where they were encoded before."""
+
+    @abstractmethod
+    def decide(self, result: DetectionResult) -> DetectionResult:
+        """The result with its label, and whatever else the reference knows about it."""
+
+    @abstractmethod
+    def require_match(self, scorer: "AnomalyScorer"):
+        """Raises a ValueError that names what differs, where another model or preprocessing made the reference."""
+
+    @abstractmethod
+    def record(self) -> dict:
+        """What a run keeps of it beside its results, as JSON values."""
+
+
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """All that a photo's result depends on beside the photo and the model; see [`AnomalyDetector.reference`].
+class PlainReference(Reference):
+    """A reference of single values.
 
     Attributes:
-        text_embeds: of the object's name.
-        view: how photos are looked at, as the bank's were.
-        prompt_bank: on the model's device; `None` for zero-shot.
-        threshold: in [0, 1]; sets labels.
-        profile: decides, in its place.
+        threshold: in [0, 1]; a score above it is labelled anomalous. There are no labels without it.
     """
 
-    text_embeds: TextEmbeds = field(repr=False)
-    view: View
     prompt_bank: PromptBank | None = field(default=None, repr=False)
+    object_name: str | None = None
+    view: View = field(default_factory=View)
     threshold: float | None = None
-    profile: "InspectionProfile | None" = field(default=None, repr=False)  # noqa: F821
+    text_embeds: TextEmbeds | None = field(default=None, repr=False)
+
+    def decide(self, result: DetectionResult) -> DetectionResult:
+        return result if self.threshold is None else replace(result, label=label_of(result.score, self.threshold))
+
+    def require_match(self, scorer: "AnomalyScorer"):
+        if self.prompt_bank is not None:
+            scorer.require_match(self.prompt_bank, self.view)
+
+    def record(self) -> dict:
+        return {
+            "normal_images": None if self.prompt_bank is None else self.prompt_bank.digest(),
+            "threshold": self.threshold,
+            "profile": None,
+            "view": self.view.key(),
+        }
 
 
-def open_profile(profile, detector, *others):
-    """An inspection profile, read if it is a folder or Hub id, and checked against the detector.
+@dataclass(frozen=True, eq=False)
+class PreparedReference:
+    """A reference that is checked and ready for one model; see [`AnomalyScorer.prepare`].
 
-    Args:
-        others: what a call gives beside it and the profile holds itself; all of them `None`.
-
-    Raises:
-        FileNotFoundError: no such folder or repository.
-        ValueError: it was made with another model, and names what differs; or something is given beside it.
+    Attributes:
+        prompt_bank: on the model's device; `None` for zero-shot.
+        text_embeds: of the object's name.
     """
-    if any(each is not None for each in others):
-        raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
-    if isinstance(profile, str | Path):
-        try:
-            from adaptclip_hf.inspection import InspectionProfile
-        except ImportError as error:
-            raise needs_the_package("profile") from error
-        profile = InspectionProfile.from_pretrained(profile)
-    profile.require_match(detector)
-    return profile
+
+    reference: Reference
+    prompt_bank: PromptBank | None = field(repr=False)
+    text_embeds: TextEmbeds = field(repr=False)
 
 
 def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
-    """Refuses normal photos of several sizes where each place is compared with its own.
+    """Refuses normal images of several sizes where each tile is compared with those at its own place.
 
     Args:
-        grids: (rows, columns) of tiles -> the first photo that has them.
+        grids: (rows, columns) of tiles -> the first image that has them.
     """
     if view.same_place and len(grids) > 1:
-        (one, its_photo), (other, another) = list(grids.items())[:2]
+        (one, its_image), (other, another) = list(grids.items())[:2]
         raise ValueError(
-            f"{another} is cut into {other[0]} x {other[1]} tiles and {its_photo} into {one[0]} x {one[1]}: to compare "
+            f"{another} is cut into {other[0]} x {other[1]} tiles and {its_image} into {one[0]} x {one[1]}: to compare "
             "each place with its own, all photos must have one size."
         )
 
 
-def require_same_grid(bank: PromptBank | None, pieces: Pieces, name: str):
-    """Refuses a photo that is cut into other places than the normal ones, where each is compared with its own."""
-    if bank is not None and pieces.view.same_place and bank.preprocessing.get(GRID) != str(pieces.grid):
+def require_same_grid(bank: PromptBank | None, tiles: Tiles, name: str):
+    """Refuses an image with another grid than the normal ones, where each tile is compared with those at its place."""
+    if bank is not None and tiles.view.same_place and bank.preprocessing.get(GRID) != str(tiles.grid):
         raise ValueError(
-            f"{name} is cut into {pieces.grid} rows and columns of tiles, the normal ones into "
+            f"{name} is cut into {tiles.grid} rows and columns of tiles, the normal ones into "
             f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all photos must have one size."
         )
 
 
-def at_place(bank: PromptBank | None, pieces: Pieces, number: int) -> PromptBank | None:
-    """What a piece is compared with: the bank, or of it the pieces at and beside its place.
-
-    Raises:
-        ValueError: the normal photos were cut into other pieces.
-    """
-    if bank is None or not pieces.view.same_place:
+def bank_for(bank: PromptBank | None, tile: Tile) -> PromptBank | None:
+    """What a tile is compared with: the bank, or the bank's tiles at its place and beside it."""
+    if bank is None or not tile.tiles.view.same_place:
         return bank
-    require_same_grid(bank, pieces, "a photo")
-    tiles = len(pieces)
-    places = pieces.neighbours(number)
-    return bank.select([first + place for first in range(0, len(bank), tiles) for place in places])
+    return bank.select(list(rows_beside(tile, len(bank))))
+
+
+def rows_beside(tile: Tile, rows: int) -> Iterator[int]:
+    """The rows of a bank of images with the same grid, at a tile's place and beside it."""
+    for first in range(0, rows, len(tile.tiles)):
+        for number in tile.neighbours():
+            yield first + number

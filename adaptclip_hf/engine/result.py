@@ -1,56 +1,65 @@
-"""What comes out for one image, whoever asked."""
+"""The result of one image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from ..processing.image_processing_adaptclip import resize_map
 from .heatmap import render_heatmap
-from .view import Box
+from .images import UnreadableImage
+from .tiles import Box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DetectionResult:
-    """One image's score and map, or why there is none.
+    """The score and the map of one image.
 
     Attributes:
         name: path or URL of the image, or what kind of thing it was.
-        score: in [0, 1], higher is more anomalous; `None` for an image that could not be read.
+        score: in [0, 1], higher is more anomalous.
+        model_map: (h, w) float32 in [0, 1] of what was looked at, as fine as the model sees it.
+        size: (height, width) of the image.
         label: "normal", "anomalous", or `None` without a threshold or profile.
-        p_value: in (0, 1], with a profile: how often a good photo scores this high or higher.
-        regions: with a profile; empty for a normal image, else where the map lies above what those of good photos
+        p_value: in (0, 1], with a profile: how often a good image scores this high or higher.
+        regions: with a profile; empty for a normal image, else where the map lies above what those of good images
             reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
             (pixels), `share` (of the image), `peak`, `mean` (of the map) and `significant`, in the image's own pixels.
             An anomalous image whose map is nowhere so high has one region that is not significant: its highest place.
-        model_map: (h, w) float32 in [0, 1] of what was looked at, as fine as the model sees it.
-        size: (height, width) of the image.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
         among_normals: the image is itself one of the normal images that it was compared with: its score says nothing.
-        error: why the image could not be read.
         image: the RGB image; [`~AnomalyDetector.detect`] leaves it out, [`~AnomalyDetector.stream`] does not.
     """
 
     name: str
-    score: float | None = None
+    score: float
+    model_map: np.ndarray = field(repr=False)
+    size: tuple[int, int]
     label: str | None = None
-    model_map: np.ndarray | None = field(default=None, repr=False)
-    size: tuple[int, int] | None = None
+    p_value: float | None = None
+    regions: list[dict] | None = None
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
     among_normals: bool = False
-    error: str | None = None
     image: Image.Image | None = field(default=None, repr=False)
-    p_value: float | None = None
-    regions: list[dict] | None = None
+
+    error: ClassVar[None] = None  # an image that could not be read has one, see [`UnreadableImage`]
+
+    def __eq__(self, other) -> bool:
+        """Whether all fields are equal, arrays value by value."""
+        if not isinstance(other, DetectionResult):
+            return NotImplemented
+        return all(equal(getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.score, self.size))
 
     @cached_property
-    def anomaly_map(self) -> np.ndarray | None:
+    def anomaly_map(self) -> np.ndarray:
         """(H, W) float32 in [0, 1], at the image's own size; 0 where nothing was looked at."""
-        if self.model_map is None:
-            return None
         left, top, width, height = self.region or (0, 0, self.size[1], self.size[0])
         anomaly_map = resize_map(self.model_map, (height, width))
         if self.region is not None:
@@ -60,10 +69,8 @@ class DetectionResult:
         return anomaly_map if self.ignore is None else np.where(self.ignore, np.float32(0), anomaly_map)
 
     @cached_property
-    def peak(self) -> float | None:
+    def peak(self) -> float:
         """The highest value of the map, where it was looked at."""
-        if self.model_map is None:
-            return None
         return float((self.model_map if self.ignore is None else self.anomaly_map).max())
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:
@@ -73,9 +80,17 @@ class DetectionResult:
             image: RGB, of the result's size; the result's own by default.
 
         Raises:
-            ValueError: there is no image, or no map to draw.
+            ValueError: there is no image.
         """
         image = self.image if image is None else image
-        if image is None or self.model_map is None:
-            raise ValueError(f"{self.name}: {self.error or 'give the image that the map is drawn over'}.")
+        if image is None:
+            raise ValueError(f"{self.name}: give the image that the map is drawn over.")
         return render_heatmap(image, self.anomaly_map)
+
+
+Result: TypeAlias = DetectionResult | UnreadableImage
+
+
+def equal(one, other) -> bool:
+    either_array = isinstance(one, np.ndarray) or isinstance(other, np.ndarray)
+    return np.array_equal(one, other) if either_array else one == other

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from ..data import load_data_set
 from ..data.specs import HUB, resolve_spec, unique_name
-from ..engine import AnomalyDetector
+from ..detector import AnomalyDetector
 from ..files import file_name
 from ..reporting import Report, say, say_nothing
 from .category_record import make_record, shown_setting

@@ -5,7 +5,9 @@ import time
 import numpy as np
 import torch
 
-from ..engine import AnomalyDetector, View
+from ..detector import AnomalyDetector
+from ..engine import View
+from ..engine.scoring import to_cpu
 from ..modeling import PromptBank
 from .protocol import EvaluatedCategory, Setting
 from .scoring import CategoryScorer, ScoredBatch
@@ -98,7 +100,7 @@ class ModelScorer(CategoryScorer):
             view = self.category.rows[rows[0]]["view"]
             for setting in self.settings:
                 scores, maps = detector.score(features, self.banks.get((view, setting)), self.text_embeds)
-                scores, maps = zip(*detector.to_host(scores, self.reduced(maps)), strict=True)
+                scores, maps = zip(*to_cpu(detector.model, scores, self.reduced(maps)), strict=True)
                 batch.scores[setting] = np.array(scores, np.float32)
                 batch.anomaly_maps[setting] = np.stack(maps)
         return batch

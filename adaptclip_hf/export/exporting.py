@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from transformers.exporters.base import ExportedComponent, ExportedModel
 
-from ..engine.detector import AnomalyDetector
-from ..engine.view import WHOLE
+from ..engine import AnomalyScorer
+from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
-from .description import Description
-from .exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
-from .formats import EXPORT_FORMATS, FLOAT16, FLOAT32, INT8, Format
-from .graphs import ENCODE, FEW_SHOT, ZERO_SHOT, Graph, graphs_of
+from ..runtimes.description import Description
+from ..runtimes.exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
+from ..runtimes.formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, FLOAT16, FLOAT32, INT8, ZERO_SHOT, Format
+from ..runtimes.quiet import quiet
+from .graphs import Graph, graphs_of
 from .parity import compare, require_parity, sample_images
-from .quiet import quiet
 
 DETECT_ZERO_SHOT, DETECT_FEW_SHOT, DETECT_PROFILE = "detect_zero_shot", "detect_few_shot", "detect_profile"
 STANDALONE = "detect.py"
@@ -28,14 +28,14 @@ Report = Callable[[str], None]
 
 
 def export_model(
-    detector: AnomalyDetector,
+    detector: AnomalyScorer,
     output: str | Path,
     export_format: str = "onnx",
     precision: str = FLOAT32,
     object_name: str | None = None,
     profile: InspectionProfile | None = None,
     images: Sequence = (),
-    measure: Callable[[AnomalyDetector], dict[str, float]] | None = None,
+    measure: Callable[[AnomalyScorer], dict[str, float]] | None = None,
     report: Report = lambda line: None,
 ) -> Description:
     """Exports a model; the folder opens like any model's, and without this package.
@@ -75,9 +75,7 @@ def export_model(
         name = object_name or detector.model.config.object_name
         description = Description(chosen.name, precision, about, preprocessing_of(detector), {}, name, {}, baked)
         description.save(folder)
-        exported = AnomalyDetector(
-            ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor
-        )
+        exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)
         report("comparing with torch")
         parity = compare(detector, exported, sample_images(images))
         if exact:
@@ -95,7 +93,7 @@ def export_model(
     return description
 
 
-def check(export_format: str, precision: str, detector: AnomalyDetector, profile, images: Sequence) -> Format:
+def check(export_format: str, precision: str, detector: AnomalyScorer, profile, images: Sequence) -> Format:
     """The format, where all that it takes is there."""
     if export_format not in EXPORT_FORMATS:
         raise ValueError(f"There is no format {export_format!r}; there are {', '.join(EXPORT_FORMATS)}.")
@@ -134,7 +132,7 @@ def refuse_to_overwrite(output: Path):
         raise FileExistsError(f"{output} holds something else than an export: name another folder.")
 
 
-def keeps_weights(detector: AnomalyDetector, chosen: Format, precision: str) -> bool:
+def keeps_weights(detector: AnomalyScorer, chosen: Format, precision: str) -> bool:
     """Whether a precision loses nothing, as ONNX in float16 of an image encoder that was saved in it; the adapters then
     keep their float32."""
     if precision == FLOAT16 and chosen.name == "onnx":
@@ -144,7 +142,7 @@ def keeps_weights(detector: AnomalyDetector, chosen: Format, precision: str) -> 
 
 
 def write_graphs(
-    detector: AnomalyDetector,
+    detector: AnomalyScorer,
     folder: Path,
     chosen: Format,
     precision: str,
@@ -164,11 +162,11 @@ def write_graphs(
 
 
 def export_graph(
-    detector: AnomalyDetector, graph: Graph, chosen: Format, precision: str, images: Sequence
+    detector: AnomalyScorer, graph: Graph, chosen: Format, precision: str, images: Sequence
 ) -> ExportedComponent:
     quantizer, options = None, {}
     if precision == INT8 and graph.name == ENCODE:
-        samples = [{"pixel_values": detector.pixel_values(photo.image)} for photo in detector.read(images)]
+        samples = [{"pixel_values": detector.pixel_values(image.image)} for image in detector.reader.read(images)]
         quantizer = chosen.quantizer(samples)
     if precision == FLOAT16 and chosen.name == "openvino":
         options["compress_to_fp16"] = True
@@ -206,7 +204,7 @@ def profile_constants(profile: InspectionProfile) -> dict:
     }
 
 
-def preprocessing_of(detector: AnomalyDetector) -> dict:
+def preprocessing_of(detector: AnomalyScorer) -> dict:
     processor = detector.processor.image_processor
     return {
         "size": detector.model.config.image_size,

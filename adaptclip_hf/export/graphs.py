@@ -11,8 +11,8 @@ from ..modeling.modeling_adaptclip import AdaptCLIPModel, AdaptCLIPPreTrainedMod
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures, encode_image
+from ..runtimes.formats import ENCODE, FEW_SHOT, ZERO_SHOT
 
-ENCODE, ZERO_SHOT, FEW_SHOT = "encode", "score_zero_shot", "score_few_shot"
 MOST_AT_ONCE, MOST_NORMAL_IMAGES = 1024, 65536
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..modeling.prompt_bank import PromptBank
-from .graphs import ENCODE
+from ..runtimes.formats import ENCODE
 
 BANK_DATA = "bank.data"
 SMALLEST_HALVED = 1024  # bytes

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..engine.detector import AnomalyDetector
+from ..engine import AnomalyScorer
 
 TOLERANCE = 1e-4
 # photographs and textures that come with scikit-image, all of them free; its data folder says of each where from
@@ -25,15 +25,15 @@ def sample_images(given: Sequence[str | Path] = ()) -> list:
 
 
 @torch.inference_mode()
-def compare(of_torch: AnomalyDetector, exported: AnomalyDetector, images: Sequence) -> dict:
+def compare(of_torch: AnomalyScorer, exported: AnomalyScorer, images: Sequence) -> dict:
     """How far an exported model is from torch's, at most: zero-shot, and with banks of one and three of the images.
 
     Returns:
         `{"images": n, "scores": largest difference, "maps": largest difference}`.
     """
-    pixel_values = torch.cat([of_torch.pixel_values(photo.image) for photo in of_torch.read(images)])
+    pixel_values = torch.cat([of_torch.pixel_values(image.image) for image in of_torch.reader.read(images)])
     # text embeddings of the same object name, which the graphs hold
-    name = exported.model.description.object_name
+    name = exported.model.config.object_name
     texts = [of_torch.encode_text(name), exported.encode_text()]
     differences = {"scores": 0.0, "maps": 0.0}
     for normal in (None, pixel_values[-1:], pixel_values[:3]):

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-from ..engine.loading import load_model_and_processor
+from ..loading import load_model_and_processor
 from ..model_files import CARD, COMPLETE, is_clip, resolve_model
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import ADAPTERS_FILE

@@ -1,6 +1,7 @@
 """From a score to a decision: profiles of a product, calibrated on photos of good parts."""
 
 from .calibration import Calibration, discoveries
+from .photo_features import Feedback
 from .profile import InspectionProfile
 
-__all__ = ["Calibration", "InspectionProfile", "discoveries"]
+__all__ = ["Calibration", "Feedback", "InspectionProfile", "discoveries"]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import median_abs_deviation
 
-# of the modified z-score of log scores, above which a photo is named (Iglewicz and Hoaglin 1993 take 3.5)
+from .photo_features import ProfilePhoto
+
+# a photo is named above this modified z-score of log scores (Iglewicz and Hoaglin 1993 take 3.5)
 SUSPICIOUS = 3.5
 FEWEST = 5  # photos that tell what is usual
 
@@ -20,15 +22,18 @@ class Suspect:
     deviations: float
 
 
-def suspects(names: Sequence[str], scores: Sequence[float]) -> list[Suspect]:
-    """The photos whose score, each against others, stands out above the rest; the worst first.
+def suspects(photos: Sequence[ProfilePhoto]) -> list[Suspect]:
+    """The photos whose score, each against the others, stands out above the rest; the worst first.
 
-    By the modified z-score of the logarithms, since scores are skewed and a defect's is a multiple of the usual one.
+    By the modified z-score of the logarithms: scores are skewed, and a defect's score is a multiple of the usual one.
     """
-    if len(scores) < FEWEST:
+    if len(photos) < FEWEST:
         return []
+    scores = [photo.score for photo in photos]
     logs = np.log(np.maximum(scores, 1e-6))
     spread = max(median_abs_deviation(logs, scale="normal"), 1e-3)
     deviations = (logs - np.median(logs)) / spread
-    found = [Suspect(*each) for each in zip(names, map(float, scores), map(float, deviations), strict=True)]
+    found = [
+        Suspect(photo.name, float(photo.score), float(each)) for photo, each in zip(photos, deviations, strict=True)
+    ]
     return sorted((each for each in found if each.deviations > SUSPICIOUS), key=lambda each: -each.deviations)

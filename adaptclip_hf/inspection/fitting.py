@@ -1,160 +1,161 @@
 """How a profile is made, and made anew: photos in, thresholds out."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
+from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyDetector, View
-from ..engine.detector import OnError, as_list_or_stream
+from ..engine import AnomalyScorer, PlainReference, View
+from ..engine.images import as_list_or_stream
 from ..modeling.coreset import greedy_coreset
 from ..reporting import Report
+from .audit import suspects
 from .calibration import Calibration
-from .plan import Plan
-from .profile import InspectionProfile, made_by
-from .remembered import (
+from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .photo_features import (
     CALIBRATING,
     CONFIRMED,
     DEFECT,
     GOOD,
     IN_BANK,
-    PhotoMemory,
-    RememberedPhoto,
-    remember_photos,
+    Feedback,
+    PhotoFeatures,
+    ProfilePhoto,
+    encode_photos,
+    made_by,
     score_photo,
 )
-from .settings import ESCAPES, F1, FALSE_ALARMS, Settings
+from .split import Split
 
-TILES_IN_BANK = 64  # where photos are cut into tiles: searching all of them would take minutes an image
+TILES_IN_BANK = 64  # where photos are cut into tiles: to search all of them would take minutes an image
 ALIKE = 1e-3  # the highest score of good photos against one another, below which they show one photo taken again
 
 
-def fit_profile(
-    detector: AnomalyDetector,
+class Calibrated(NamedTuple):
+    """What a calibration makes of photos; the fields of [`InspectionProfile`] of these names."""
+
+    made_by: dict
+    features: PhotoFeatures
+    method: str
+    bank_rows: tuple[int, ...]
+    calibration: Calibration
+    pixel_threshold: float
+
+
+def fit(
+    scorer: AnomalyScorer,
     normal_images: Iterable,
     defects: Iterable | None,
-    settings: Settings,
+    settings: FitSettings,
     view: View,
-    model: str,
-    on_error: OnError | None,
-    report: Report,
-    progress: bool,
-) -> InspectionProfile:
+    feedback: Feedback,
+) -> Calibrated:
     """See [`InspectionProfile.fit`]."""
     images = as_list_or_stream(normal_images)
     if isinstance(images, list | tuple):  # refused before anything is encoded
-        Plan.of(len(images), settings.false_alarm_rate, settings.calibration)
+        Split.of(len(images), settings.false_alarm_rate, settings.calibration)
     given = [(images, GOOD), (as_list_or_stream(defects) if defects is not None else (), DEFECT)]
-    memory = add_photos(detector, None, given, view, settings.storage, on_error, report, progress)
-    return calibrate(detector, model, settings, view, memory, report, progress)
-
-
-def update_profile(
-    profile: InspectionProfile,
-    detector: AnomalyDetector,
-    given: Sequence[tuple[Iterable, str]],
-    drop: Iterable[str],
-    settings: Settings,
-    on_error: OnError | None,
-    report: Report,
-    progress: bool,
-) -> InspectionProfile:
-    """See [`InspectionProfile.update`].
-
-    Args:
-        given: (photos, what they are) to be added.
-    """
-    profile.require_match(detector)
-    if settings.storage != profile.settings.storage:
-        raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
-    memory = profile.memory
-    if drop := set(map(str, drop)):
-        names = {photo.name for photo in memory.photos}
-        if missing := sorted(drop - names):
-            raise ValueError(f"The profile has no photo {missing[0]}; it has {', '.join(sorted(names)[:3])}, ...")
-        memory = memory.keep(photo for photo in memory.photos if photo.name not in drop)
-    memory = add_photos(detector, memory, given, profile.view, settings.storage, on_error, report, progress)
-    return calibrate(detector, profile.model, settings, profile.view, memory, report, progress)
+    features = add_photos(scorer, None, given, view, settings.storage, feedback)
+    return calibrate(scorer, settings, view, features, feedback)
 
 
 def add_photos(
-    detector: AnomalyDetector,
-    memory: PhotoMemory | None,
+    scorer: AnomalyScorer,
+    features: PhotoFeatures | None,
     given: Sequence[tuple[Iterable, str]],
     view: View,
     storage: str,
-    on_error: OnError | None,
-    report: Report,
-    progress: bool,
-) -> PhotoMemory:
-    """A memory with more photos, each encoded once.
+    feedback: Feedback,
+) -> PhotoFeatures:
+    """Features with those of more photos, each encoded once.
+
+    Args:
+        given: (photos, what they are) to be added.
 
     Raises:
         ValueError: there is no photo at all.
     """
     total = sum(len(photos) for photos, _ in given if isinstance(photos, Sized)) or None
-    with tqdm(desc="photos", unit="photo", total=total, disable=not progress) as bar:
+    with tqdm(desc="photos", unit="photo", total=total, disable=not feedback.progress) as bar:
         for photos, role in given:
-            known = memory.photos if memory else ()
-            added = remember_photos(
-                detector, photos, role, view, storage, report, on_error, known, after_each=bar.update
-            )
-            memory = memory.joined(added) if memory and added else memory or added
-            if memory is None:
+            known = features.photos if features else ()
+            added = encode_photos(scorer, photos, role, view, storage, feedback, known, after_each=bar.update)
+            features = features.joined(added) if features and added else features or added
+            if features is None:
                 raise ValueError("At least one good photo that can be read is needed, got none.")
-    return memory
+    return features
+
+
+def without_photos(features: PhotoFeatures, names: Iterable[str]) -> PhotoFeatures:
+    """Features without the photos of some names.
+
+    Raises:
+        ValueError: there is no photo of a name.
+    """
+    dropped = set(map(str, names))
+    if not dropped:
+        return features
+    there = {photo.name for photo in features.photos}
+    if missing := sorted(dropped - there):
+        raise ValueError(f"The profile has no photo {missing[0]}; it has {', '.join(sorted(there)[:3])}, ...")
+    return features.keep(photo for photo in features.photos if photo.name not in dropped)
 
 
 def calibrate(
-    detector: AnomalyDetector,
-    model: str,
-    settings: Settings,
-    view: View,
-    memory: PhotoMemory,
-    report: Report,
-    progress: bool,
-) -> InspectionProfile:
-    """Draws who makes the bank, scores each photo against it without itself, and chooses the thresholds."""
-    confirmed = sum(photo.role == CONFIRMED for photo in memory.photos)
-    good = sum(photo.role != DEFECT for photo in memory.photos) - confirmed
-    plan = Plan.of(good, settings.false_alarm_rate, settings.calibration, confirmed)
-    memory = replace(memory, photos=tuple(plan.assign(memory.photos, settings.seed)))
-    rows = [row for photo in memory.photos if photo.role in IN_BANK for row in range(*photo.rows)]
-    whole_photos = len(rows) == sum(photo.role in IN_BANK for photo in memory.photos)
-    most = settings.bank_size or (len(rows) if whole_photos or view.same_place else TILES_IN_BANK)
-    if view.same_place and most < len(rows):
-        raise ValueError("Where each place is compared with its own, the bank keeps every photo: leave bank_size out.")
-    about = made_by(detector, settings.object_name)
-    bank = memory.bank(about, view, rows)
-    if most < len(rows):
-        chosen = sorted(greedy_coreset(bank.features, most))
-        rows, bank = [rows[index] for index in chosen], bank.select(chosen)
-    bank = bank.to(detector.device, detector.model.dtype)
-    text_embeds = detector.encode_text(settings.object_name)
+    scorer: AnomalyScorer, settings: FitSettings, view: View, features: PhotoFeatures, feedback: Feedback
+) -> Calibrated:
+    """Draws which photos make the bank, scores each photo against the bank without it, and sets the thresholds."""
+    confirmed = sum(photo.role == CONFIRMED for photo in features.photos)
+    good = sum(photo.role != DEFECT for photo in features.photos) - confirmed
+    split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed)
+    features = replace(features, photos=tuple(split.assign(features.photos, settings.seed)))
+    about = made_by(scorer, settings.object_name)
+    rows = bank_rows(features, settings, view, about)
+    bank = features.bank(about, view, rows)
+    text_embeds = scorer.encode_text(settings.object_name)
+    reference = scorer.prepare(PlainReference(bank, view=view, text_embeds=text_embeds))
+    bank = reference.prompt_bank
     photos = []
-    for photo in tqdm(memory.photos, desc="calibrating", unit="photo", disable=not progress):
+    for photo in tqdm(features.photos, desc="calibrating", unit="photo", disable=not feedback.progress):
         others = [index for index, row in enumerate(rows) if not photo.rows[0] <= row < photo.rows[1]]
         if not others:
             raise ValueError(f"{photo.name} would be compared with nothing: the bank needs a photo beside it.")
         its_bank = bank if len(others) == len(rows) else bank.select(others)
-        photos.append(score_photo(detector, memory, photo, view, its_bank, text_embeds))
-    memory = replace(memory, photos=tuple(photos))
+        photos.append(score_photo(scorer, features, photo, replace(reference, prompt_bank=its_bank)))
     calibration, pixel_calibration = choose_thresholds(photos, settings)
-    profile = InspectionProfile(
-        model, about, settings, view, memory, plan.method, tuple(rows), calibration, pixel_calibration.threshold
-    )
-    audit(profile, report)
-    return profile
+    audit(photos, feedback.report)
+    features = replace(features, photos=tuple(photos))
+    return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold)
 
 
-def choose_thresholds(photos: Sequence[RememberedPhoto], settings: Settings) -> tuple[Calibration, Calibration]:
-    """Of scores, and of maps.
+def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about: dict) -> list[int]:
+    """Which tiles make the bank: all of its photos, or the coreset of the size that was chosen.
+
+    Raises:
+        ValueError: a size is chosen where each tile is compared with those at its own place.
+    """
+    in_bank = [photo for photo in features.photos if photo.role in IN_BANK]
+    rows = [row for photo in in_bank for row in range(*photo.rows)]
+    whole_photos = len(rows) == len(in_bank)
+    most = settings.bank_size or (len(rows) if whole_photos or view.same_place else TILES_IN_BANK)
+    if most >= len(rows):
+        return rows
+    if view.same_place:
+        raise ValueError("Where each place is compared with its own, the bank keeps every photo: leave bank_size out.")
+    chosen = sorted(greedy_coreset(features.bank(about, view, rows).features, most))
+    return [rows[index] for index in chosen]
+
+
+def choose_thresholds(photos: Sequence[ProfilePhoto], settings: FitSettings) -> tuple[Calibration, Calibration]:
+    """The calibrations of scores and of maps.
 
     Raises:
         ValueError: all good photos are alike, or the defects do not carry the choice.
     """
     good = [photo for photo in photos if photo.role in CALIBRATING]
-    scores, defects = ([photo.score for photo in some] for some in (good, of_role(photos, DEFECT)))
+    scores = [photo.score for photo in good]
+    defects = [photo.score for photo in photos if photo.role == DEFECT]
     if max(scores) < ALIKE:
         raise ValueError(
             f"The {len(good)} good photos that calibrate are all alike (none scores above {ALIKE} against the others), "
@@ -163,7 +164,7 @@ def choose_thresholds(photos: Sequence[RememberedPhoto], settings: Settings) -> 
         )
     if settings.choice != FALSE_ALARMS and not defects:
         raise ValueError(f"A threshold by {settings.choice} takes photos of defects: give some.")
-    by_choice = {
+    by_choice: dict[str, Callable[[], Calibration]] = {
         FALSE_ALARMS: lambda: Calibration.at_rate(scores, settings.false_alarm_rate),
         ESCAPES: lambda: Calibration.at_escape_rate(scores, defects, settings.escape_rate),
         F1: lambda: Calibration.at_best_f1(scores, defects),
@@ -171,14 +172,15 @@ def choose_thresholds(photos: Sequence[RememberedPhoto], settings: Settings) -> 
     return by_choice[settings.choice](), Calibration.at_rate([each.peak for each in good], settings.false_alarm_rate)
 
 
-def audit(profile: InspectionProfile, report: Report):
+def audit(photos: Sequence[ProfilePhoto], report: Report):
     """Names good photos that look bad among the others."""
-    for suspect in profile.suspects():
+    for suspect in suspects(good_photos(photos)):
         report(
             f"look at {suspect.name}: among the good photos it stands out (score {suspect.score:.3f}, "
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
         )
 
 
-def of_role(photos: Iterable[RememberedPhoto], role: str) -> list[RememberedPhoto]:
-    return [photo for photo in photos if photo.role == role]
+def good_photos(photos: Iterable[ProfilePhoto]) -> list[ProfilePhoto]:
+    """Photos of good parts as they came, without false alarms that were confirmed."""
+    return [photo for photo in photos if photo.role not in (CONFIRMED, DEFECT)]

@@ -3,35 +3,88 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypedDict
 
-from ..engine import AnomalyDetector, DetectionResult, View
-from ..engine.detector import OnError
+import numpy as np
+import torch
+from typing_extensions import Unpack
+
+from ..engine import AnomalyScorer, DetectionResult, Reference, View
+from ..engine.images import OnError
+from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
+from ..modeling.hooks import hook
 from ..modeling.prompt_bank import PromptBank, differences
+from ..processing.image_processing_adaptclip import label_of
 from ..reporting import Report, say_nothing
+from . import fitting
 from .audit import Suspect, suspects
 from .calibration import Calibration, percent
-from .plan import LEAVE_ONE_OUT, rates
+from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .photo_features import (
+    CALIBRATING,
+    CONFIRMED,
+    DEFECT,
+    GOOD,
+    IN_BANK,
+    Feedback,
+    PhotoFeatures,
+    ProfilePhoto,
+    made_by,
+    pixel_digest,
+)
+from .profile_files import DAMAGED, not_a_profile, read_profile, write_profile
 from .regions import find_regions
-from .remembered import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, PhotoMemory, RememberedPhoto, pixel_digest
-from .settings import ESCAPES, F1, FALSE_ALARMS, Settings
+from .split import LEAVE_ONE_OUT, rates
+
+IGNORE = "ignore"  # the name of the view's mask among the features
+
+
+class Choices(TypedDict, total=False):
+    """The fields of [`FitSettings`] as keywords, but for the false-alarm rate."""
+
+    choice: str
+    escape_rate: float
+    calibration: str
+    object_name: str | None
+    storage: str
+    bank_size: int | None
+    seed: int
+
+
+class FitOptions(Choices, total=False):
+    """Further keywords of [`InspectionProfile.fit`].
+
+    Attributes:
+        view: how photos are looked at.
+        model: the name that the profile shall load the model by; where the scorer's came from without.
+    """
+
+    view: View | None
+    model: str | None
+
+
+class UpdateOptions(Choices, total=False):
+    """Further keywords of [`InspectionProfile.update`]."""
+
+    false_alarm_rate: float
 
 
 @dataclass(frozen=True, eq=False)
-class InspectionProfile:
+class InspectionProfile(Reference):
     """Good photos of one product, remembered and calibrated: scores become p-values, labels and regions.
 
     Attributes:
         model: the name, folder or Hub id of the model.
-        made_by: all that scores depend on (see [`AnomalyDetector.describe`]); another model is refused.
+        made_by: all that scores depend on (see [`AnomalyScorer.describe`]); another model is refused.
         settings: what was chosen.
         view: how photos are looked at.
-        memory: the photos and their features.
-        method: "split" (exact) or "leave-one-out" (approximate), see [`Plan`].
-        bank_rows: which pieces of the photos make the bank.
+        features: the photos and their features.
+        method: "split" (exact) or "leave-one-out" (approximate), see [`Split`].
+        bank_rows: which tiles of the photos make the bank.
         calibration: the good photos' scores and the threshold.
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
 
@@ -51,9 +104,9 @@ class InspectionProfile:
 
     model: str
     made_by: dict
-    settings: Settings
+    settings: FitSettings
     view: View
-    memory: PhotoMemory = field(repr=False)
+    features: PhotoFeatures = field(repr=False)
     method: str
     bank_rows: tuple[int, ...] = field(repr=False)
     calibration: Calibration
@@ -62,16 +115,14 @@ class InspectionProfile:
     @classmethod
     def fit(
         cls,
-        detector: AnomalyDetector,
+        detector: AnomalyScorer,
         normal_images: Iterable,
         false_alarm_rate: float = 0.05,
         defects: Iterable | None = None,
-        view: View | None = None,
-        model: str | None = None,
         on_error: OnError | None = None,
         report: Report = say_nothing,
         progress: bool = False,
-        **settings,
+        **options: Unpack[FitOptions],
     ) -> "InspectionProfile":
         """Makes a profile of photos of good parts.
 
@@ -79,34 +130,32 @@ class InspectionProfile:
             normal_images: any iterable of what `load_image` reads; each is encoded once.
             false_alarm_rate: the share of good parts that may be called anomalous, on average.
             defects: photos of known defects, if there are any: they tell the escape rate, and may set the threshold.
-            view: how photos are looked at.
-            model: the name that the profile shall load the model by; where the detector's came from without.
             on_error: called for each photo that cannot be read, which is then left out; an error without.
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
-            settings: the other fields of [`Settings`].
+            options: `view`, `model` (see [`FitOptions`]), and the other fields of [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        from .fitting import fit_profile
-
-        chosen = Settings(false_alarm_rate, **settings)
-        model = model_name(model or detector.model.name_or_path)
-        return fit_profile(detector, normal_images, defects, chosen, view or View(), model, on_error, report, progress)
+        chosen: dict[str, Any] = dict(options)
+        view = chosen.pop("view", None) or View()
+        model = model_name(chosen.pop("model", None) or detector.model.name_or_path)
+        settings = FitSettings(false_alarm_rate, **chosen)
+        feedback = Feedback(on_error, report, progress)
+        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback)
+        return cls(model=model, settings=settings, view=view, **fitted._asdict())
 
     def update(
         self,
-        detector: AnomalyDetector,
+        detector: AnomalyScorer,
         normal_images: Iterable = (),
         confirmed: Iterable = (),
         defects: Iterable = (),
         drop: Iterable[str] = (),
-        on_error: OnError | None = None,
-        report: Report = say_nothing,
-        progress: bool = False,
-        **settings,
+        feedback: Feedback = Feedback(),  # noqa: B008
+        **settings: Unpack[UpdateOptions],
     ) -> "InspectionProfile":
         """A profile with more photos, or fewer, calibrated anew.
 
@@ -116,30 +165,39 @@ class InspectionProfile:
                 for their scores, they do not stand for good parts as they come.
             defects: more photos of known defects.
             drop: names of photos that shall go.
-            settings: fields of [`Settings`] that shall be others than before.
+            feedback: see [`Feedback`].
+            settings: fields of [`FitSettings`] that shall be others than before.
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
-        from .fitting import update_profile
-
-        given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
+        self.require_match(detector)
         chosen = replace(self.settings, **settings)
-        return update_profile(self, detector, given, drop, chosen, on_error, report, progress)
+        if chosen.storage != self.settings.storage:
+            raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
+        given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
+        kept = fitting.without_photos(self.features, drop)
+        features = fitting.add_photos(detector, kept, given, self.view, chosen.storage, feedback)
+        fitted = fitting.calibrate(detector, chosen, self.view, features, feedback)
+        return replace(self, settings=chosen, **fitted._asdict())
 
     @property
     def object_name(self) -> str | None:
         return self.settings.object_name
 
+    @property
+    def text_embeds(self) -> None:
+        """None: the word is encoded by whoever scores."""
+
     @cached_property
     def prompt_bank(self) -> PromptBank:
         """The good photos that others are compared with, on the CPU."""
-        return self.memory.bank(self.made_by, self.view, self.bank_rows)
+        return self.features.bank(self.made_by, self.view, self.bank_rows)
 
     @cached_property
     def known(self) -> frozenset[str]:
         """Digests of its own photos: their scores say nothing."""
-        return frozenset(photo.digest for photo in self.memory.photos)
+        return frozenset(photo.digest for photo in self.features.photos)
 
     def digest(self) -> str:
         """SHA-256 of all that its decisions depend on."""
@@ -147,27 +205,25 @@ class InspectionProfile:
         decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
 
-    def judge(self, result: DetectionResult) -> DetectionResult:
-        """A result with p-value, label and regions; one without a score stays as it is."""
-        if result.score is None:
-            return result
-        anomalous = result.score > self.calibration.threshold
+    def decide(self, result: DetectionResult) -> DetectionResult:
+        """A result with p-value, label and regions."""
+        label = label_of(result.score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
         return replace(
             result,
             p_value=float(self.calibration.p_values(result.score)),
-            label="anomalous" if anomalous else "normal",
-            regions=find_regions(result.anomaly_map, self.pixel_threshold) if anomalous else [],
+            label=label,
+            regions=find_regions(result.anomaly_map, self.pixel_threshold) if label == "anomalous" else [],
             among_normals=result.among_normals or own,
         )
 
-    def require_match(self, detector: AnomalyDetector):
+    def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
 
         Raises:
             ValueError: names what differs.
         """
-        here = made_by(detector, self.object_name)
+        here = made_by(scorer, self.object_name)
         differing = [name for name in self.made_by if self.made_by[name] != here.get(name)]
         if differing:
             phrases = []
@@ -183,23 +239,22 @@ class InspectionProfile:
             )
 
     @property
-    def good_photos(self) -> list[RememberedPhoto]:
+    def good_photos(self) -> list[ProfilePhoto]:
         """Photos of good parts as they came, without false alarms that were confirmed."""
-        return [photo for photo in self.memory.photos if photo.role not in (CONFIRMED, DEFECT)]
+        return fitting.good_photos(self.features.photos)
 
     def suspects(self) -> list[Suspect]:
         """Good photos that look bad among the others; the worst first."""
-        good = self.good_photos
-        return suspects([photo.name for photo in good], [photo.score for photo in good])
+        return suspects(self.good_photos)
 
     def escapes(self) -> dict | None:
         """What the threshold does to the known defects, see [`Calibration.escapes`]; `None` without."""
-        scores = [photo.score for photo in self.memory.photos if photo.role == DEFECT]
+        scores = [photo.score for photo in self.features.photos if photo.role == DEFECT]
         return self.calibration.escapes(scores) if scores else None
 
     def describe(self) -> str:
         """A few lines for people: what it is made of, and what may be expected of it."""
-        photos, calibration = self.memory.photos, self.calibration
+        photos, calibration = self.features.photos, self.calibration
         calibrating, in_bank = (sum(photo.role in roles for photo in photos) for roles in (CALIBRATING, IN_BANK))
         how = "each against the others (approximate)" if self.method == LEAVE_ONE_OUT else "none of them in the bank"
         lines = [
@@ -216,7 +271,7 @@ class InspectionProfile:
         return "\n".join(lines)
 
     def summary(self) -> dict:
-        """What results that it judged keep of it, as JSON has it."""
+        """What results that it decided keep of it, as JSON has it."""
         return {
             "digest": self.digest(),
             "description": self.describe(),
@@ -224,6 +279,9 @@ class InspectionProfile:
             "pixel_threshold": self.pixel_threshold,
             "scores": self.calibration.scores.tolist(),
         }
+
+    def record(self) -> dict:
+        return {"normal_images": None, "threshold": None, "profile": self.summary(), "view": self.view.key()}
 
     def _choice(self) -> str:
         settings = self.settings
@@ -235,9 +293,30 @@ class InspectionProfile:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes `profile.json` and the photos' features (safetensors) into a folder; returns the folder."""
-        from .profile_files import save_profile
+        tensors = {name: tensor.contiguous() for name, tensor in self.features.tensors.items()}
+        if self.view.ignore is not None:
+            tensors[IGNORE] = torch.from_numpy(self.view.ignore)
+        write_profile(Path(folder), self.contents(), tensors)
+        return Path(folder)
 
-        return save_profile(self, Path(folder))
+    def contents(self) -> dict:
+        """What `profile.json` says, without the format; the features' file is named when it is written."""
+        return {
+            "model": self.model,
+            "settings": asdict(self.settings),
+            "view": {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")},
+            "method": self.method,
+            "threshold": self.calibration.threshold,
+            "pixel_threshold": self.pixel_threshold,
+            "false_alarm_rate_on_average": self.calibration.expected_rate,
+            "false_alarm_rate_95_percent_certain": self.calibration.certain_rate,
+            "escapes": self.escapes(),
+            "suspects": [asdict(suspect) for suspect in self.suspects()],
+            "features": None,
+            "bank_rows": list(self.bank_rows),
+            "photos": [photo.as_json() for photo in self.features.photos],
+            "made_by": as_json(self.made_by),
+        }
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **hub) -> "InspectionProfile":
@@ -251,9 +330,33 @@ class InspectionProfile:
             FileNotFoundError: no such folder or repository.
             ValueError: it holds no profile, or a damaged one.
         """
-        from .profile_files import load_profile
+        file, content, tensors = read_profile(folder, **hub)
+        try:
+            return cls.from_contents(content, tensors)
+        except DAMAGED as error:
+            raise not_a_profile(file, error) from error
 
-        return load_profile(folder, **hub)
+    @classmethod
+    def from_contents(cls, content: dict, tensors: dict[str, torch.Tensor]) -> "InspectionProfile":
+        """The profile of what its two files hold; raises one of `DAMAGED` for what is no profile."""
+        ignore = tensors.pop(IGNORE, None)
+        view = dict(content["view"])
+        view["region"] = view["region"] and tuple(view["region"])
+        photos = tuple(map(ProfilePhoto.from_json, content["photos"]))
+        if photos[-1].rows[1] != len(tensors["image_embeds"]):
+            raise ValueError(f"{content['features']} holds the features of other photos")
+        scores = np.sort([photo.score for photo in photos if photo.role in CALIBRATING])
+        return cls(
+            content["model"],
+            content["made_by"],
+            FitSettings(**content["settings"]),
+            View(**view, ignore=None if ignore is None else ignore.numpy()),
+            PhotoFeatures(photos, tensors),
+            content["method"],
+            tuple(content["bank_rows"]),
+            Calibration(scores, content["threshold"]),
+            content["pixel_threshold"],
+        )
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Pushes the profile and its card; `InspectionProfile.from_pretrained(repo_id)` and `profile=repo_id` load it.
@@ -262,14 +365,12 @@ class InspectionProfile:
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: of [`adaptclip_hf.hub.profiles.push_profile`]: `private`, `revision`, `token`, `commit_message`.
+            options: `model`, `private`, `revision`, `token` and `commit_message`, see [`adaptclip_hf.hub.publishing`].
 
         Returns:
             `str`: the commit's URL.
         """
-        from ..hub.profiles import push_profile
-
-        return push_profile(self, repo_id, **options)
+        return hook("publish", "push_to_hub")(self, repo_id, **options)
 
 
 def model_name(model: str) -> str:
@@ -277,10 +378,3 @@ def model_name(model: str) -> str:
     if model == DEFAULT_MODEL:
         return DEFAULT_NAME
     return str(Path(model).absolute()) if model and Path(model).is_dir() else model
-
-
-def made_by(detector: AnomalyDetector, object_name: str | None) -> dict:
-    """All that a score depends on beside photo, bank and view; on which device does not matter."""
-    about = detector.describe(object_name)
-    del about["device"]
-    return about

@@ -19,20 +19,21 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from ..engine import AnomalyDetector, DetectionResult
+from ..detector import AnomalyDetector
+from ..engine import DetectionResult, PlainReference
 from ..engine.heatmap import map_image
 from ..versions import __version__
 from .batches import Batches, default_batch_size, default_workers
 from .limits import BodyLimit, Limits, RefusedError, same
 from .monitoring import Monitor
 from .products import Product, Products
-from .uploads import BODY, MAP, OVERLAY, read_photo, read_upload
+from .uploads import BODY, MAP, OVERLAY, read_image, read_upload
 
 DECODING_THREADS = 2
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """How a service runs.
 
     Attributes:
@@ -65,7 +66,7 @@ class Inspection(BaseModel):
     overlay: str | None = Field(None, description="where asked for: the map over the image, a PNG in base64")
 
 
-def make_app(detector: AnomalyDetector, products: Products, settings: Settings = Settings()) -> FastAPI:
+def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSettings = ServiceSettings()) -> FastAPI:
     """The service as an ASGI application; its page is `/docs`.
 
     Args:
@@ -77,7 +78,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: Settings =
     batch_size = settings.batch_size or default_batch_size(detector)
     batches = Batches(detector, workers, batch_size, monitor.batches.observe)
     decoding = CapacityLimiter(DECODING_THREADS)
-    zero_shot = detector.reference()
+    zero_shot = detector.prepare(PlainReference())
     in_work = 0
 
     @asynccontextmanager
@@ -136,11 +137,11 @@ def make_app(detector: AnomalyDetector, products: Products, settings: Settings =
             upload = await read_upload(request)
             product = product_of(upload.product)
             reference = zero_shot if product is None else product.reference
-            photo = await to_thread.run_sync(
-                read_photo, detector, upload.image, reference.view, limits.pixels, limiter=decoding
+            image = await to_thread.run_sync(
+                read_image, detector.reader, upload.image, reference.reference.view, limits.pixels, limiter=decoding
             )
             try:
-                result = await asyncio.wrap_future(batches.submit(photo, reference))
+                result = await asyncio.wrap_future(batches.submit(image, reference))
             except ValueError as error:  # such as a photo that is cut into other places than the product's
                 raise RefusedError(422, f"image: {error}") from None
             inspection = await to_thread.run_sync(inspected, product, result, upload.include, limiter=decoding)

@@ -9,33 +9,33 @@ from threading import Lock, Thread
 
 import torch
 
-from ..engine import AnomalyDetector, DetectionResult
-from ..engine.photo import Photo
-from ..engine.reference import Reference
+from ..engine import AnomalyScorer, DetectionResult
+from ..engine.images import LoadedImage
+from ..engine.reference import PreparedReference
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A photo that waits for its result."""
+    """An image that waits for its result."""
 
-    photo: Photo
-    reference: Reference
+    image: LoadedImage
+    reference: PreparedReference
     result: Future[DetectionResult] = field(default_factory=Future)
 
 
 class Batches:
     """Threads that score what waits, whatever product it is of: while a batch is scored the next one gathers.
 
-    Nobody waits for a batch to fill: a photo alone is scored alone, and with all of torch's threads; where several
+    Nobody waits for a batch to fill: an image alone is scored alone, and with all of torch's threads; where several
     workers have work, they divide them.
 
     Args:
         workers: threads, which share the model.
-        batch_size: photos at most that are scored together.
+        batch_size: images at most that are scored together.
         observe: called with the size of each batch.
     """
 
-    def __init__(self, detector: AnomalyDetector, workers: int, batch_size: int, observe: Callable[[int], None]):
+    def __init__(self, detector: AnomalyScorer, workers: int, batch_size: int, observe: Callable[[int], None]):
         self._detector, self._batch_size, self._observe = detector, batch_size, observe
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._torch_threads, self._busy, self._counting = torch.get_num_threads(), 0, Lock()
@@ -44,12 +44,12 @@ class Batches:
             thread.start()
 
     def __len__(self) -> int:
-        """How many photos wait, about."""
+        """How many images wait, about."""
         return self._queue.qsize()
 
-    def submit(self, photo: Photo, reference: Reference) -> Future[DetectionResult]:
-        """Queues a photo; the future raises what scoring it raises."""
-        waiting = Waiting(photo, reference)
+    def submit(self, image: LoadedImage, reference: PreparedReference) -> Future[DetectionResult]:
+        """Queues an image; the future raises what scoring it raises."""
+        waiting = Waiting(image, reference)
         self._queue.put(waiting)
         return waiting.result
 
@@ -84,7 +84,7 @@ class Batches:
 
     def _score(self, batch: list[Waiting]):
         try:
-            results = list(self._detector.score_photos([(each.photo, each.reference) for each in batch]))
+            results = list(self._detector.score_images([(each.image, each.reference) for each in batch]))
         except Exception as error:
             if len(batch) == 1:
                 batch[0].result.set_exception(error)
@@ -96,15 +96,15 @@ class Batches:
             each.result.set_result(result)
 
 
-def default_workers(detector: AnomalyDetector) -> int:
+def default_workers(detector: AnomalyScorer) -> int:
     """A thread a core where torch computes on a CPU, one where something else does."""
     return torch.get_num_threads() if computes_on_cpu(detector) else 1
 
 
-def default_batch_size(detector: AnomalyDetector) -> int:
+def default_batch_size(detector: AnomalyScorer) -> int:
     """One where torch computes on a CPU: several together take longer there than one by one."""
     return 1 if computes_on_cpu(detector) else 8
 
 
-def computes_on_cpu(detector: AnomalyDetector) -> bool:
+def computes_on_cpu(detector: AnomalyScorer) -> bool:
     return detector.backend == "torch" and detector.device.type == "cpu"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from ..engine import AnomalyDetector
-from ..engine.reference import Reference
+from ..engine import AnomalyScorer
+from ..engine.reference import PreparedReference
 from ..inspection import InspectionProfile
 from ..inspection.profile_files import FEATURES, is_profile_file
 from ..model_files import PROFILE_FILE
@@ -23,12 +23,13 @@ class Product:
     """A profile under a name, ready to be scored against."""
 
     name: str
-    reference: Reference
+    profile: InspectionProfile
+    reference: PreparedReference
     digest: str
 
     def describe(self) -> dict:
         """What people and programs want to know of it."""
-        profile = self.reference.profile
+        profile = self.profile
         return {
             "name": self.name,
             "digest": self.digest,
@@ -52,7 +53,7 @@ class Products(Mapping[str, Product]):
         ValueError: a name that cannot be one, or a profile of another model; names it.
     """
 
-    def __init__(self, detector: AnomalyDetector, profiles: Mapping[str, str], folder: Path | None = None):
+    def __init__(self, detector: AnomalyScorer, profiles: Mapping[str, str], folder: Path | None = None):
         self._detector, self._folder, self._changing = detector, folder, Lock()
         kept: dict[str, Path] = {}
         if folder is not None:
@@ -113,7 +114,7 @@ class Products(Mapping[str, Product]):
         check_name(name)
         try:
             profile = InspectionProfile.from_pretrained(folder)
-            return Product(name, self._detector.reference(profile=profile), profile.digest())
+            return Product(name, profile, self._detector.prepare(profile), profile.digest())
         except (OSError, ValueError) as error:
             raise ValueError(f"Product {name}: {error}") from error
 

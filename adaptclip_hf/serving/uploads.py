@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from ..engine import AnomalyDetector, View
-from ..engine.photo import Photo
+from ..engine import View
+from ..engine.images import ImageReader, LoadedImage
 from ..image_files import FORMATS
 from .limits import MEGA, RefusedError
 
@@ -95,8 +95,8 @@ def checked(image: bytes, product, include) -> Upload:
     return Upload(image, product or None, tuple(include))
 
 
-def read_photo(detector: AnomalyDetector, image: bytes, view: View, pixels: int) -> Photo:
-    """The photo of an upload, decoded, cut and ready for the model.
+def read_image(reader: ImageReader, image: bytes, view: View, pixels: int) -> LoadedImage:
+    """The image of an upload, decoded, cut and ready for the model.
 
     Args:
         pixels: at most so many, by its head: a larger one is not decoded.
@@ -111,7 +111,7 @@ def read_photo(detector: AnomalyDetector, image: bytes, view: View, pixels: int)
             raise RefusedError(
                 422, f"image: {width}x{height} pixels; at most {pixels / MEGA:g} million are taken here."
             )
-        [photo] = detector.read_ready([opened], view)
+        [loaded] = reader.read_ready([opened], view)
     except RefusedError:
         raise
     except Image.UnidentifiedImageError:
@@ -120,4 +120,4 @@ def read_photo(detector: AnomalyDetector, image: bytes, view: View, pixels: int)
         ) from None
     except Exception as error:
         raise RefusedError(422, f"image: {error}") from None
-    return photo
+    return loaded

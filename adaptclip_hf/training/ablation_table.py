@@ -6,7 +6,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..ablations import TABLE_5
-from ..engine import AnomalyDetector
+from ..detector import AnomalyDetector
 from ..evaluation.evaluate import evaluate
 from ..evaluation.markdown import summary_cell, table_head, table_row
 from ..files import write_json, write_whole

@@ -12,7 +12,7 @@ from huggingface_hub.constants import HF_HOME
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyDetector
+from ..detector import AnomalyDetector
 from ..files import write_json
 from ..modeling import ImageFeatures
 

@@ -15,7 +15,7 @@ from ..data import load_data_set
 from ..data.checking import readable_rows
 from ..data.rows import FEATURES
 from ..data.specs import resolve_spec, unique_name
-from ..engine import AnomalyDetector
+from ..detector import AnomalyDetector
 from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
-from ..engine import AnomalyDetector
 from ..hub.cards import model_card
 from ..hub.pushing import push_folder
 from ..model_files import CARD
@@ -70,8 +69,8 @@ class AdaptCLIPTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """One batch of an evaluation through the engine: (loss, (scores, maps), (labels, masks))."""
         inputs = self._prepare_inputs(inputs)
-        with self.compute_loss_context_manager():
-            output = AnomalyDetector(self.model, self.processor).forward(**inputs)
+        with self.compute_loss_context_manager(), torch.inference_mode():
+            output = self.model(**inputs)
         scores_and_maps = None if prediction_loss_only else (output.anomaly_scores, output.anomaly_maps)
         return output.loss, scores_and_maps, (inputs["labels"], inputs["mask_labels"])
 

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 import torch
 
 FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+# the graphs of an exported model
+ENCODE, ZERO_SHOT, FEW_SHOT = "encode", "score_zero_shot", "score_few_shot"
 INSTALL = "pip install 'adaptclip-hf[export]'"
 
 

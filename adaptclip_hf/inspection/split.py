@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .calibration import cannot_carry, lowest_rate, percent, photos_needed
-from .remembered import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, RememberedPhoto
+from .photo_features import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, ProfilePhoto
 
 AUTO, SPLIT, LEAVE_ONE_OUT = "auto", "split", "leave-one-out"
 METHODS = (AUTO, SPLIT, LEAVE_ONE_OUT)
@@ -14,12 +14,12 @@ FEWEST_IN_BANK = 10  # photos; with fewer than that left, "auto" leaves one out 
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How so many good photos carry a false-alarm rate.
+class Split:
+    """How many good photos make the bank, and how many calibrate a false-alarm rate.
 
     Attributes:
-        method: "split" (photos of the bank never calibrate: exact), or "leave-one-out" (each photo against the others:
-            approximate, and takes fewer).
+        method: "split" (photos of the bank never calibrate; exact), or "leave-one-out" (each photo is compared with the
+            others; approximate, and takes fewer photos).
         bank: how many make the bank.
         calibrating: how many calibrate.
     """
@@ -29,8 +29,8 @@ class Plan:
     calibrating: int
 
     @classmethod
-    def of(cls, count: int, false_alarm_rate: float, method: str = AUTO, confirmed: int = 0) -> "Plan":
-        """The plan for so many good photos.
+    def of(cls, count: int, false_alarm_rate: float, method: str = AUTO, confirmed: int = 0) -> "Split":
+        """The split of so many good photos.
 
         Args:
             confirmed: photos that are in the bank anyway.
@@ -59,7 +59,7 @@ class Plan:
             )
         return cls(LEAVE_ONE_OUT, count, count)
 
-    def assign(self, photos: Sequence[RememberedPhoto], seed: int) -> list[RememberedPhoto]:
+    def assign(self, photos: Sequence[ProfilePhoto], seed: int) -> list[ProfilePhoto]:
         """The photos with their roles; which ones make the bank is drawn at random, by the seed."""
         good = [index for index, photo in enumerate(photos) if photo.role not in (CONFIRMED, DEFECT)]
         drawn = np.random.default_rng(seed).permutation(good)

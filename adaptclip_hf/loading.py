@@ -7,9 +7,10 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Reposit
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel
 
-from ..model_files import DEFAULT_MODEL, is_exported, resolve_model
-from ..modeling.modeling_adaptclip import AdaptCLIPModel
-from ..processing.processing_adaptclip import AdaptCLIPProcessor
+from .model_files import DEFAULT_MODEL, is_exported, resolve_model
+from .modeling.modeling_adaptclip import AdaptCLIPModel
+from .processing.processing_adaptclip import AdaptCLIPProcessor
+from .runtimes import ExportedAdaptCLIP
 
 AUTO_DTYPE = "auto"
 PROCESSOR_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -72,8 +73,6 @@ def choose_dtype(device: torch.device) -> torch.dtype | None:
 def load_exported(folder: str, **options) -> tuple[PreTrainedModel, AdaptCLIPProcessor]:
     """What `adaptclip export` wrote, and its processor."""
     try:
-        from adaptclip_hf.export import ExportedAdaptCLIP
-
         return ExportedAdaptCLIP.from_pretrained(folder, **options), AdaptCLIPProcessor.from_pretrained(folder)
     except ImportError as error:
         raise ValueError(str(error)) from error

@@ -1,10 +1,10 @@
-"""How a photo is looked at: which part of it, whole or in tiles, and where not."""
+"""Which part of an image is looked at, and the tiles that it is cut into."""
 
 import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -24,16 +24,16 @@ Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """How photos are looked at, normal ones and queries alike.
+    """How images are looked at, normal ones and queries alike.
 
     Attributes:
-        tile: "auto": whole, but a photo more than twice as long as high in squares of its short side; "whole": always,
-            squeezed into a square, as in the paper; or the side of a tile in the photo's pixels.
+        tile: "auto": whole, but an image more than twice as long as high in squares of its short side; "whole": always,
+            squeezed into a square, as in the paper; or the side of a tile in the image's pixels.
         overlap: of neighbouring tiles, at least; share of a tile's side, 0 to 0.75.
         same_place: compare each tile with normal ones of its place and the places beside it, not with all: for parts
-            that always lie alike. All photos must have the same number of tiles.
-        region: the part to look at, (left, top, width, height) in the photo's pixels; all of it without.
-        ignore: (H, W) booleans of the photo's size, true where not to look.
+            that always lie alike. All images must have the same number of tiles.
+        region: the part to look at, (left, top, width, height) in the image's pixels; all of it without.
+        ignore: (H, W) booleans of the image's size, true where not to look.
 
     Raises:
         ValueError: a value out of range, named.
@@ -62,36 +62,33 @@ class View:
         mask = None if self.ignore is None else hashlib.sha256(np.packbits(self.ignore).tobytes()).hexdigest()[:16]
         return json.dumps([self.tile, self.overlap, self.same_place, self.region and list(self.region), mask])
 
-    def cut(self, image: Image.Image, name: str) -> "Pieces":
-        """The pieces of a photo that are looked at one by one.
+    def tiles(self, size: tuple[int, int], name: str) -> "Tiles":
+        """The tiles of an image.
+
+        Args:
+            size: (height, width) of the image.
+            name: of the image, for errors.
 
         Raises:
-            ValueError: the region lies outside the photo, or the mask has another size; names the photo.
+            ValueError: the region lies outside the image, or the mask has another size; names the image.
         """
-        pieces = self.plan((image.height, image.width), name)
-        if self.ignore is not None:
-            image = Image.composite(Image.new("RGB", image.size, HIDDEN), image, Image.fromarray(self.ignore))
-        return replace(pieces, image=image)
-
-    def plan(self, size: tuple[int, int], name: str) -> "Pieces":
-        """Where the pieces of a photo of some (height, width) lie; without pixels. Raises what [`~View.cut`] does."""
-        photo = f"{name} has {size[1]}x{size[0]} pixels"
+        image = f"{name} has {size[1]}x{size[0]} pixels"
         if self.ignore is not None and self.ignore.shape != size:
             height, width = self.ignore.shape
-            raise ValueError(f"{photo}, the mask of where not to look {width}x{height}: expected the same.")
+            raise ValueError(f"{image}, the mask of where not to look {width}x{height}: expected the same.")
         left, top, width, height = self.region or (0, 0, size[1], size[0])
         if left + width > size[1] or top + height > size[0]:
-            raise ValueError(f"{photo}: the region of {width}x{height} at ({left}, {top}) lies outside.")
+            raise ValueError(f"{image}: the region of {width}x{height} at ({left}, {top}) lies outside.")
         side = self._side(width, height)
         if side is None:
             columns, rows, sides = [0], [0], (width, height)
         else:
             columns, rows = (self._starts(length, side) for length in (width, height))
             sides = (side, side)
-        return Pieces(self, size, (left, top, width, height), columns, rows, sides)
+        return Tiles(self, size, (left, top, width, height), columns, rows, sides)
 
     def _side(self, width: int, height: int) -> int | None:
-        """Of a tile, or `None` where the whole is looked at at once."""
+        """The side of a tile, or `None` where the image is one tile."""
         short, long = sorted((width, height))
         too_long = self.tile != WHOLE and long > LONGEST_WHOLE * short
         too_large = isinstance(self.tile, int) and long > self.tile
@@ -100,22 +97,21 @@ class View:
         return min(self.tile, short) if isinstance(self.tile, int) else short
 
     def _starts(self, length: int, side: int) -> list[int]:
-        """Where tiles begin along an axis: evenly, overlapping at least as asked."""
+        """Where tiles begin along an axis: at even distances, with at least the overlap that was asked for."""
         count = math.ceil((length - side) / (side * (1 - self.overlap))) + 1
         return np.linspace(0, length - side, count).round().astype(int).tolist()
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
-    """The tiles of one photo, row by row, or the whole of it as the only one.
+class Tiles:
+    """Where the tiles of one image lie, row by row; an image that is not cut is one tile.
 
     Attributes:
         view: that cut it.
-        size: (height, width) of the photo.
+        size: (height, width) of the image.
         region: the part that is looked at.
         columns, rows: where the tiles begin, from the region's corner.
         side: (width, height) of a tile.
-        image: with what is not looked at hidden.
     """
 
     view: View
@@ -124,78 +120,92 @@ class Pieces:
     columns: list[int]
     rows: list[int]
     side: tuple[int, int]
-    image: Image.Image | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.columns) * len(self.rows)
 
-    def __iter__(self) -> Iterator[Image.Image]:
+    def __iter__(self) -> Iterator["Tile"]:
+        return (Tile(self, number) for number in range(len(self)))
+
+    def crops(self, image: Image.Image) -> Iterator[Image.Image]:
+        """The tiles' pixels, one tile after the other; what the view ignores is hidden."""
+        ignore = self.view.ignore
+        if ignore is not None:
+            image = Image.composite(Image.new("RGB", image.size, HIDDEN), image, Image.fromarray(ignore))
+        if len(self) == 1 and self.region == (0, 0, *image.size):
+            yield image
+            return
         left, top = self.region[:2]
         for row in self.rows:
             for column in self.columns:
-                if len(self) == 1 and self.region == (0, 0, *self.image.size):
-                    yield self.image
-                else:
-                    x, y = left + column, top + row
-                    yield self.image.crop((x, y, x + self.side[0], y + self.side[1]))
+                x, y = left + column, top + row
+                yield image.crop((x, y, x + self.side[0], y + self.side[1]))
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tiles."""
         return len(self.rows), len(self.columns)
 
-    def neighbours(self, number: int) -> list[int]:
-        """The tiles at the place of one and beside it."""
-        rows, columns = self.grid
-        row, column = divmod(number, columns)
+
+@dataclass(frozen=True)
+class Tile:
+    """One of an image's tiles, by its number."""
+
+    tiles: Tiles
+    number: int
+
+    def neighbours(self) -> list[int]:
+        """The numbers of the tiles at its place and beside it."""
+        rows, columns = self.tiles.grid
+        row, column = divmod(self.number, columns)
         beside = [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
         return [down * columns + right for down, right in beside if 0 <= down < rows and 0 <= right < columns]
 
 
-class Mosaic:
-    """The scores and maps of a photo's pieces as one: the highest score, and the maps blended where they overlap.
+class TileMerger:
+    """Merges the scores and maps of an image's tiles: the highest score, and the maps blended where tiles overlap.
 
-    The map is kept as fine as the model sees: a tile larger than the model's input makes the whole map smaller than the
-    region, and [`DetectionResult.anomaly_map`] brings it to the photo's size.
+    The map stays as fine as the model sees. A tile larger than the model's input makes the whole map smaller than the
+    region; [`DetectionResult.anomaly_map`] brings it to the image's size.
     """
 
-    def __init__(self, pieces: Pieces):
-        self.pieces, self.score = pieces, 0.0
-        self.map: np.ndarray | None = None
+    def __init__(self, tiles: Tiles):
+        self.tiles, self.score = tiles, 0.0
+        self.map = np.zeros((0, 0), np.float32)
 
     def add(self, number: int, score: float, model_map: np.ndarray):
-        """Adds the score and the map (S, S) of a piece."""
+        """Adds the score and the map (S, S) of a tile."""
         self.score = max(self.score, score)
-        if len(self.pieces) == 1:
+        if len(self.tiles) == 1:
             self.map = model_map
             return
-        if self.map is None:
+        if not self.map.size:
             self._begin(model_map.shape[0])
-        row, column = divmod(number, len(self.pieces.columns))
-        top, left, side = self.tops[row], self.lefts[column], self.tile
+        row, column = divmod(number, len(self.tiles.columns))
+        top, left, side = self.tops[row], self.lefts[column], self.side
         weights = self.row_weights[row][:, None] * self.column_weights[column][None]
         self.map[top : top + side, left : left + side] += resize_map(model_map, (side, side)) * weights
 
     def _begin(self, map_side: int):
-        width, height = self.pieces.region[2:]
-        scale = min(1.0, map_side / self.pieces.side[0])
-        self.tile = round(self.pieces.side[0] * scale)
-        self.lefts, columns = placed(self.pieces.columns, scale, self.tile, round(width * scale))
-        self.tops, rows = placed(self.pieces.rows, scale, self.tile, round(height * scale))
+        width, height = self.tiles.region[2:]
+        scale = min(1.0, map_side / self.tiles.side[0])
+        self.side = round(self.tiles.side[0] * scale)
+        self.lefts, columns = scaled_starts(self.tiles.columns, scale, self.side, round(width * scale))
+        self.tops, rows = scaled_starts(self.tiles.rows, scale, self.side, round(height * scale))
         self.map = np.zeros((rows, columns), np.float32)
         self.column_weights, self.row_weights = (
-            shares(starts, self.tile, length) for starts, length in ((self.lefts, columns), (self.tops, rows))
+            blending_weights(starts, self.side, length) for starts, length in ((self.lefts, columns), (self.tops, rows))
         )
 
 
-def placed(starts: list[int], scale: float, tile: int, length: int) -> tuple[list[int], int]:
-    """Where tiles lie on a scaled axis, and how long it is."""
+def scaled_starts(starts: list[int], scale: float, tile: int, length: int) -> tuple[list[int], int]:
+    """Where tiles begin on a scaled axis, and the length of the axis."""
     length = max(length, tile)
     return [min(round(start * scale), length - tile) for start in starts], length
 
 
-def shares(starts: list[int], tile: int, length: int) -> list[np.ndarray]:
-    """Of each tile (tile,) how much it counts along an axis: falling to its edges, all together 1 everywhere."""
+def blending_weights(starts: list[int], tile: int, length: int) -> list[np.ndarray]:
+    """For each tile its weights (tile,) along an axis: they fall towards its edges, and all add up to 1 everywhere."""
     tent = 1 - np.abs(np.linspace(-1, 1, tile + 2, dtype=np.float32)[1:-1])
     total = np.zeros(length, np.float32)
     for start in starts:

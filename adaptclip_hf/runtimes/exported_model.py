@@ -17,8 +17,7 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from .description import Description
-from .formats import EXPORT_FORMATS
-from .graphs import ENCODE, FEW_SHOT, ZERO_SHOT
+from .formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, ZERO_SHOT
 from .quiet import quiet
 
 
@@ -79,6 +78,10 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         model = cls(config or graphs.config, graphs, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
+
+    @property
+    def backend(self) -> str:
+        return self.description.format
 
     @property
     def device(self) -> torch.device:

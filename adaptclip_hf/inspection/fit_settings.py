@@ -1,23 +1,23 @@
-"""What an inspector chooses."""
+"""What an inspector chooses for a profile."""
 
 from dataclasses import dataclass
 
 from ..modeling.packing import STORAGES
-from .plan import AUTO
+from .split import AUTO
 
 FALSE_ALARMS, ESCAPES, F1 = "false-alarms", "escapes", "f1"
 CHOICES = (FALSE_ALARMS, ESCAPES, F1)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What an inspector chooses.
+class FitSettings:
+    """What an inspector chooses for a profile.
 
     Attributes:
         false_alarm_rate: of good photos, in (0, 1); of scores, and of maps for the regions.
         choice: what sets the threshold of scores: "false-alarms", or with defects "escapes" (at `escape_rate`) or "f1".
         escape_rate: of defects, in (0, 1).
-        calibration: "auto", "split" or "leave-one-out" (see [`Plan`]).
+        calibration: "auto", "split" or "leave-one-out" (see [`Split`]).
         object_name: the word for the object in the text prompts; the model's own without.
         storage: of features: "float32", "float16" or "int8".
         bank_size: at most so many photos (or tiles) are searched, chosen by a greedy coreset; by default all photos,

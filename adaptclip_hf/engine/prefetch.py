@@ -1,4 +1,4 @@
-"""Work that is done in a thread while the last of it is used."""
+"""Work that a thread does ahead of whoever uses it."""
 
 import time
 from collections.abc import Iterator
@@ -9,11 +9,15 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Ahead(Generic[Item]):
-    """An iterator whose items are made some places ahead, in their order, in one thread.
+class Prefetch(Generic[Item]):
+    """An iterator whose items one thread makes ahead of time, in their order.
+
+    Args:
+        items: an iterator; the thread takes from it.
+        count: how many items may be ready at a time.
 
     Attributes:
-        waited: seconds for which whoever takes the items had to wait for one.
+        waited: seconds that the user of the items has waited for one.
     """
 
     def __init__(self, items: Iterator[Item], count: int):
@@ -23,7 +27,7 @@ class Ahead(Generic[Item]):
         self._thread = Thread(target=self._make, args=(items,), daemon=True)
 
     def __iter__(self) -> Iterator[Item]:
-        """Raises what the making of an item raises, at its place."""
+        """Raises the error that an item raises when it is made, after the items before it."""
         self._thread.start()
         try:
             while True:
@@ -38,7 +42,7 @@ class Ahead(Generic[Item]):
                     return
         finally:
             self._stopped.set()
-            while not self._queue.empty():  # the thread may be waiting for room
+            while not self._queue.empty():  # the thread may wait for room in the queue
                 self._queue.get_nowait()
 
     def _make(self, items: Iterator[Item]):
@@ -48,5 +52,5 @@ class Ahead(Generic[Item]):
                 if self._stopped.is_set():
                     return
             self._queue.put(("end", None))
-        except BaseException as error:  # Ctrl-C among them
+        except BaseException as error:  # also Ctrl-C
             self._queue.put(("error", error))

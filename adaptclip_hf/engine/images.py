@@ -1,0 +1,123 @@
+"""Images on their way to the model: read, cut into tiles and resized, or the reason why they cannot be read."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..processing.image_loading import load_image, name_of
+from ..processing.image_processing_adaptclip import AdaptCLIPImageProcessor, as_list
+from .tiles import Tiles, View
+
+# called with the name of an image that cannot be read, and the error
+OnError = Callable[[str, Exception], None]
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that was read.
+
+    Attributes:
+        name: its path or URL, or what kind of thing it was.
+        image: RGB.
+        tiles: how it is cut.
+        pixel_values: (1, 3, S, S) of an image that is one tile, where they are ready; otherwise `None`.
+    """
+
+    name: str
+    image: Image.Image = field(repr=False)
+    tiles: Tiles
+    pixel_values: torch.Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image that could not be read, and the reason. In a list of results it stands at the image's place.
+
+    Attributes:
+        name: its path or URL, or what kind of thing it was.
+        error: the reason.
+    """
+
+    name: str
+    error: str
+
+    # what a result has and this has not
+    score: ClassVar[None] = None
+    label: ClassVar[None] = None
+    p_value: ClassVar[None] = None
+    regions: ClassVar[None] = None
+    anomaly_map: ClassVar[None] = None
+    size: ClassVar[None] = None
+    image: ClassVar[None] = None
+    among_normals: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads images for a model: it needs the model's preprocessing, not the model."""
+
+    image_processor: AdaptCLIPImageProcessor
+
+    def read(
+        self,
+        sources: Iterable,
+        view: View = View(),  # noqa: B008
+        on_error: OnError | None = None,
+    ) -> Iterator[LoadedImage | UnreadableImage]:
+        """Reads images as they come, and cuts them into tiles.
+
+        Args:
+            sources: what `load_image` reads. Images that were read before stay as they are.
+            on_error: called for each image that cannot be read; without it the error is raised.
+
+        Raises:
+            FileNotFoundError, ValueError: an image cannot be read, and there is no `on_error`.
+        """
+        for source in sources:
+            if isinstance(source, LoadedImage | UnreadableImage):
+                yield source
+                continue
+            name = name_of(source)
+            try:
+                image = load_image(source)
+                yield LoadedImage(name, image, view.tiles((image.height, image.width), name))
+            except (OSError, ValueError) as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
+                yield UnreadableImage(name, str(error))
+
+    def read_ready(
+        self,
+        sources: Iterable,
+        view: View = View(),  # noqa: B008
+        on_error: OnError | None = None,
+    ) -> Iterator[LoadedImage | UnreadableImage]:
+        """As [`~ImageReader.read`], and resizes images of one tile: only the model's work is left."""
+        for image in self.read(sources, view, on_error):
+            if isinstance(image, LoadedImage) and len(image.tiles) == 1 and image.pixel_values is None:
+                image = replace(image, pixel_values=self.pixel_values(*image.tiles.crops(image.image)))
+            yield image
+
+    def pixel_values(self, image: Image.Image) -> torch.Tensor:
+        """(1, 3, S, S) of an RGB image."""
+        return self.image_processor(image)["pixel_values"]
+
+
+def as_list_or_stream(images) -> Iterable:
+    """One image as a list of it, a batch as the list of its images; other iterables as they are.
+
+    Raises:
+        ValueError: an empty list.
+    """
+    one_image = isinstance(images, str | Path | bytes | bytearray | dict | Image.Image | np.ndarray | torch.Tensor)
+    return as_list(images) if one_image or isinstance(images, list | tuple) or not iterable(images) else images
+
+
+def iterable(value) -> bool:
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")

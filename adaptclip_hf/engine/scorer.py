@@ -1,0 +1,226 @@
+"""The engine: remembers normal images once, scores any number of others. Values in, values out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import length_hint
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_query_adapter import unit_patch_tokens
+from ..modeling.text_encoder import TextEmbeds
+from ..modeling.vision_encoder import ImageFeatures
+from ..processing.processing_adaptclip import AdaptCLIPProcessor
+from .contract import ScoringModel
+from .images import ImageReader, LoadedImage, OnError, UnreadableImage, as_list_or_stream
+from .reference import GRID, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
+from .result import Result
+from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, join, score, tile_inputs
+from .tiles import TileMerger, View
+from .token_blocks import TokenBlocks
+
+# fields of the config that scores depend on
+SCORE_FIELDS = (
+    "image_size",
+    "feature_layers",
+    "num_dual_path_layers",
+    "visual_adapter",
+    "textual_adapter",
+    "prompt_query_adapter",
+    "prompt_query_context",
+    "joint_learning",
+    "temperature",
+    "pooling_top_k",
+    "smoothing_sigma",
+    "peak_share",
+    "score_fusion",
+)
+
+
+@dataclass(frozen=True)
+class AnomalyScorer:
+    """A model and its processor as one. A call depends on its arguments alone and changes nothing.
+
+    Any number of threads may share a scorer. The model's weights must not change while it is in use.
+    """
+
+    model: ScoringModel
+    processor: AdaptCLIPProcessor
+
+    @property
+    def backend(self) -> str:
+        """What computes: "torch", "onnx" or "openvino"."""
+        return self.model.backend
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def reader(self) -> ImageReader:
+        """Reads images for this model."""
+        return ImageReader(self.processor.image_processor)
+
+    def describe(self, object_name: str | None = None) -> dict:
+        """All that a score depends on beside the image and the normal ones, as JSON values."""
+        config = self.model.config
+        untrained = self.model.untrained_adapters()
+        return {
+            "weights": self.model.weights_digest(),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "object_name": object_name or config.object_name,
+            **{name: getattr(config, name) for name in SCORE_FIELDS},
+            **dict.fromkeys(untrained, False),
+            **({"adapter_variants": config.adapter_variants} if config.adapter_variants else {}),
+            "fingerprint": self.model.fingerprint(),
+            "preprocessing": self.processor.image_processor.fingerprint(),
+        }
+
+    def preprocessing(self, view: View = View()) -> dict[str, str]:  # noqa: B008
+        """How an image becomes pixel values, as a bank records it."""
+        return self.processor.image_processor.fingerprint() | {VIEW: view.key()}
+
+    def require_match(self, prompt_bank: PromptBank, view: View = View()):  # noqa: B008
+        """Refuses the bank of another model, preprocessing or view.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        expected = self.preprocessing(view)
+        if VIEW not in prompt_bank.preprocessing and view.key() == View().key():
+            del expected[VIEW]  # a bank of whole images that was made by hand
+        prompt_bank.require_match(self.model.fingerprint(), expected)
+
+    def remember(
+        self,
+        normal_images: Iterable,
+        on_error: OnError | None = None,
+        progress: bool = False,
+        view: View = View(),  # noqa: B008
+    ) -> PromptBank:
+        """Encodes normal images, which come as a stream: a few at a time are in memory, and their features.
+
+        Args:
+            normal_images: any iterable of what `load_image` reads.
+            on_error: called for each image that cannot be read, which is then left out; without it the error is raised.
+            progress: show a bar.
+            view: how they are looked at; each tile is an image of the bank.
+
+        Returns:
+            [`PromptBank`]: on the model's device, in its dtype.
+
+        Raises:
+            FileNotFoundError, ValueError: an image cannot be read; or no image is left.
+        """
+        images, errors, grids = as_list_or_stream(normal_images), [], {}
+        blocks = TokenBlocks(expected=length_hint(images))
+
+        def tiles() -> Iterator[TileInput]:
+            for image in self.reader.read(images, view, on_error):
+                if isinstance(image, UnreadableImage):
+                    errors.append(image.error)
+                else:
+                    grids.setdefault(image.tiles.grid, image.name)
+                    require_one_grid(view, grids)
+                    yield from tile_inputs(self.reader, image)
+                bar.update()
+
+        with tqdm(desc="normal images", unit="image", disable=not progress) as bar:
+            for _, features in encode_tiles(self.model, tiles()):
+                blocks.add(tuple(map(unit_patch_tokens, features.patch_embeds)))
+        if not blocks.count:
+            raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
+        made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.same_place else {})
+        return PromptBank(blocks.layers(), self.model.fingerprint(), made_by)
+
+    @torch.no_grad()
+    def encode_text(self, object_name: str | None = None) -> TextEmbeds:
+        """Text embeddings for an object's name (the model's own by default), to score with any number of times.
+
+        Raises:
+            ValueError: a name that is too long for the text tower.
+        """
+        return self.model.encode_text(object_name, self.processor.tokenizer)
+
+    def encode(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        """Features of pixel values (B, 3, S, S), to score with any number of banks."""
+        return encode(self.model, pixel_values)
+
+    def score(
+        self,
+        features: ImageFeatures,
+        prompt_bank: PromptBank | Sequence[PromptBank] | None = None,
+        text_embeds: TextEmbeds | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (B,) and maps (B, S, S) of encoded images, in [0, 1], float32 on the model's device.
+
+        Args:
+            prompt_bank: `None` for zero-shot, a bank for the whole batch, or a list of B, one for each image.
+            text_embeds: of [`~AnomalyScorer.encode_text`].
+
+        Raises:
+            ValueError: the bank of another model, or features that are not finite.
+        """
+        output = score(self.model, features, prompt_bank, text_embeds)
+        return output.anomaly_scores, output.anomaly_maps
+
+    def prepare(self, reference: Reference) -> PreparedReference:
+        """Checks a reference and makes it ready for any number of [`~AnomalyScorer.score_images`].
+
+        Raises:
+            ValueError: another model or preprocessing made it; names what differs.
+        """
+        reference.require_match(self)
+        bank, text_embeds = reference.prompt_bank, reference.text_embeds
+        return PreparedReference(
+            reference,
+            None if bank is None else bank.to(self.device, self.model.dtype),
+            self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
+        )
+
+    def score_images(
+        self, batch: Sequence[tuple[LoadedImage | UnreadableImage, PreparedReference]], on_error: OnError | None = None
+    ) -> Iterator[Result]:
+        """The results of images that were read, each with what it is scored against; all are encoded together.
+
+        Args:
+            on_error: called for an image that its reference refuses; without it the error is raised.
+        """
+        batch = [(self._checked(image, reference, on_error), reference) for image, reference in batch]
+        loaded = {index: image for index, (image, _) in enumerate(batch) if isinstance(image, LoadedImage)}
+        mergers = {index: TileMerger(image.tiles) for index, image in loaded.items()}
+        tiles = (each for image in loaded.values() for each in tile_inputs(self.reader, image))
+        owners = (index for index, image in loaded.items() for _ in image.tiles)
+        for together, features in encode_tiles(self.model, tiles, max(len(batch), TILES_AT_ONCE)):
+            indices = list(islice(owners, len(together)))
+            scores = compare(self.model, features, [each.tile for each in together], [batch[i][1] for i in indices])
+            for index, each, tile_score in zip(indices, together, scores, strict=True):
+                mergers[index].add(each.tile.number, *tile_score)
+        for index, (image, reference) in enumerate(batch):
+            if isinstance(image, LoadedImage):
+                yield join(self.model, mergers[index], reference, image.name, image.image)
+            else:
+                yield image
+
+    def _checked(
+        self, image: LoadedImage | UnreadableImage, reference: PreparedReference, on_error: OnError | None
+    ) -> LoadedImage | UnreadableImage:
+        """The image, or its error where each tile is compared with its own place and the normal images have others."""
+        if isinstance(image, UnreadableImage):
+            return image
+        try:
+            require_same_grid(reference.prompt_bank, image.tiles, image.name)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(image.name, error)
+            return UnreadableImage(image.name, str(error))
+        return image
+
+    def pixel_values(self, image: Image.Image) -> torch.Tensor:
+        """(1, 3, S, S) of an RGB image."""
+        return self.reader.pixel_values(image)

@@ -1,0 +1,205 @@
+"""The photos of a profile: their features, which are encoded once, and the score of each."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from PIL import Image
+
+from ..engine import AnomalyScorer, UnreadableImage, View
+from ..engine.images import LoadedImage, OnError
+from ..engine.reference import GRID, VIEW, PreparedReference, require_one_grid
+from ..engine.scoring import TILES_AT_ONCE, compare, encode_tiles, join, tile_inputs
+from ..engine.tiles import TileMerger
+from ..modeling.packing import SCALE, pack, unpack
+from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_query_adapter import unit_patch_tokens
+from ..modeling.vision_encoder import ImageFeatures
+from ..reporting import Report, say_nothing
+
+# what a photo is to a profile: good (and not yet drawn), in the bank alone, calibrating alone, both (leave-one-out), a
+# false alarm that was confirmed as good (in the bank), or a defect
+GOOD, BANK, CALIBRATION, BOTH, CONFIRMED, DEFECT = "good", "bank", "calibration", "both", "confirmed", "defect"
+IN_BANK, CALIBRATING = (BANK, BOTH, CONFIRMED), (CALIBRATION, BOTH)
+
+
+@dataclass(frozen=True)
+class ProfilePhoto:
+    """One photo of a profile.
+
+    Attributes:
+        name: path or URL, or what kind of thing it was.
+        digest: SHA-256 of its pixels.
+        size: (height, width).
+        role: see above.
+        rows: where its tiles' features lie, [first, end).
+        score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
+    """
+
+    name: str
+    digest: str
+    size: tuple[int, int]
+    role: str
+    rows: tuple[int, int]
+    score: float = 0.0
+    peak: float = 0.0
+
+    def as_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict) -> "ProfilePhoto":
+        return cls(**{**content, "size": tuple(content["size"]), "rows": tuple(content["rows"])})
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Photos and the features of all their tiles, one after the other, on the CPU.
+
+    Attributes:
+        photos: in the order of their features.
+        tensors: as they lie in a file: "image_embeds" (R, d) and "layer.0", ... (R, 1 + L, d), packed.
+    """
+
+    photos: tuple[ProfilePhoto, ...]
+    tensors: dict[str, torch.Tensor]
+
+    def unpacked(self, rows: Sequence[int] | slice) -> ImageFeatures:
+        """The features of some tiles."""
+        part = {name: tensor[rows] for name, tensor in self.tensors.items()}
+        count = sum(name.startswith("layer.") and not name.endswith(SCALE) for name in part)
+        layers = tuple(unpack(f"layer.{index}", part) for index in range(count))
+        return ImageFeatures(unpack("image_embeds", part), layers)
+
+    def keep(self, photos: Iterable[ProfilePhoto]) -> "PhotoFeatures":
+        """Some of the photos, with their features."""
+        photos = list(photos)
+        rows = [row for photo in photos for row in range(*photo.rows)]
+        moved, first = [], 0
+        for photo in photos:
+            count = photo.rows[1] - photo.rows[0]
+            moved.append(replace(photo, rows=(first, first + count)))
+            first += count
+        return PhotoFeatures(tuple(moved), {name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def joined(self, other: "PhotoFeatures") -> "PhotoFeatures":
+        """These photos, then the other ones."""
+        count = len(self.tensors["image_embeds"])
+        moved = (replace(each, rows=(each.rows[0] + count, each.rows[1] + count)) for each in other.photos)
+        tensors = {name: torch.cat([tensor, other.tensors[name]]) for name, tensor in self.tensors.items()}
+        return PhotoFeatures((*self.photos, *moved), tensors)
+
+    def bank(self, made_by: dict, view: View, rows: Sequence[int]) -> PromptBank:
+        """A prompt bank of some tiles, on the CPU.
+
+        Args:
+            made_by: of [`made_by`].
+        """
+        preprocessing = made_by["preprocessing"] | {VIEW: view.key()}
+        if view.same_place:
+            preprocessing[GRID] = str(view.tiles(self.photos[0].size, self.photos[0].name).grid)
+        layers = self.unpacked(list(rows)).patch_embeds
+        return PromptBank(tuple(map(unit_patch_tokens, layers)), made_by["fingerprint"], preprocessing)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a long call tells while it works.
+
+    Attributes:
+        on_error: called for each photo that cannot be read, which is then left out; without it the error is raised.
+        report: called with lines for people.
+        progress: show bars.
+    """
+
+    on_error: OnError | None = None
+    report: Report = say_nothing
+    progress: bool = False
+
+
+def made_by(scorer: AnomalyScorer, object_name: str | None) -> dict:
+    """All that a score depends on beside photo, bank and view; the device does not matter."""
+    about = scorer.describe(object_name)
+    del about["device"]
+    return about
+
+
+def encode_photos(
+    scorer: AnomalyScorer,
+    images: Iterable,
+    role: str,
+    view: View,
+    storage: str,
+    feedback: Feedback,
+    known: Sequence[ProfilePhoto] = (),
+    after_each: Callable[[], object] = lambda: None,
+) -> PhotoFeatures | None:
+    """Encodes photos, each once, in memory that holds one photo and the features of all; `None` without a photo.
+
+    A photo with the pixels of another one is named and left out: counted twice, it would vouch for itself.
+
+    Args:
+        known: photos that are there already.
+    """
+    seen = {photo.digest: photo.name for photo in known}
+    grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
+    photos, parts, rows = [], [], 0
+    for image in scorer.reader.read(images, view, feedback.on_error):
+        after_each()
+        if isinstance(image, UnreadableImage):
+            continue
+        digest = pixel_digest(image.image)
+        if digest in seen:
+            feedback.report(f"{image.name} is a copy of {seen[digest]}: left out")
+            continue
+        seen[digest] = image.name
+        grids.setdefault(image.tiles.grid, image.name)
+        require_one_grid(view, grids)
+        parts.append(packed_features(scorer, image, storage))
+        count = len(image.tiles)
+        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count)))
+        rows += count
+    return PhotoFeatures(tuple(photos), concatenated(parts)) if photos else None
+
+
+def packed_features(scorer: AnomalyScorer, image: LoadedImage, storage: str) -> dict[str, torch.Tensor]:
+    """The packed features of an image's tiles."""
+    parts = []
+    for _, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
+        part = pack("image_embeds", features.image_embeds.cpu(), storage)
+        for index, layer in enumerate(features.patch_embeds):
+            part |= pack(f"layer.{index}", layer.cpu(), storage)
+        parts.append(part)
+    return concatenated(parts)
+
+
+def concatenated(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def score_photo(
+    scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
+) -> ProfilePhoto:
+    """The photo with its score and its map's peak against a reference."""
+    device, dtype = scorer.device, scorer.model.dtype
+    tiles = list(reference.reference.view.tiles(photo.size, photo.name))
+    merger = TileMerger(tiles[0].tiles)
+    for first in range(0, len(tiles), TILES_AT_ONCE):
+        some = tiles[first : first + TILES_AT_ONCE]
+        row = photo.rows[0] + first
+        stored = features.unpacked(slice(row, row + len(some)))
+        layers = tuple(layer.to(device, dtype) for layer in stored.patch_embeds)
+        encoded = ImageFeatures(stored.image_embeds.to(device, dtype), layers)
+        for tile, tile_score in zip(some, compare(scorer.model, encoded, some, [reference] * len(some)), strict=True):
+            merger.add(tile.number, *tile_score)
+    result = join(scorer.model, merger, reference, photo.name)
+    return replace(photo, score=result.score, peak=result.peak)
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """SHA-256 of an RGB image's size and pixels."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+__all__ = ["Feedback", "PhotoFeatures", "ProfilePhoto", "encode_photos", "made_by", "pixel_digest", "score_photo"]
