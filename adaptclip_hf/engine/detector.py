@@ -1,7 +1,7 @@
 """The engine: remembers normal images once, scores any number of others."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import length_hint
 from pathlib import Path
@@ -74,6 +74,8 @@ class AnomalyDetector:
 
     model: AdaptCLIPModel
     processor: AdaptCLIPProcessor
+    # arguments that the model was loaded with, to load its text tower too for another object name
+    source: dict | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_pretrained(
@@ -111,7 +113,8 @@ class AnomalyDetector:
             dtype = choose_dtype(device) if dtype == AUTO_DTYPE else dtype
             options.setdefault("text_tower", False)
         loaded, processor = load_model_and_processor(model, **({"dtype": dtype} if dtype else {}), **options)
-        detector = cls(loaded.to(device).eval(), processor)
+        source = {name: value for name, value in options.items() if name not in ("text_tower", "trust_remote_code")}
+        detector = cls(loaded.to(device).eval(), processor, source)
         if detector.backend == BACKENDS[0]:
             use_fast_layers(detector.model)
         if backend not in (None, detector.backend):
@@ -224,9 +227,21 @@ class AnomalyDetector:
         """Text embeddings for an object's name (the model's own by default), to score with any number of times.
 
         Raises:
-            ValueError: a name that is too long for the text tower.
+            OSError: the text tower is needed, and no longer where the model was loaded from.
+            ValueError: a name that is too long for the text tower, or another model is there now.
         """
-        return self.model.encode_text(object_name, self.processor.tokenizer)
+        model = self.model
+        if self.source is not None and object_name not in (None, model.config.object_name) and lacks_text_tower(model):
+            model = self._with_text_tower(self.source)
+        return model.encode_text(object_name, self.processor.tokenizer)
+
+    def _with_text_tower(self, source: dict) -> AdaptCLIPModel:
+        """The same model loaded again, with its text tower."""
+        model = self.model
+        whole = AdaptCLIPModel.from_pretrained(model.name_or_path, **{**source, "dtype": model.dtype}).to(self.device)
+        if whole.weights_digest() != model.weights_digest():
+            raise ValueError(f"{model.name_or_path} is no longer the model that was loaded from there: load it anew.")
+        return whole
 
     @torch.inference_mode()
     def encode(self, pixel_values: torch.Tensor) -> ImageFeatures:
@@ -498,6 +513,12 @@ class AnomalyDetector:
             among_normals=few_shot and harmonic and float(mosaic.map.max()) < NO_DISTANCE,
             image=image,
         )
+
+
+def lacks_text_tower(model) -> bool:
+    """Whether a model was loaded without its text tower, and its own object name is still the one that it knows."""
+    clip = getattr(model, "clip", None)  # an exported model has none
+    return clip is not None and clip.text_model is None and model.config.object_name == model.object_name
 
 
 def as_list_or_stream(images) -> Iterable:
