@@ -18,7 +18,7 @@ def register():
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    from .modeling import AdaptCLIPConfig, AdaptCLIPModel
+    from .modeling import AdaptCLIPConfig, AdaptCLIPModel, hooks
     from .pipeline import AnomalyDetectionPipeline
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
     from .runtimes import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
@@ -36,3 +36,20 @@ def register():
         default={"model": (DEFAULT_MODEL, "main")},
         type="image",
     )
+    hooks.publish, hooks.load_released = publish, load_released
+
+
+def publish(thing, repo_id: str, **options) -> str:
+    """Pushes a model or a prompt bank with its card; returns the commit's URL."""
+    from .hub.prompt_banks import push_prompt_bank
+    from .hub.pushing import push_model
+    from .modeling.prompt_bank import is_bank
+
+    return (push_prompt_bank if is_bank(thing) else push_model)(thing, repo_id, **options)
+
+
+def load_released(model_class, source=None, **options):
+    """A model of a released checkpoint; the authors' own repository by default."""
+    from .hub import released
+
+    return released.load_released(model_class, source or released.REPOSITORY, **options)

@@ -1,4 +1,4 @@
-"""What is refused where data and weights enter, outside any graph."""
+"""Checks of the data and weights that come in; none is part of a graph."""
 
 from pathlib import Path
 
@@ -14,7 +14,9 @@ TEXT_TOWER = (r"^clip\.text_model\.", r"^clip\.text_projection\.")  # patterns o
 
 
 def on_one_device(device_map):
-    """A `device_map` that keeps the model whole: the encoder reads single weights, which offloading hooks do not bring.
+    """A `device_map` that puts all of the model on one device.
+
+    The encoder reads single weights, and the hooks that would load them from elsewhere work on whole modules only.
 
     Args:
         device_map: as transformers takes it; "auto" and its like become a GPU where there is one.
@@ -33,12 +35,14 @@ def on_one_device(device_map):
 
 
 def require_all_weights(model: nn.Module, info: dict, name: str | Path):
-    """Refuses a folder that lacks weights, or holds some that belong to no part of the model but to a switched-off one.
+    """Refuses a folder that lacks weights, or holds weights of a part that the model never has.
+
+    Weights of an adapter that is switched off are accepted.
 
     Raises:
         ValueError: names them.
     """
-    # models of before it was stored lack it: it is encoded when it is asked for
+    # older models are stored without the learned prompts' embeddings, which are then computed when needed
     if missing := sorted(info["missing_keys"] - {LEARNED_TEXT}):
         raise ValueError(
             f"{name} is not a complete AdaptCLIP model: {len(missing)} tensors are missing, such as "
@@ -54,18 +58,22 @@ def require_all_weights(model: nn.Module, info: dict, name: str | Path):
 
 
 def can_look_at(tensor: torch.Tensor) -> bool:
-    """Whether its values can be read without stopping a device or breaking a graph."""
+    """Whether its values can be read without waiting for a device or breaking a graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def sound_images(features: ImageFeatures) -> torch.Tensor:
-    """(B,), whether an image's embeddings are finite."""
+def finite_images(features: ImageFeatures) -> torch.Tensor:
+    """(B,), whether all embeddings of an image are finite."""
     return features.image_embeds.isfinite().all(-1) & features.patch_embeds[-1].isfinite().flatten(1).all(-1)
 
 
-def check_finite(features: ImageFeatures, sound: torch.Tensor, pixel_values: torch.Tensor | None):
-    """Raises a ValueError for images that are not sound, and says why, where that can be looked at."""
-    if not can_look_at(sound) or sound.all():
+def check_finite(features: ImageFeatures, finite: torch.Tensor, pixel_values: torch.Tensor | None):
+    """Raises a ValueError that says why the embeddings of an image are not finite, where their values can be read.
+
+    Args:
+        finite: of [`finite_images`].
+    """
+    if not can_look_at(finite) or finite.all():
         return
     if pixel_values is None or pixel_values.isfinite().all():
         dtype = features.image_embeds.dtype
@@ -77,6 +85,15 @@ def check_pixel_values(pixel_values: torch.Tensor, size: int):
     """Raises a ValueError that says which shape was expected."""
     if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, size, size):
         raise ValueError(f"Expected pixel_values of shape (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}.")
+
+
+def check_prompt_pixel_values(pixel_values: torch.Tensor, batch_size: int, size: int):
+    """Raises a ValueError that says which shape was expected."""
+    if pixel_values.ndim != 5 or pixel_values.shape[0] != batch_size:
+        raise ValueError(
+            f"Expected prompt_pixel_values of shape ({batch_size}, k, 3, {size}, {size}), got "
+            f"{tuple(pixel_values.shape)}. Normal images for the whole batch go through encode_prompts."
+        )
 
 
 def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, batch_size: int, size: int):

@@ -1,6 +1,8 @@
 """Which weights some parts hold: a digest for what is written to disk, and a quick key of their contents."""
 
 import hashlib
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,13 +23,13 @@ def weights_digest(*parts: nn.Module | torch.Tensor) -> str:
 
 @torch.no_grad()
 def contents_key(*parts: nn.Module | torch.Tensor, every: int = 1) -> tuple[int, ...]:
-    """Changes with what the parts' weights hold, however it was written; reads them once, 14 GB a second on a CPU.
+    """Changes whenever the parts' weights change, whatever wrote them; reads them once, 14 GB a second on a CPU.
 
     Tensor versions would not do: a fused optimiser and `tensor.data` write without counting. The parity of all bits
-    sees any single change, and the first value of each tensor sees one that is the same everywhere.
+    changes with any single value, and the first value of each tensor with a change that is the same everywhere.
 
     Args:
-        every: look at one row of so many alone: enough for weights of another model, or that a step has changed.
+        every: read only one row in `every`. It is enough to see another model's weights, or an optimiser's step.
     """
     tensors = [
         each
@@ -39,3 +41,24 @@ def contents_key(*parts: nn.Module | torch.Tensor, every: int = 1) -> tuple[int,
     parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in weights])
     firsts = torch.stack([each.reshape(-1)[0].float() for each in weights]).view(torch.int32)
     return (*parities.tolist(), *firsts.tolist())
+
+
+class ContentMemo:
+    """Values that are computed from weights, each kept with the [`contents_key`] of the weights.
+
+    A value whose key no longer matches is computed again. So the memo saves time only: no call can change what another
+    call answers.
+    """
+
+    def __init__(self):
+        self._kept: dict[Hashable, tuple[tuple[int, ...], Any]] = {}
+
+    def value(self, name: Hashable, key: tuple[int, ...], make: Callable[[], Any]) -> Any:
+        """The value that is kept for this key; `make()` where there is none, kept from then on."""
+        kept = self._kept.get(name)
+        return kept[1] if kept is not None and kept[0] == key else self.keep(name, key, make())
+
+    def keep(self, name: Hashable, key: tuple[int, ...], value: Any) -> Any:
+        """Keeps a value that was computed elsewhere from weights of this key, and returns it."""
+        self._kept[name] = (key, value)
+        return value

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, CLIPModel
 
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
-from ..modeling.modeling_adaptclip import clip_origin
+from ..modeling.pretrained_adaptclip import clip_origin
 from ..modeling.text_encoder import check_tokenizer, frame_token_ids
 from ..processing import AdaptCLIPProcessor
 from ..reporting import first_line

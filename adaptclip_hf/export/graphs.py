@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from ..modeling.modeling_adaptclip import AdaptCLIPModel, AdaptCLIPPreTrainedModel
+from ..modeling.modeling_adaptclip import AdaptCLIPModel
+from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures, encode_image

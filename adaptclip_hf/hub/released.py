@@ -11,7 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from ..conversion import RELEASED_CLIP, convert
 from ..files import digest_of_files
 from ..modeling import AdaptCLIPModel
-from ..modeling.modeling_adaptclip import clip_origin
+from ..modeling.pretrained_adaptclip import clip_origin
 from ..reporting import first_line
 from . import HUB_ERRORS
 

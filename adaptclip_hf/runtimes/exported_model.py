@@ -9,9 +9,10 @@ import torch
 from transformers.exporters.base import ExportedModel
 
 from ..model_files import EXPORT_MANIFEST
-from ..modeling.checks import check_finite, check_pixel_values, sound_images
+from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
-from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput, AdaptCLIPPreTrainedModel
+from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput
+from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
 from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
@@ -105,7 +106,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
     def save_pretrained(self, save_directory, **kwargs):
         raise ValueError(f"An exported model is its folder: copy {self.name_or_path}.")
 
-    def fingerprint(self, glance: bool = False) -> dict[str, str]:
+    def fingerprint(self, sampled: bool = False) -> dict[str, str]:
         """What a prompt bank depends on; the torch model's own, where the weights are the same."""
         return self.description.made_by["fingerprint"]
 
@@ -159,7 +160,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         if text_embeds is not None and text_embeds.static is not None:
             raise ValueError("The text embeddings of an exported model are constants of its graphs: give none.")
         features = self.image_features(pixel_values) if image_features is None else image_features
-        check_finite(features, sound_images(features), pixel_values)
+        check_finite(features, finite_images(features), pixel_values)
         given = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
         if prompt_bank is None:
             return AdaptCLIPOutput(**self._run(ZERO_SHOT, **given))

@@ -1,0 +1,386 @@
+"""What surrounds the method: how a model is initialised, loaded, saved, published and identified by its weights."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils.hub import extract_commit_hash
+
+from .adapters_file import ADAPTERS_FILE, load_adapters
+from .checks import ADAPTERS, LEARNED_TEXT, TEXT_TOWER, on_one_device, require_all_weights
+from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
+from .fingerprint import ContentMemo, contents_key, weights_digest
+from .hooks import hook
+from .precision import align_weights
+from .text_encoder import check_tokenizer, frame_token_ids
+from .textual_adapter import TextualAdapter
+from .weights_file import WEIGHTS_FILE, read_weights
+
+SAMPLED_EVERY = 16  # rows of a weight, of which a sampled fingerprint reads one
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+# arguments of transformers' own loading that mean nothing for adapters alone
+LOADER_OPTIONS = ("adapter_kwargs", "code_revision", "trust_remote_code", "use_safetensors", "weights_only")
+
+
+class AdaptCLIPPreTrainedModel(PreTrainedModel):
+    """The flags and the initialisation of everything that has an [`AdaptCLIPConfig`], also of exported models."""
+
+    config: AdaptCLIPConfig
+    config_class = AdaptCLIPConfig
+    base_model_prefix = "clip"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    backend = "torch"  # what computes; models of other runtimes say theirs
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """torch's own initialisation for the heads, N(0, 0.02) for the learned prompts."""
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                fan_in = module.weight[0].numel()
+                init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5)
+        elif isinstance(module, TextualAdapter):
+            init.normal_(module.normal_prompt, std=0.02)
+            init.normal_(module.anomalous_prompt, std=0.02)
+        elif isinstance(module, StoredAdaptCLIPModel):
+            init.constant_(module.static_text_embeds, float("nan"))
+            if module.textual_adapter is not None:
+                init.constant_(module.learned_text_embeds, float("nan"))
+        else:
+            super()._init_weights(module)
+
+
+class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
+    """All of [`AdaptCLIPModel`] that is not the method: loading, saving, publishing and digests of its weights.
+
+    Attributes:
+        clip: the frozen CLIP. Its text tower is `None` in a model that was loaded without.
+        visual_adapter, textual_adapter, prompt_query_adapter: the adapters; `None` where one is switched off.
+        static_text_embeds: (2, d), not normalised, of the static prompts with the word `object_name`.
+        learned_text_embeds: (2, d), not normalised, of the learned prompts as they were when the model was saved.
+        object_name: the word that `static_text_embeds` were encoded with.
+    """
+
+    clip: CLIPModel
+    visual_adapter: nn.Module | None
+    textual_adapter: nn.Module | None
+    prompt_query_adapter: nn.Module | None
+    static_text_embeds: torch.Tensor
+    learned_text_embeds: torch.Tensor
+    object_name: str
+    _memo: ContentMemo
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        output_loading_info: bool = False,
+        text_tower: bool = True,
+        **kwargs,
+    ):
+        """Loads a model, as [`~PreTrainedModel.from_pretrained`] does; adapters alone get the CLIP that they name.
+
+        Fields of the config may be given too: adapters may be switched off, and the static prompts are encoded again
+        for another `object_name`.
+
+        Args:
+            text_tower: without it less is loaded (of ViT-L/14 123 of 428 million parameters), and the text embeddings
+                come from the file. Such a model cannot be trained or saved, and knows one object name. Where the file
+                lacks its text embeddings, or another `object_name` is given here, the text tower is loaded anyway.
+
+        Raises:
+            OSError: there is no such model, its weights cannot be read, or the CLIP that adapters alone belong to is
+                not available.
+            TypeError: an unknown argument.
+            ValueError: weights are missing, so that nothing ever runs on a part initialised at random, or do not
+                belong to the model; the CLIP is not the one that adapters alone belong to; a `device_map` that leaves
+                parts on a disk or on several devices.
+        """
+        if "device_map" in kwargs:
+            kwargs["device_map"] = on_one_device(kwargs["device_map"])
+        name, config = pretrained_model_name_or_path, kwargs.get("config") or pretrained_model_name_or_path
+        hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
+        if isinstance(config, str | Path):
+            adapters_only = cls.config_class.get_config_dict(config, **hub)[0].get("adapters_only")
+        else:
+            adapters_only = config.adapters_only
+        info: dict[str, set[str]] = {"missing_keys": set(), "unexpected_keys": set()}
+        if adapters_only:
+            model = cls._from_adapters(name, **kwargs)
+        elif not text_tower and (file := weights_file(name, **hub)):
+            model, info = cls._without_text_tower(name, file, **kwargs)
+        else:
+            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        require_all_weights(model, info, name)
+        stored = cls.config_class.get_config_dict(name, **hub)[0]
+        other_prompts = any(
+            stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
+        )
+        if model.clip.text_model is None and (other_prompts or LEARNED_TEXT in info["missing_keys"]):
+            return cls.from_pretrained(name, *args, output_loading_info=output_loading_info, **kwargs)
+        model.freeze_clip()
+        align_weights(model)
+        model._keep_learned_text()
+        if other_prompts:
+            model._encode_other_prompts(name, **hub)
+        return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _without_text_tower(cls, name, file: str, config=None, dtype="auto", **kwargs):
+        """A model without its text tower, and what its loading reports; the weights are in memory once."""
+        if config is None or isinstance(config, str | Path):
+            config, kwargs = cls.config_class.from_pretrained(config or name, return_unused_kwargs=True, **kwargs)
+        dtype = config.dtype if dtype == "auto" else dtype
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        tower = re.compile("|".join(TEXT_TOWER))
+        weights = read_weights(file, lambda key: not tower.match(key), dtype)
+        options = {key: value for key, value in kwargs.items() if key not in HUB_ARGUMENTS}
+        model, info = super().from_pretrained(
+            None, config=config, state_dict=weights, output_loading_info=True, text_tower=False, dtype=dtype, **options
+        )
+        model.config.name_or_path = model.name_or_path = str(name)
+        return model, info
+
+    @classmethod
+    def _from_adapters(cls, name, config=None, dtype="auto", attn_implementation=None, device_map=None, **kwargs):
+        """The adapters of a folder or repository on the CLIP that its config names."""
+        hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+        if device_map is not None:
+            raise ValueError(f"{name} holds adapters alone, which take no device_map: load the model, then move it.")
+        if config is None or isinstance(config, str | Path):
+            config = cls.config_class.from_pretrained(config or name, **hub)
+        config = deepcopy(config)
+        fields = {key: value for key, value in kwargs.items() if key not in LOADER_OPTIONS and key[0] != "_"}
+        if unknown := [key for key in fields if not hasattr(config, key)]:
+            raise TypeError(f"from_pretrained takes no {', '.join(unknown)}, and AdaptCLIPConfig has no such field.")
+        config.update(fields)
+        config.name_or_path = str(name)
+        clip_hub = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
+        clip_hub["revision"] = config.clip_revision or "main"
+        named = config.clip_name + (f" (revision {config.clip_revision})" if config.clip_revision else "")
+        try:
+            cached_file(config.clip_name, CONFIG_NAME, **clip_hub)  # fails fast; a search for weights does not
+            clip = CLIPModel.from_pretrained(
+                config.clip_name, config=config.clip_config, attn_implementation=attn_implementation, **clip_hub
+            )
+        except OSError as error:
+            raise OSError(
+                f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not at hand: {error}"
+            ) from error
+        if dtype == "auto":
+            dtype = config.dtype or clip.dtype
+        model = cls(config, clip)
+        load_adapters(model, Path(cached_file(name, ADAPTERS_FILE, **hub)).parent)
+        return model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype).eval()
+
+    @classmethod
+    def from_clip_pretrained(cls, clip, tokenizer=None, dtype: torch.dtype | None = None, **config) -> Self:
+        """Fresh adapters on a pretrained CLIP.
+
+        Fresh adapters are to be trained. Until then images are scored without them: by CLIP's static prompts, and with
+        normal images by alignment too (see [`~AdaptCLIPModel.untrained_adapters`]).
+
+        Args:
+            clip: an HF CLIP's folder or Hub id, or a `CLIPModel`.
+            tokenizer: its tokenizer; needed with a `CLIPModel`, otherwise loaded from beside the CLIP.
+            dtype: of the weights; the CLIP's own by default.
+            config: fields of [`AdaptCLIPConfig`], and the usual arguments of a download (`revision`, `token`, ...).
+
+        Raises:
+            ValueError: for a configuration or tokenizer that does not fit the CLIP.
+        """
+        hub = {name: config.pop(name) for name in HUB_ARGUMENTS if name in config}
+        origin, source = {}, "hand"
+        if isinstance(clip, str | Path):
+            origin, source = clip_origin(clip, **hub), str(clip)
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, **hub)
+            clip = CLIPModel.from_pretrained(clip, dtype=dtype or "auto", **hub)
+        if tokenizer is None:
+            raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")
+        check_tokenizer(tokenizer, clip.config, source)
+        attention = clip.config._attn_implementation
+        config = {**origin, "prompt_token_ids": frame_token_ids(tokenizer), "attn_implementation": attention, **config}
+        model = cls(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
+        model.set_object_name(model.config.object_name, tokenizer)
+        model.config.fresh_adapters = {
+            name: [weights_digest(adapter), weights_digest(deepcopy(adapter).half())]
+            for name, adapter in model.adapters().items()
+        }
+        return model.eval()
+
+    @classmethod
+    def from_released(cls, source: str | Path | None = None, **options) -> Self:
+        """A checkpoint as the authors released it, converted once and kept.
+
+        Args:
+            source: Hub id of the repository (the authors' own by default), or a local folder or file.
+            options: of the package's `load_released`, such as `trained_on="mvtec"` and `clip`.
+
+        Raises:
+            FileNotFoundError: no such source, checkpoint or CLIP.
+            ImportError: only the model's own code is here, without the package.
+            ValueError: the choice is not clear (the message lists what was found), or the conversion fails.
+        """
+        return hook("load_released", "from_released")(cls, source, **options)
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Pushes model, processor and card to the Hub, in one commit.
+
+        Args:
+            repo_id: `OWNER/NAME`; made if it is not there.
+            options: of the package's `publish`: `processor`, `flavour`, `results`, `private`, `revision`, `token`, ...
+
+        Returns:
+            `str`: the commit's URL.
+
+        Raises:
+            ImportError: only the model's own code is here, without the package.
+        """
+        return hook("publish", "push_to_hub")(self, repo_id, **options)
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Saves a complete model, as [`~PreTrainedModel.save_pretrained`] does.
+
+        The model's code is saved too, and named in the config, only where the model itself was loaded by remote code.
+
+        Raises:
+            ValueError: the model was loaded without its text tower.
+        """
+        if self.clip.text_model is None:
+            raise ValueError("This model was loaded without its text tower: load it whole to save it.")
+        if self._auto_class is None:
+            for name in ("auto_map", "custom_pipelines"):
+                self.config.__dict__.pop(name, None)
+        untrained = self.untrained_adapters()
+        known = self.config.fresh_adapters or {}
+        self.config.fresh_adapters = {name: known[name] for name in sorted(untrained)} or None
+        self._encode_learned_prompts(kwargs.get("state_dict"))
+        super().save_pretrained(save_directory, **kwargs)
+
+    @torch.no_grad()
+    def _encode_learned_prompts(self, state_dict: dict | None):
+        """Encodes the learned prompts, with whose embeddings the model is saved."""
+        if self.textual_adapter is not None and self.static_text_embeds.isfinite().all():
+            self.learned_text_embeds = self.textual_adapter(self.clip).to(self.static_text_embeds)
+            self._keep_learned_text()
+            if state_dict is not None:
+                state_dict[LEARNED_TEXT] = self.learned_text_embeds
+
+    def _keep_learned_text(self):
+        """Scores with `learned_text_embeds` as long as the weights that they were computed from stay the same."""
+        if self.textual_adapter is not None and self.learned_text_embeds.isfinite().all():
+            self._memo.keep(LEARNED_TEXT, self.text_key(), self.learned_text_embeds)
+
+    def _encode_other_prompts(self, name: str | Path, **hub):
+        """Encodes the static prompts of a config that differs from the stored one."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+            self.set_object_name(self.config.object_name, tokenizer)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"The prompts of object_name={self.config.object_name!r} cannot be encoded with what lies at {name}: "
+                f"{error}"
+            ) from error
+
+    def freeze_clip(self):
+        """CLIP is never trained, and always in eval mode."""
+        self.clip.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True):
+        """Sets the adapters' mode; CLIP stays in eval mode."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
+    def adapters(self) -> dict[str, nn.Module]:
+        """The adapters that are switched on, by the names of the config's fields."""
+        return {name: adapter for name in ADAPTERS if (adapter := getattr(self, name)) is not None}
+
+    @torch.compiler.disable  # a graph would keep the answer of the moment when it was traced
+    def untrained_adapters(self) -> frozenset[str]:
+        """Names of the adapters whose weights are still the random ones of [`~AdaptCLIPModel.from_clip_pretrained`].
+
+        A model in eval mode scores without them. Only the weights decide, so any training loop counts.
+        """
+        fresh = self.config.fresh_adapters or {}
+        return frozenset(
+            name for name, each in self.adapters().items() if name in fresh and self._digest(name, each) in fresh[name]
+        )
+
+    def fingerprint(self, sampled: bool = False) -> dict[str, str]:
+        """What a prompt bank depends on: the settings and a digest of the frozen image encoder.
+
+        Args:
+            sampled: check only one weight row in 16 for a change since the digest was computed, as every forward with
+                a bank does; otherwise all are checked.
+        """
+        config = self.config
+        return {
+            "weights": self._digest("encoder", self.clip.vision_model, self.clip.visual_projection, sampled=sampled),
+            "hidden_act": config.clip_config.vision_config.hidden_act,
+            "image_size": str(config.image_size),
+            "feature_layers": str(config.feature_layers),
+            "num_dual_path_layers": str(config.num_dual_path_layers),
+        }
+
+    def weights_digest(self) -> str:
+        """Of all weights that images are scored with, to tell models apart.
+
+        Adapters that were never trained are not part of it, because no score depends on them. The text tower is not
+        either: the static text embeddings stand for it.
+        """
+        encoder = (self.clip.vision_model, self.clip.visual_projection)
+        untrained = self.untrained_adapters()
+        adapters = [each for name, each in self.adapters().items() if name not in untrained]
+        return self._digest("model", *encoder, *adapters, self.static_text_embeds)
+
+    def clip_digest(self) -> str:
+        """Of the whole CLIP, to which adapters belong."""
+        return self._digest("clip", self.clip)
+
+    def text_key(self) -> tuple[int, ...]:
+        """Changes whenever the weights change that text embeddings are computed from."""
+        parts = (self.clip.text_model, self.clip.text_projection, self.textual_adapter)
+        return contents_key(*(part for part in parts if part is not None))
+
+    def _digest(self, name: str, *parts: nn.Module | torch.Tensor, sampled: bool = False) -> str:
+        """[`weights_digest`] of the parts, computed again only when their weights have changed."""
+        key = contents_key(*parts, every=SAMPLED_EVERY if sampled else 1)
+        return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
+
+
+def initialized(clip: CLIPModel) -> CLIPModel:
+    """Marks a CLIP's weights, so that transformers does not initialise them."""
+    for module in clip.modules():
+        module._is_hf_initialized = True
+    return clip
+
+
+def weights_file(name: str | Path, **hub) -> str | None:
+    """The file of a model's weights; `None` where they are in several."""
+    return cached_file(name, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
+
+
+def clip_origin(clip: str | Path, **hub) -> dict[str, str]:
+    """Hub id and commit of a CLIP, as fields of the config; nothing for a local folder."""
+    if Path(clip).exists():
+        return {}
+    commit = extract_commit_hash(cached_file(str(clip), CONFIG_NAME, **hub), None)
+    return {"clip_name": str(clip), "clip_revision": commit}
+
+
+__all__ = ["AdaptCLIPPreTrainedModel"]
