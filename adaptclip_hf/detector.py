@@ -16,6 +16,7 @@ from .engine.reference import PreparedReference
 from .inspection import InspectionProfile
 from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
 from .model_files import is_exported
+from .modeling.modeling_adaptclip import AdaptCLIPModel
 from .modeling.prompt_bank import PromptBank, is_bank
 from .modeling.text_encoder import TextEmbeds
 from .processing.image_processing_adaptclip import check_threshold
@@ -117,8 +118,8 @@ class AnomalyDetector(AnomalyScorer):
         Raises:
             OSError, ValueError: a name that is too long for the text tower; or the tower's model is no longer there.
         """
-        own_name = object_name in (None, self.model.config.object_name)
-        if own_name or self.source is None or self.source[1].get("text_tower", True):
+        lacks_tower = isinstance(self.model, AdaptCLIPModel) and self.model.clip.text_model is None
+        if self.source is None or not lacks_tower or object_name in (None, self.model.config.object_name):
             return super().encode_text(object_name)
         name, options = self.source
         whole, processor = load_model_and_processor(name, **options | {"text_tower": True, "dtype": self.model.dtype})
