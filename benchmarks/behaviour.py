@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 VOLATILE = {"modified", "time", "seconds", "versions", "version", "written", "made"}
 TEXT = {".txt", ".json", ".jsonl", ".csv", ".md", ".yml", ".html"}
 # of a text: seconds, rates, dates, progress
-MOVING = re.compile(r"\d+(\.\d+)? (s\b|images/s)|\d{4}-\d\d-\d\d( \d\d:\d\d)?|, \d+% of it waiting for files")
+MOVING = re.compile(
+    r"\d+(\.\d+)? (s\b|images/s)|, \d+ ?% of it (waiting for files|in the image encoder)|\d{4}-\d\d-\d\d( \d\d:\d\d)?"
+)
 RING, GOOD = "images/ring/test", "images/ring/normal"
 
 
@@ -65,6 +67,10 @@ def kept(name: str, file: Path) -> tuple[str, bytes]:
         if file.name.startswith("part-"):  # whose rows did not always have it
             rows = [{key: value for key, value in row.items() if key != "bytes"} for row in rows]
         return f"{name}.json", as_json(rows)
+    if file.suffix == ".safetensors":  # whose metadata come in any order
+        content = file.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        return name, json.dumps(json.loads(content[8:end]), sort_keys=True).encode() + content[end:]
     if file.suffix not in TEXT:
         return name, file.read_bytes()
     text = MOVING.sub("#", file.read_text(encoding="utf-8").replace(str(Path.cwd()), "."))
