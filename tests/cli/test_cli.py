@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from reference_cases import convert_case
 
 from adaptclip_hf import AdaptCLIPModel
 from adaptclip_hf.cli import main
@@ -252,8 +253,6 @@ def test_names_of_outputs_stay_in_their_folder_and_apart():
 
 
 def test_convert_then_detect(case, photos, tmp_path):
-    from test_reference import convert_case
-
     model = convert_case(case, tmp_path / "model")
     assert AdaptCLIPModel.from_pretrained(model).config.image_size == case["settings"]["img"]
     assert sorted(path.name for path in model.iterdir()) == [

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from layouts import make_br35h, make_good_and_bad, make_kvasir, make_real_iad, mvtec
 from PIL import Image
-from test_data import make_br35h, make_good_and_bad, make_kvasir, make_real_iad, mvtec
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from layouts import mvtec
 from scipy import stats
-from test_data import mvtec
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.evaluation import published

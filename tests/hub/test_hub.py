@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import TOKEN, Hub, commit_of
+from pages import NEED_THE_HUB, ROOT
 from PIL import Image
-from test_package import NEED_THE_HUB
 from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetector
@@ -213,8 +213,7 @@ def test_a_branch(hub, call, small_folder, photos):
 def test_the_lines_of_the_pages_that_need_the_hub_run(hub, call, clip_folder, released_folder):
     hub.serve("openai/clip-vit-large-patch14-336", clip_folder)
     hub.serve("csgaobb/AdaptCLIP", released_folder)
-    docs = Path(__file__).resolve().parents[2] / "docs"
-    text = (docs / "released.md").read_text() + (docs / "hub.md").read_text()
+    text = (ROOT / "docs" / "released.md").read_text() + (ROOT / "docs" / "hub.md").read_text()
     blocks = [
         each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if any(w in each for w in NEED_THE_HUB)
     ]

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import FOLLOWED, NEED_THE_HUB, PAGES, ROOT
 from safetensors.torch import load_file
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel
 from adaptclip_hf.data import LAYOUTS
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_python(code, folder, *words, **environment):
@@ -138,14 +137,6 @@ def test_the_embedded_model_finds_the_defects_of_the_sample_images():
                 anomaly_map = result["anomaly_map"]
                 assert anomaly_map[inside].mean() > 1.5 * anomaly_map[~inside].mean(), path
         assert min(scores["bad"]) > max(scores["good"]), product.name
-
-
-# run in test_hub.py
-NEED_THE_HUB = ("push_to_hub(", "from_released(")
-
-
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FOLLOWED = ROOT / "docs" / "tutorials"  # line by line in test_tutorials.py
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent != FOLLOWED], ids=lambda page: page.name)

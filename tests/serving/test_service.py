@@ -19,8 +19,8 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from hostile_images import FORMATS, mutated, png_bomb, valid_file
 from PIL import Image
-from test_mutated_images import FORMATS, mutated, png_bomb, sound_file
 from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetector, InspectionProfile
@@ -341,7 +341,7 @@ def test_two_thousand_mutated_uploads(server, tmp_path):
     uploads = []
     for index in range(2000):
         kind, mode = FORMATS[index % len(FORMATS)]
-        uploads.append(mutated(sound_file(kind, mode, rng), chance))
+        uploads.append(mutated(valid_file(kind, mode, rng), chance))
     names = ("ring", "../../etc", "Blech ü", "\x00", "a" * 5000)
     before = sorted(Path(server.log.parent).rglob("*"))
     with ThreadPoolExecutor(8) as pool:

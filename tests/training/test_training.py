@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from reference_cases import GRADIENT_TOLERANCE, assert_same_step, convert_case
 from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
@@ -99,8 +100,6 @@ class CaseSteps(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize("trainer_class", [AdaptCLIPTrainer, Trainer])
 def test_the_reference_step_through_the_trainer(case, tmp_path, trainer_class):
-    from test_reference import GRADIENT_TOLERANCE, assert_same_step, convert_case
-
     model = AdaptCLIPModel.from_pretrained(convert_case(case, tmp_path / "model"))
     gradients = {}
 
