@@ -23,7 +23,6 @@ from .checks import (
     check_finite,
     check_labels,
     check_pixel_values,
-    needs_the_package,
     on_one_device,
     require_all_weights,
     sound_images,
@@ -31,6 +30,7 @@ from .checks import (
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
 from .fingerprint import contents_key, weights_digest
 from .fusion import fuse
+from .hooks import hook
 from .loss import adapter_loss
 from .precision import align_weights
 from .prompt_bank import PromptBank, is_bank
@@ -326,28 +326,20 @@ class AdaptCLIPModel(AdaptCLIPPreTrainedModel):
             FileNotFoundError: no such source, checkpoint or CLIP.
             ValueError: the choice is not clear, with what was found; or as [`adaptclip_hf.conversion.convert`].
         """
-        try:
-            from adaptclip_hf.hub.released import REPOSITORY, load_released
-        except ImportError as error:
-            raise needs_the_package("from_released") from error
-        return load_released(cls, source or REPOSITORY, **options)
+        return hook("load_released", "from_released")(cls, source, **options)
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Pushes model, processor and card to the Hub, in one commit: it loads in one line elsewhere.
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: of [`adaptclip_hf.hub.pushing.push_model`]: `processor`, `flavour`, `results`, `private`,
+            options: of [`adaptclip_hf.hub.publishing.publish`]: `processor`, `flavour`, `results`, `private`,
                 `revision`, `token`, ...
 
         Returns:
             `str`: the commit's URL.
         """
-        try:
-            from adaptclip_hf.hub.pushing import push_model
-        except ImportError as error:
-            raise needs_the_package("push_to_hub") from error
-        return push_model(self, repo_id, **options)
+        return hook("publish", "push_to_hub")(self, repo_id, **options)
 
     def save_pretrained(self, save_directory, **kwargs):
         """Saves a complete model, as [`~PreTrainedModel.save_pretrained`] does.

@@ -14,8 +14,8 @@ from torch.export import register_dataclass
 from torch.nn import functional as F
 from transformers.utils import cached_file
 
-from .checks import needs_the_package
 from .coreset import greedy_coreset
+from .hooks import hook
 from .packing import SCALE, pack, unpack
 
 BANK_FILE = "prompt_bank.safetensors"
@@ -151,16 +151,12 @@ class PromptBank:
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: of [`adaptclip_hf.hub.prompt_banks.push_prompt_bank`]: `model`, `normal_images`, `private`, ...
+            options: of [`adaptclip_hf.hub.publishing.publish`]: `model`, `normal_images`, `private`, ...
 
         Returns:
             `str`: the commit's URL.
         """
-        try:
-            from adaptclip_hf.hub.prompt_banks import push_prompt_bank
-        except ImportError as error:
-            raise needs_the_package("push_to_hub") from error
-        return push_prompt_bank(self, repo_id, **options)
+        return hook("publish", "push_to_hub")(self, repo_id, **options)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **hub) -> "PromptBank":

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..engine import AnomalyDetector, DetectionResult, View
 from ..engine.detector import OnError
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
+from ..modeling.hooks import hook
 from ..modeling.prompt_bank import PromptBank, differences
 from ..reporting import Report, say_nothing
 from .audit import Suspect, suspects
@@ -262,14 +263,12 @@ class InspectionProfile:
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: of [`adaptclip_hf.hub.profiles.push_profile`]: `private`, `revision`, `token`, `commit_message`.
+            options: of [`adaptclip_hf.hub.publishing.publish`]: `model`, `private`, `revision`, `token`, ...
 
         Returns:
             `str`: the commit's URL.
         """
-        from ..hub.profiles import push_profile
-
-        return push_profile(self, repo_id, **options)
+        return hook("publish", "push_to_hub")(self, repo_id, **options)
 
 
 def model_name(model: str) -> str:
