@@ -11,7 +11,7 @@ WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_FILES = (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", "adapters.safetensors")
 NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 # what a model folder may hold: all weights, the adapters without their CLIP, all weights and the code that loads them
-COMPLETE, ADAPTERS, REMOTE_CODE = FLAVOURS = ("complete", "adapters", "remote-code")
+COMPLETE, ADAPTERS, REMOTE_CODE = MODEL_FOLDERS = ("complete", "adapters", "remote-code")
 CARD = "README.md"
 PROFILE_FILE = "profile.json"  # of an inspection profile
 # of an exported model: ours, and transformers' own, which names the graphs

@@ -12,9 +12,26 @@ def is_command() -> bool:
     return Path(sys.argv[0]).name in ("adaptclip", "adaptclip.exe") or "adaptclip_hf.cli" in sys.orig_argv[:4]
 
 
+def publish(thing, repo_id: str, **options) -> str:
+    """[`adaptclip_hf.hub.publishing.publish`], imported when it is called."""
+    from .hub import publishing
+
+    return publishing.publish(thing, repo_id, **options)
+
+
+def load_released(model_class, source=None, **options):
+    """[`adaptclip_hf.hub.released.load_released`], imported when it is called."""
+    from .hub import released
+
+    return released.load_released(model_class, source, **options)
+
+
 @cache
 def register():
-    """Registers configuration, model, processors and pipeline; takes the seconds in which transformers is imported."""
+    """Registers configuration, model, processors and pipeline, and what the package adds to the model's own code.
+
+    This imports transformers, which takes seconds.
+    """
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -23,6 +40,7 @@ def register():
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
     from .runtimes import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
 
+    hooks.publish, hooks.load_released = publish, load_released
     image_processors = {"pil": AdaptCLIPImageProcessor}
     for config, model in ((AdaptCLIPConfig, AdaptCLIPModel), (ExportedAdaptCLIPConfig, ExportedAdaptCLIP)):
         AutoConfig.register(config.model_type, config, exist_ok=True)
@@ -36,20 +54,3 @@ def register():
         default={"model": (DEFAULT_MODEL, "main")},
         type="image",
     )
-    hooks.publish, hooks.load_released = publish, load_released
-
-
-def publish(thing, repo_id: str, **options) -> str:
-    """Pushes a model or a prompt bank with its card; returns the commit's URL."""
-    from .hub.prompt_banks import push_prompt_bank
-    from .hub.pushing import push_model
-    from .modeling.prompt_bank import is_bank
-
-    return (push_prompt_bank if is_bank(thing) else push_model)(thing, repo_id, **options)
-
-
-def load_released(model_class, source=None, **options):
-    """A model of a released checkpoint; the authors' own repository by default."""
-    from .hub import released
-
-    return released.load_released(model_class, source or released.REPOSITORY, **options)

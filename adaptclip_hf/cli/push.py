@@ -1,10 +1,12 @@
-"""`adaptclip push`: a model folder or a prompt bank to the Hub."""
+"""`adaptclip push`: a model folder, a profile or a prompt bank to the Hub."""
 
 import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..model_files import ADAPTERS, FLAVOURS, PROFILE_FILE
+from ..model_files import ADAPTERS, MODEL_FOLDERS, PROFILE_FILE
+
+OF_A_MODEL = ("results", "flavour", "clip", "clip_revision", "endpoint_handler")  # arguments
 
 
 def add_command(commands):
@@ -42,7 +44,7 @@ flavours:
     model.add_argument(
         "--results", type=Path, metavar="FILE", help="results.json of `adaptclip evaluate`, for the card"
     )
-    model.add_argument("--flavour", choices=FLAVOURS, help="turn the folder into this one first")
+    model.add_argument("--flavour", choices=MODEL_FOLDERS, help="turn the folder into this one first")
     model.add_argument("--clip", metavar="ID", help="the adapters' CLIP, where the model does not record it")
     model.add_argument("--clip-revision", metavar="COMMIT", help="its revision; its newest without")
     model.add_argument(
@@ -57,63 +59,44 @@ flavours:
 
 
 def run(args: argparse.Namespace) -> int:
+    thing, what = to_publish(args)
+    from ..hub.publishing import push_files
+    from ..hub.staging import commit_message_for, stage
+
+    with TemporaryDirectory() as temporary:
+        files = stage(thing, Path(temporary), args.repo_id, **what)
+        for file in files:
+            print(f"{file.stat().st_size / 1e3:12,.1f} kB  {file.name}")
+        print(f"{sum(file.stat().st_size for file in files) / 1e3:12,.1f} kB  in all")
+        if not args.dry_run:
+            message = commit_message_for(thing)
+            print(f"pushed: {push_files(files, args.repo_id, args.private or None, args.revision, None, message)}")
+    return 0
+
+
+def to_publish(args: argparse.Namespace) -> tuple:
+    """The prompt bank, profile or model folder that is meant, and the options of its kind."""
     if args.what.suffix == ".safetensors":
-        return push_bank(args)
+        refuse(args, OF_A_MODEL, "a prompt bank")
+        from ..image_files import find_images
+        from ..modeling import PromptBank
+
+        images = find_images(args.normal) if args.normal else None
+        return PromptBank.from_pretrained(args.what), {"model": args.model, "normal_images": images}
     if (args.what / PROFILE_FILE).is_file():
-        return push_profile(args)
+        refuse(args, (*OF_A_MODEL, "normal"), "a profile")
+        from ..inspection import InspectionProfile
+
+        return InspectionProfile.from_pretrained(args.what), {"model": args.model}
     if args.model or args.normal:
         args.parser.error("--model and --normal belong to a profile or a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
         args.parser.error("--clip belongs to --flavour adapters")
-    from ..hub.pushing import MESSAGE, endpoint_files, staged_model
-
-    with TemporaryDirectory() as temporary:
-        files = staged_model(
-            args.what, Path(temporary), args.repo_id, args.flavour, args.results, args.clip, args.clip_revision
-        )
-        send(files + (endpoint_files(Path(temporary)) if args.endpoint_handler else []), args, MESSAGE)
-    return 0
-
-
-def push_profile(args: argparse.Namespace) -> int:
-    refuse(args, ("results", "flavour", "clip", "clip_revision", "endpoint_handler", "normal"), "a profile")
-    from ..hub.profiles import MESSAGE, stage_profile
-    from ..inspection import InspectionProfile
-
-    with TemporaryDirectory() as temporary:
-        profile = InspectionProfile.from_pretrained(args.what)
-        files = stage_profile(profile, Path(temporary), args.repo_id, args.model)
-        send(files, args, MESSAGE)
-    return 0
+    return args.what, {name: getattr(args, name) for name in OF_A_MODEL}
 
 
 def refuse(args: argparse.Namespace, names: tuple[str, ...], kind: str):
-    """Refuses arguments that say nothing about what is pushed, with exit status 2."""
+    """Refuses arguments that do not apply to what is pushed, with exit status 2."""
     given = [name for name in names if getattr(args, name)]
     if given:
-        args.parser.error(f"--{given[0].replace('_', '-')} says nothing about {kind}, which {args.what} is")
-
-
-def push_bank(args: argparse.Namespace) -> int:
-    refuse(args, ("results", "flavour", "clip", "clip_revision", "endpoint_handler"), "a prompt bank")
-    from ..hub.prompt_banks import MESSAGE, stage_prompt_bank
-    from ..image_files import find_images
-    from ..modeling import PromptBank
-
-    images = find_images(args.normal) if args.normal else None
-    with TemporaryDirectory() as temporary:
-        bank = PromptBank.from_pretrained(args.what)
-        files = stage_prompt_bank(bank, Path(temporary), args.repo_id, args.model, images)
-        send(files, args, MESSAGE)
-    return 0
-
-
-def send(files: list[Path], args: argparse.Namespace, message: str):
-    """Lists the files with their sizes, and pushes them unless the call is a rehearsal."""
-    from ..hub.pushing import push_files
-
-    for file in files:
-        print(f"{file.stat().st_size / 1e3:12,.1f} kB  {file.name}")
-    print(f"{sum(file.stat().st_size for file in files) / 1e3:12,.1f} kB  in all")
-    if not args.dry_run:
-        print(f"pushed: {push_files(files, args.repo_id, args.private or None, args.revision, None, message)}")
+        args.parser.error(f"--{given[0].replace('_', '-')} does not apply to {kind}, which {args.what} is")

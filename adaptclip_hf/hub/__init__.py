@@ -1,4 +1,4 @@
-"""To the Hub and from it: flavours of a model folder, cards, pushing, prompt banks, released checkpoints."""
+"""To the Hub and from it: model folders, cards, what is published, the authors' released checkpoints."""
 
 from huggingface_hub.errors import HTTPError
 

@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..conversion import RELEASED_CLIP
 from ..model_files import COMPLETE, DEFAULT_NAME, TRAINING_RECORD
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
-from .flavours import flavour_of
+from .model_folders import folder_kind
 
 # the task of the Hub's list that comes nearest; it knows none for anomaly detection
 PIPELINE_TAG = "image-classification"
@@ -31,7 +31,7 @@ def model_card(
     """The card of a model folder: what it is, lines that run, training as recorded, results as measured.
 
     Args:
-        folder: of any flavour.
+        folder: a model folder of any kind.
         repo_id: `OWNER/NAME` that the lines shall load.
         results: results.json of an evaluation of these weights.
         record_folder: where `training.json` lies, in which the run recorded itself; the folder by default.
@@ -45,7 +45,9 @@ def model_card(
     record_file = Path(record_folder or folder) / TRAINING_RECORD
     record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.is_file() else None
     evaluation = read_results(results, folder) if results is not None else None
-    return render_model_card(config, repo_id, flavour_of(folder), record=record, evaluation=evaluation, license=license)
+    return render_model_card(
+        config, repo_id, folder_kind(folder), record=record, evaluation=evaluation, license=license
+    )
 
 
 def released_card(trained_on: str, repo_id: str, config: AdaptCLIPConfig | None = None) -> str:

@@ -21,43 +21,43 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 
 def load_released(
     cls: type[AdaptCLIPModel],
-    source: str | Path = REPOSITORY,
+    source: str | Path | None = None,
     trained_on: str | None = None,
     checkpoint: str | None = None,
     clip: str | Path = RELEASED_CLIP,
     tokenizer: str | Path | None = None,
     cache_folder: str | Path | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-    **config,
+    **options,
 ) -> AdaptCLIPModel:
     """A checkpoint as the authors released it, converted; the second call finds it converted already.
 
     `model.name_or_path` is the folder of the converted model, with its processor.
 
     Args:
-        source: Hub id of the repository, or a local folder or file: then nothing is fetched for it.
+        source: Hub id of the repository (the authors' own by default), or a local folder or file, for which nothing
+            is fetched.
         trained_on: "mvtec", "visa" or another part of the checkpoint's path, where the source holds several.
         checkpoint: its path in the source, in place of `trained_on`.
         clip, tokenizer: as [`convert`] takes them.
         cache_folder: where converted models are kept; beside the Hub's cache by default.
-        revision, token: of the download.
-        config: as [`convert`] takes it, for other models than the released ViT-L/14@336.
+        options: `revision` and `token` of the download; and fields of the config as [`convert`] takes them, for other
+            models than the released ViT-L/14@336.
 
     Raises:
         FileNotFoundError: no such source, checkpoint or CLIP.
         ValueError: the choice is not clear, with what was found; or as [`convert`].
     """
-    file = released_checkpoint(source, trained_on, checkpoint, revision, token)
-    folder = Path(cache_folder or default_cache()) / cache_key(file, clip, tokenizer, config)
+    hub = {name: options.pop(name, None) for name in ("revision", "token")}
+    file = released_checkpoint(source or REPOSITORY, trained_on, checkpoint, **hub)
+    folder = Path(cache_folder or default_cache()) / cache_key(file, clip, tokenizer, options)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent) as temporary:
-            convert(file, clip, Path(temporary) / "model", tokenizer, **config)
+            convert(file, clip, Path(temporary) / "model", tokenizer, **options)
             try:
                 (Path(temporary) / "model").rename(folder)  # whole or not at all
             except OSError:
-                if not folder.is_dir():  # else another process was as far a moment before: its is the same
+                if not folder.is_dir():  # else another process has just put the same there
                     raise
     return cls.from_pretrained(folder)
 
@@ -76,17 +76,17 @@ def cache_key(file: Path, clip: str | Path, tokenizer: str | Path | None, config
 
 def contents_of(source: str | Path) -> str:
     """A digest of a local file or folder, or the commit of a Hub id."""
-    place = Path(source)
-    if place.is_file():
-        # its tokenizer, too, lies beside it
-        return digest_of_files(sorted({place, *place.parent.glob("*.json"), *place.parent.glob("*.txt")}))
-    if place.is_dir():
-        return digest_of_files(sorted(file for file in place.iterdir() if file.is_file()))
+    path = Path(source)
+    if path.is_file():
+        # the tokenizer lies beside it
+        return digest_of_files(sorted({path, *path.parent.glob("*.json"), *path.parent.glob("*.txt")}))
+    if path.is_dir():
+        return digest_of_files(sorted(file for file in path.iterdir() if file.is_file()))
     return json.dumps(clip_origin(source))
 
 
 def released_checkpoint(
-    source: str | Path = REPOSITORY,
+    source: str | Path,
     trained_on: str | None = None,
     checkpoint: str | None = None,
     revision: str | None = None,

@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer
 
 from ..hub.cards import model_card
-from ..hub.pushing import push_folder
+from ..hub.publishing import publish
 from ..model_files import CARD
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import load_adapters, save_adapters
@@ -133,7 +133,8 @@ class AdaptCLIPTrainer(Trainer):
     def _push(self, folder: Path, message: str, private=None, revision=None, token=None) -> str:
         self._write_card(folder)
         revision, token = revision or self.args.hub_revision, token or self.args.hub_token
-        return push_folder(folder, self.hub_model_id, private, revision, token, message)
+        options = {"private": private, "revision": revision, "token": token}
+        return publish(folder, self.hub_model_id, commit_message=message, **options)
 
     def create_model_card(self, *args, **kwargs):
         """Writes the card of the trained model to the output folder, in place of the generic one."""

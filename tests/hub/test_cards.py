@@ -24,9 +24,9 @@ from adaptclip_hf.hub.cards import (
     prompt_bank_card,
     released_card,
 )
-from adaptclip_hf.hub.flavours import save_flavour
-from adaptclip_hf.hub.prompt_banks import thumbnail_sheet
-from adaptclip_hf.hub.pushing import staged_model
+from adaptclip_hf.hub.model_folders import save_model_folder
+from adaptclip_hf.hub.staging import stage_model_folder
+from adaptclip_hf.hub.thumbnails import thumbnail_sheet
 from adaptclip_hf.synthetic import write_dataset
 
 CARDS = Path(__file__).resolve().parents[2] / "hub_cards"
@@ -143,10 +143,10 @@ def test_nothing_recorded_nothing_claimed(small_folder, workplace, capsys):
 
 
 def test_another_flavour_gets_a_card_of_its_own(workplace):
-    staged = {file.name: file for file in staged_model(Path(DEFAULT_MODEL), workplace, "me/tiny", "remote-code")}
+    staged = {file.name: file for file in stage_model_folder(Path(DEFAULT_MODEL), workplace, "me/tiny", "remote-code")}
     assert 'model="me/tiny", trust_remote_code=True' in staged["README.md"].read_text()
     (workplace / "same").mkdir()
-    staged = {file.name: file for file in staged_model(Path(DEFAULT_MODEL), workplace / "same", "me/tiny")}
+    staged = {file.name: file for file in stage_model_folder(Path(DEFAULT_MODEL), workplace / "same", "me/tiny")}
     assert staged["README.md"].read_bytes() == (Path(DEFAULT_MODEL) / "README.md").read_bytes()
     assert not list((workplace / "same").iterdir())  # nothing is copied or linked
 
@@ -155,7 +155,7 @@ def test_another_flavour_gets_a_card_of_its_own(workplace):
 def test_the_lines_of_every_flavours_card_run(flavour, small_folder, clip_folder, workplace):
     parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)
     folder = workplace / "me" / "model"
-    save_flavour(*parts, folder, flavour, str(clip_folder) if flavour == "adapters" else None)
+    save_model_folder(*parts, folder, flavour, str(clip_folder) if flavour == "adapters" else None)
     assert run_lines(model_card(folder, "me/model")) == {"adapters": 2, "remote-code": 1}[flavour]
 
 

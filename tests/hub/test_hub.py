@@ -21,7 +21,7 @@ from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetector
 from adaptclip_hf.cli import main
-from adaptclip_hf.hub.pushing import endpoint_files
+from adaptclip_hf.hub.staging import endpoint_files
 from adaptclip_hf.synthetic import write_dataset
 
 

@@ -105,7 +105,7 @@ def test_a_fault_of_ours_is_no_missing_network(monkeypatch):
 
 
 def test_a_pushed_models_processor_is_of_the_models_own_commit(small_model, monkeypatch):
-    from adaptclip_hf.hub import pushing
+    from adaptclip_hf.hub import staging
 
     seen = []
 
@@ -113,7 +113,7 @@ def test_a_pushed_models_processor_is_of_the_models_own_commit(small_model, monk
         seen.append((name, options))
         raise OSError("far enough")
 
-    monkeypatch.setattr(pushing.AdaptCLIPProcessor, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(staging.AdaptCLIPProcessor, "from_pretrained", from_pretrained)
     monkeypatch.setattr(small_model.config, "_commit_hash", "abc123", raising=False)
     monkeypatch.setattr(small_model.config, "name_or_path", "me/private", raising=False)
     monkeypatch.setattr(small_model, "name_or_path", "me/private", raising=False)

@@ -11,7 +11,7 @@ from PIL import Image
 from adaptclip_hf import AdaptCLIPModel, load_plugin
 from adaptclip_hf.cli import main
 from adaptclip_hf.data import LAYOUTS, Layout, Row, load_data_set, register_layout
-from adaptclip_hf.hub.flavours import save_flavour
+from adaptclip_hf.hub.model_folders import save_model_folder
 from adaptclip_hf.modeling import register_adapter, variants
 from adaptclip_hf.processing import AdaptCLIPProcessor
 from adaptclip_hf.synthetic import write_dataset
@@ -66,7 +66,9 @@ def test_the_example_of_an_adapter(small_folder, tmp_path, capsys, photos):
     assert type(model.prompt_query_adapter).__name__ == "SignedResidualAdapter"
     assert not model.untrained_adapters()
     with pytest.raises(ValueError, match="code does not go along"):
-        save_flavour(model, AdaptCLIPProcessor.from_pretrained(tmp_path / "signed"), tmp_path / "pushed", "remote-code")
+        save_model_folder(
+            model, AdaptCLIPProcessor.from_pretrained(tmp_path / "signed"), tmp_path / "pushed", "remote-code"
+        )
     variants._registered.clear()
     detect = ["detect", photos["good"][0], "--normal", photos["normal"][0], "--model", str(tmp_path / "signed")]
     assert main([*detect, "--output", str(tmp_path / "out")]) == 1

@@ -1,23 +1,24 @@
-"""A model folder in three flavours: complete, the adapters alone, or with the code that loads it."""
+"""The three kinds of model folder: complete, the adapters alone, or complete with the code that loads it."""
 
+import inspect
 import json
 import re
 from copy import deepcopy
-from itertools import chain
+from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from .. import engine, model_files, modeling, pipeline, processing
 from ..files import write_json
-from ..model_files import ADAPTERS, COMPLETE, FLAVOURS, REMOTE_CODE
+from ..model_files import ADAPTERS, COMPLETE, MODEL_FOLDERS, REMOTE_CODE
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import save_adapters
 from ..processing import AdaptCLIPProcessor
 from ..reporting import first_line
 from . import HUB_ERRORS
 
-# where the Auto classes and the pipeline find theirs in a folder that brings its code
+# the modules in which the Auto classes and the pipeline find theirs, flat in a folder that brings its code
 MODEL_CODE: dict[str, dict] = {
     "auto_map": {
         "AutoConfig": "configuration_adaptclip.AdaptCLIPConfig",
@@ -29,10 +30,12 @@ MODEL_CODE: dict[str, dict] = {
 }
 PROCESSOR_CODE = {"auto_map": {"AutoProcessor": "processing_adaptclip.AdaptCLIPProcessor"}}
 IMAGE_PROCESSOR_CODE = {"auto_map": {"AutoImageProcessor": "image_processing_adaptclip.AdaptCLIPImageProcessor"}}
-PACKAGE_IMPORT = re.compile(r"^(\s*from )\.+(?:engine|modeling|processing)?\.?(?=\w+ import )", re.MULTILINE)
+# where those are in the package; they import all others that are needed
+ENTRIES = ("pipeline", "modeling.modeling_adaptclip", "processing.processing_adaptclip")
+IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*)(\w+)(?= import )", re.MULTILINE)
 
 
-def save_flavour(
+def save_model_folder(
     model: AdaptCLIPModel,
     processor: AdaptCLIPProcessor,
     folder: str | Path,
@@ -43,9 +46,9 @@ def save_flavour(
     """Writes a model folder.
 
     Args:
-        flavour: "complete": all weights, for users of this package. "adapters": a few MB without the CLIP, which is
-            named by its Hub id and revision and fetched when the model is loaded. "remote-code": complete, and with
-            the code, so that `trust_remote_code=True` loads it where this package is not installed.
+        flavour: the kind of folder: "complete", all weights, for users of this package. "adapters": a few MB without
+            the CLIP, which is named by its Hub id and revision and fetched when the model is loaded. "remote-code":
+            complete, with the code, so that `trust_remote_code=True` loads it where this package is not installed.
         clip, clip_revision: of the adapters' CLIP, where the model does not record them.
 
     Raises:
@@ -59,10 +62,10 @@ def save_flavour(
         )
     if flavour == ADAPTERS:
         save_adapters_only(model, folder, clip, clip_revision)
-    elif flavour in FLAVOURS:
+    elif flavour in MODEL_FOLDERS:
         model.save_pretrained(folder)
     else:
-        raise ValueError(f"There is no flavour {flavour!r}; there are {', '.join(FLAVOURS)}.")
+        raise ValueError(f"There is no flavour {flavour!r}; there are {', '.join(MODEL_FOLDERS)}.")
     processor.save_pretrained(folder)
     if flavour == REMOTE_CODE:
         add_code(folder)
@@ -102,16 +105,22 @@ def newest_revision(repo_id: str) -> str:
 
 
 def add_code(folder: Path):
-    """Puts the code of model, processor and pipeline into a folder, flat, as transformers loads it, and names it."""
-    packages = [Path(package.__file__).parent.glob("[!_]*.py") for package in (modeling, processing, engine)]
-    for file in (*chain(*packages), Path(pipeline.__file__), Path(model_files.__file__)):
-        code = PACKAGE_IMPORT.sub(r"\1.", file.read_text(encoding="utf-8"))
-        (folder / file.name).write_text(code, encoding="utf-8")
+    """Copies the modules of model, processor and pipeline, and all of the package that they import, into a folder.
+
+    There they are flat, as transformers loads them. An import by the package's full name is of what is not needed.
+    """
+    names = [resolve_name(f"..{entry}", __package__) for entry in ENTRIES]
+    for name in names:  # which grows
+        module = import_module(name)
+        code = inspect.getsource(module)
+        imported = [resolve_name("".join(parts), module.__package__) for _, *parts in IMPORT.findall(code)]
+        names += [each for each in dict.fromkeys(imported) if each not in names]
+        (folder / f"{name.rpartition('.')[2]}.py").write_text(IMPORT.sub(r"\1.\4", code), encoding="utf-8")
     name_code(folder, MODEL_CODE, PROCESSOR_CODE, IMAGE_PROCESSOR_CODE)
 
 
 def name_code(folder: Path, model_code: dict, processor_code: dict, image_processor_code: dict):
-    """Says in a folder's JSON files where its code is; with nothing to say, what another flavour said goes."""
+    """Says in a folder's JSON files where its code is; with no code, what they said before is removed."""
 
     def renamed(content: dict, code: dict) -> dict:
         return {key: value for key, value in content.items() if key not in MODEL_CODE} | code
@@ -123,21 +132,18 @@ def name_code(folder: Path, model_code: dict, processor_code: dict, image_proces
         write_json(folder / name, content)
 
 
-def flavour_of(folder: Path) -> str:
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return ADAPTERS if settings.get("adapters_only") else REMOTE_CODE if "auto_map" in settings else COMPLETE
+def folder_kind(folder: Path) -> str:
+    """One of `MODEL_FOLDERS`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return ADAPTERS if config.get("adapters_only") else REMOTE_CODE if "auto_map" in config else COMPLETE
 
 
 def code_files(folder: Path) -> list[str]:
-    """The code that belongs to a folder of the remote-code flavour; empty for the others."""
-    if flavour_of(folder) != REMOTE_CODE:
+    """The modules that belong to a model folder with its code; empty for the other kinds."""
+    if folder_kind(folder) != REMOTE_CODE:
         return []
-    entries = (MODEL_CODE["auto_map"], PROCESSOR_CODE["auto_map"], IMAGE_PROCESSOR_CODE["auto_map"])
-    waiting = ["pipeline", *(name.partition(".")[0] for each in entries for name in each.values())]
-    found = []
-    while waiting:
-        file = f"{waiting.pop()}.py"
-        if file not in found and (folder / file).is_file():
-            found.append(file)
-            waiting += re.findall(r"^\s*from \.(\w+) import", (folder / file).read_text(encoding="utf-8"), re.MULTILINE)
-    return found
+    names = [entry.rpartition(".")[2] for entry in ENTRIES]
+    for name in names:  # which grows
+        imported = [last for *_, last in IMPORT.findall((folder / f"{name}.py").read_text(encoding="utf-8"))]
+        names += [each for each in imported if each not in names and (folder / f"{each}.py").is_file()]
+    return [f"{name}.py" for name in names]

@@ -1,4 +1,4 @@
-"""Model folders in three flavours: complete, adapters alone, with their code. All offline."""
+"""The three kinds of model folder: complete, adapters alone, with their code. All offline."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from transformers import AutoModel, pipeline
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.cli import main
-from adaptclip_hf.hub.flavours import code_files, flavour_of, save_flavour
+from adaptclip_hf.hub.model_folders import code_files, folder_kind, save_model_folder
 from adaptclip_hf.training.train import build_model
 
 
@@ -22,7 +22,7 @@ from adaptclip_hf.training.train import build_model
 def adapters_folder(small_folder, clip_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     model = AdaptCLIPModel.from_pretrained(small_folder)
-    save_flavour(model, AdaptCLIPProcessor.from_pretrained(small_folder), folder, "adapters", str(clip_folder))
+    save_model_folder(model, AdaptCLIPProcessor.from_pretrained(small_folder), folder, "adapters", str(clip_folder))
     return folder
 
 
@@ -60,14 +60,14 @@ def test_arguments_of_adapters_alone_are_heard(adapters_folder, small_folder):
 
 def test_training_from_adapters_or_code_ends_with_a_plain_complete_model(adapters_folder, small_folder, tmp_path):
     parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)
-    save_flavour(*parts, tmp_path / "code", "remote-code")
+    save_model_folder(*parts, tmp_path / "code", "remote-code")
     for source in (adapters_folder, tmp_path / "code"):
         for keep_adapters in (True, False):
             model, processor = build_model(str(source), {}, keep_adapters)
             folder = tmp_path / f"{source.name}_{keep_adapters}"
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
-            assert flavour_of(folder) == "complete" and (folder / "model.safetensors").is_file()
+            assert folder_kind(folder) == "complete" and (folder / "model.safetensors").is_file()
             assert AdaptCLIPModel.from_pretrained(folder).fingerprint() == parts[0].fingerprint()
 
 
@@ -109,9 +109,9 @@ def test_another_clip_is_refused(adapters_folder, clip_folder, tmp_path):
 def test_adapters_without_a_known_clip_or_an_unknown_flavour(small_folder, tmp_path):
     parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)
     with pytest.raises(ValueError, match=r"name its Hub id \(clip=, --clip\)"):
-        save_flavour(*parts, tmp_path, "adapters")
+        save_model_folder(*parts, tmp_path, "adapters")
     with pytest.raises(ValueError, match="There is no flavour 'half'; there are complete, adapters, remote-code"):
-        save_flavour(*parts, tmp_path, "half")
+        save_model_folder(*parts, tmp_path, "half")
 
 
 ALONE = """
@@ -139,7 +139,7 @@ assert "adaptclip_hf" not in sys.modules
 def test_remote_code_scores_the_same_where_the_package_is_not(small_folder, photos, tmp_path):
     folder, photo = tmp_path / "model", photos["bad"][0]
     parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)
-    save_flavour(*parts, folder, "remote-code")
+    save_model_folder(*parts, folder, "remote-code")
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(folder), photo, root],
@@ -155,7 +155,7 @@ def test_remote_code_scores_the_same_where_the_package_is_not(small_folder, phot
     assert {"modeling_adaptclip.py", "processing_adaptclip.py", "pipeline.py", "heatmap.py"} <= set(code_files(folder))
     assert set(code_files(folder)) == {file.name for file in folder.glob("*.py")}
     # users of the package need no remote code, and what they save is the plain flavour again
-    save_flavour(AdaptCLIPModel.from_pretrained(folder), parts[1], tmp_path / "plain")
+    save_model_folder(AdaptCLIPModel.from_pretrained(folder), parts[1], tmp_path / "plain")
     assert "auto_map" not in (tmp_path / "plain" / "config.json").read_text()
     assert score(tmp_path / "plain", photo).hex() == zero
     assert main(["detect", photo, "--model", str(folder), "--output", str(tmp_path / "out"), "--quiet"]) == 0
