@@ -14,8 +14,8 @@ import torch
 from transformers.utils import logging
 
 from adaptclip_hf import AdaptCLIPModel, AnomalyDetector
-from adaptclip_hf.engine.loading import load_model_and_processor
 from adaptclip_hf.evaluation.evaluate import evaluate
+from adaptclip_hf.loading import load_model_and_processor
 from adaptclip_hf.model_files import DEFAULT_NAME
 
 ADAPTERS = ("textual_adapter", "visual_adapter", "prompt_query_adapter")

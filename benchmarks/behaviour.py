@@ -183,21 +183,23 @@ def serve():
     from starlette.testclient import TestClient
 
     from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector
-    from adaptclip_hf.serving.app import Settings, make_app
+    from adaptclip_hf.serving import app
     from adaptclip_hf.serving.products import Products
 
     detector = AnomalyDetector.from_pretrained(DEFAULT_MODEL, device="cpu")
     profiles = {"ring": "out/profile", "tiles": "out/profile-tiles", "places": "out/profile-same-place"}
     answers, sent = {}, Path("line/01.png").read_bytes()
+    settings_class = getattr(app, "ServiceSettings", None) or app.Settings  # its name before 0.3
+    settings = settings_class(workers=1)
     for known in ({}, profiles):
-        with TestClient(make_app(detector, Products(detector, known), Settings(workers=1))) as client:
+        with TestClient(app.make_app(detector, Products(detector, known), settings)) as client:
             for product in known or (None,):
                 fields = {"include": ["map", "overlay"]} | ({"product": product} if product else {})
                 body = {"image": base64.b64encode(sent).decode(), **fields}
                 answers[f"{product} form"] = client.post("/detect", files={"image": ("a.png", sent)}, data=fields)
                 answers[f"{product} json"] = client.post("/detect", json=body)
     wrong = {"image": base64.b64encode(Path("images/ring/test/hole.jpg").read_bytes()).decode(), "product": "places"}
-    with TestClient(make_app(detector, Products(detector, profiles), Settings(workers=1))) as client:
+    with TestClient(app.make_app(detector, Products(detector, profiles), settings)) as client:
         answers["other size"] = client.post("/detect", json=wrong)
         answers["no image"] = client.post("/detect", files={"image": ("a.png", b"no image")}, data={"product": "ring"})
         answers["no product"] = client.post("/detect", files={"image": ("a.png", sent)})

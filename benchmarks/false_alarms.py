@@ -18,14 +18,14 @@ from tqdm import tqdm
 from adaptclip_hf import AnomalyDetector, View
 from adaptclip_hf.cli.argument_types import rate
 from adaptclip_hf.data import load_data_set
+from adaptclip_hf.engine import PlainReference
 from adaptclip_hf.files import write_json
 from adaptclip_hf.inspection.calibration import Calibration
+from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.fitting import add_photos, calibrate
-from adaptclip_hf.inspection.plan import Plan
-from adaptclip_hf.inspection.remembered import DEFECT, GOOD, PhotoMemory, score_photo
-from adaptclip_hf.inspection.settings import Settings
+from adaptclip_hf.inspection.photo_features import DEFECT, GOOD, Feedback, PhotoFeatures, score_photo
+from adaptclip_hf.inspection.split import Split
 from adaptclip_hf.model_files import DEFAULT_NAME
-from adaptclip_hf.reporting import say_nothing
 
 STORAGE = "float16"
 
@@ -46,12 +46,12 @@ def main():
     rows = []
     for name, images in categories(args.data).items():
         given = [(images[GOOD], GOOD), (images[DEFECT], DEFECT)]
-        memory = add_photos(detector, None, given, View(), STORAGE, None, say_nothing, False)
+        features = add_photos(detector, None, given, View(), STORAGE, Feedback())
         for photos in args.photos:
-            if sum(photo.role == GOOD for photo in memory.photos) < photos + 4:
+            if sum(photo.role == GOOD for photo in features.photos) < photos + 4:
                 continue
             found = [
-                draw(detector, memory, photos, args.rates, args.judged, seed)
+                draw(detector, features, photos, args.rates, args.judged, seed)
                 for seed in tqdm(range(args.draws), name, leave=False)
             ]
             for asked in args.rates:
@@ -83,28 +83,30 @@ def categories(specs: list[str]) -> dict[str, dict[str, list]]:
     return {name: images for name, images in found.items() if images[GOOD]}
 
 
-def draw(detector, memory: PhotoMemory, count: int, rates: list[float], judged: int, seed: int) -> dict[float, dict]:
-    """{rate: what came} of one draw of photos; rates that share a plan share the scores."""
+def draw(
+    detector, features: PhotoFeatures, count: int, rates: list[float], judged: int, seed: int
+) -> dict[float, dict]:
+    """{rate: what came} of one draw of photos; rates that share a split share the scores."""
     rng = np.random.default_rng([seed, count])
-    good = rng.permutation([index for index, photo in enumerate(memory.photos) if photo.role == GOOD])
-    defects = rng.permutation([index for index, photo in enumerate(memory.photos) if photo.role == DEFECT])[:judged]
-    chosen = memory.keep(memory.photos[index] for index in good[:count])
-    others = [memory.photos[index] for index in (*good[count : count + judged], *defects)]
+    good = rng.permutation([index for index, photo in enumerate(features.photos) if photo.role == GOOD])
+    defects = rng.permutation([index for index, photo in enumerate(features.photos) if photo.role == DEFECT])[:judged]
+    chosen = features.keep(features.photos[index] for index in good[:count])
+    others = [features.photos[index] for index in (*good[count : count + judged], *defects)]
     text_embeds = detector.encode_text()
-    by_plan, results = {}, {}
+    by_split, results = {}, {}
     for asked in rates:
-        plan = Plan.of(count, asked)
-        if plan not in by_plan:
-            settings = Settings(asked, storage=STORAGE, seed=seed)
-            profile = calibrate(detector, "", settings, View(), chosen, say_nothing, False)
-            bank = profile.prompt_bank.to(detector.device, detector.model.dtype)
-            scored = [score_photo(detector, memory, photo, View(), bank, text_embeds) for photo in others]
-            by_plan[plan] = profile, scored
-        profile, scored = by_plan[plan]
-        calibration = Calibration.at_rate(profile.calibration.scores, asked)
+        split = Split.of(count, asked)
+        if split not in by_split:
+            settings = FitSettings(asked, storage=STORAGE, seed=seed)
+            fitted = calibrate(detector, settings, View(), chosen, Feedback())
+            bank = fitted.features.bank(fitted.made_by, View(), fitted.bank_rows)
+            reference = detector.prepare(PlainReference(bank, text_embeds=text_embeds))
+            by_split[split] = fitted, [score_photo(detector, features, photo, reference) for photo in others]
+        fitted, scored = by_split[split]
+        calibration = Calibration.at_rate(fitted.calibration.scores, asked)
         above = {role: [p.score > calibration.threshold for p in scored if p.role == role] for role in (GOOD, DEFECT)}
         results[asked] = {
-            "method": profile.method,
+            "method": fitted.method,
             "expected": calibration.expected_rate,
             "alarms": float(np.mean(above[GOOD])),
             "found": float(np.mean(above[DEFECT])) if above[DEFECT] else float("nan"),

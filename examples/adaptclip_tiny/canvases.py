@@ -16,7 +16,7 @@ from pictures import crop_picture
 from teacher import COARSE_SIZE, FINE_SIZE, MIDDLE_SIZE, Teacher
 from tqdm import tqdm
 
-from adaptclip_hf.engine.loading import choose_dtype
+from adaptclip_hf.loading import choose_dtype
 from adaptclip_hf.synthetic import make_category, render_sample
 
 PATCH, SIDE = 16, 384

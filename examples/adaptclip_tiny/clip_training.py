@@ -20,7 +20,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from vocabulary import make_tokenizer
 
 from adaptclip_hf import AdaptCLIPConfig
-from adaptclip_hf.engine.loading import choose_dtype
+from adaptclip_hf.loading import choose_dtype
 from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 

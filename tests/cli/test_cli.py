@@ -165,7 +165,7 @@ def test_exit_statuses_tell_what_happened(small_folder, photos, tmp_path, monkey
     def interrupt(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adaptclip_hf.engine.detector.load_image", interrupt)
+    monkeypatch.setattr("adaptclip_hf.engine.images.load_image", interrupt)
     assert status("stopped", photos["bad"][0]) == 130
 
 

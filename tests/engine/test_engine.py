@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from adaptclip_hf import AdaptCLIPModel, AnomalyDetector, View
+from adaptclip_hf.engine.scoring import to_cpu
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -251,7 +252,7 @@ def test_a_backend_and_a_device_that_are_not_there(small_folder):
 def test_a_score_that_is_not_finite_is_no_score(detector):
     good, bad = torch.tensor([0.5, float("nan")]), torch.zeros(2, 4, 4)
     with pytest.raises(ValueError, match=r"overflows in torch\.float32"):
-        list(detector.to_host(good, bad))
+        list(to_cpu(detector.model, good, bad))
 
 
 @pytest.mark.slow

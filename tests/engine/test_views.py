@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, PromptBank, View
 from adaptclip_hf.cli import main
-from adaptclip_hf.engine.view import Mosaic
+from adaptclip_hf.engine.tiles import TileMerger
 from adaptclip_hf.processing.image_processing_adaptclip import resize_map
 
 
@@ -50,11 +50,11 @@ def test_what_fits_in_one_tile_is_looked_at_whole(detector):
     ],
 )
 def test_tiles_cover_everything_and_overlap_as_asked(size, view, grid):
-    pieces = view.plan(size[::-1], "photo")
-    assert pieces.grid == grid and len(pieces) == grid[0] * grid[1]
+    tiles = view.tiles(size[::-1], "photo")
+    assert tiles.grid == grid and len(tiles) == grid[0] * grid[1]
     for starts, side, length in (
-        (pieces.columns, pieces.side[0], pieces.region[2]),
-        (pieces.rows, pieces.side[1], pieces.region[3]),
+        (tiles.columns, tiles.side[0], tiles.region[2]),
+        (tiles.rows, tiles.side[1], tiles.region[3]),
     ):
         assert starts[0] == 0 and starts[-1] + side == length
         steps = np.diff(starts)
@@ -64,29 +64,29 @@ def test_tiles_cover_everything_and_overlap_as_asked(size, view, grid):
 @pytest.mark.parametrize("size", [(6000, 4000), (8000, 400), (1000, 777)])
 def test_maps_are_blended_without_seams(size):
     """Tiles that all see one smooth scene give it back; tiles that disagree meet without a step."""
-    pieces = View(tile=518).plan(size[::-1], "photo")
-    mosaic, rng = Mosaic(pieces), np.random.default_rng(0)
+    tiles = View(tile=518).tiles(size[::-1], "photo")
+    merger, rng = TileMerger(tiles), np.random.default_rng(0)
     scene = np.linspace(0, 1, size[0], dtype=np.float32)[None].repeat(size[1], 0)
-    for number in range(len(pieces)):
-        row, column = divmod(number, len(pieces.columns))
-        left, top = pieces.columns[column], pieces.rows[row]
-        part = scene[top : top + pieces.side[1], left : left + pieces.side[0]]
-        mosaic.add(number, 0.1, resize_map(part, (84, 84)))
-    assert np.abs(resize_map(mosaic.map, size[::-1]) - scene).max() < 0.01
-    mosaic = Mosaic(pieces)
-    for number in range(len(pieces)):
-        mosaic.add(number, 0.1, np.full((84, 84), rng.uniform(), np.float32))
-    steps = max(np.abs(np.diff(mosaic.map, axis=axis)).max() for axis in (0, 1) if mosaic.map.shape[axis] > 1)
+    for number in range(len(tiles)):
+        row, column = divmod(number, len(tiles.columns))
+        left, top = tiles.columns[column], tiles.rows[row]
+        part = scene[top : top + tiles.side[1], left : left + tiles.side[0]]
+        merger.add(number, 0.1, resize_map(part, (84, 84)))
+    assert np.abs(resize_map(merger.map, size[::-1]) - scene).max() < 0.01
+    merger = TileMerger(tiles)
+    for number in range(len(tiles)):
+        merger.add(number, 0.1, np.full((84, 84), rng.uniform(), np.float32))
+    steps = max(np.abs(np.diff(merger.map, axis=axis)).max() for axis in (0, 1) if merger.map.shape[axis] > 1)
     assert steps < 0.12  # a jump from one tile's value to the next one's would be up to 1
-    assert 0 <= mosaic.map.min() and mosaic.map.max() <= 1
+    assert 0 <= merger.map.min() and merger.map.max() <= 1
 
 
 def test_steps_across_tile_borders_are_no_larger_than_inside(detector):
     view = View(tile=84)
     [result] = detector.detect(texture(400, 300), view=view)
-    pieces = view.plan((300, 400), "photo")
+    tiles = view.tiles((300, 400), "photo")
     steps = np.abs(np.diff(result.anomaly_map, axis=1)).max(0)
-    borders = {edge for start in pieces.columns for edge in (start, start + 84)} - {0, 400}
+    borders = {edge for start in tiles.columns for edge in (start, start + 84)} - {0, 400}
     at_borders = [steps[edge - 2 : edge + 2].max() for edge in borders]
     assert max(at_borders) <= steps.max() and np.median(at_borders) <= 2 * np.median(steps)
 
@@ -94,9 +94,9 @@ def test_steps_across_tile_borders_are_no_larger_than_inside(detector):
 def test_the_score_is_that_of_the_worst_tile(detector):
     image, view = texture(240, 80), View()
     [whole] = detector.detect(image, view=view)
-    pieces = list(view.cut(image, "image"))
-    assert len(pieces) == 4
-    assert whole.score == pytest.approx(max(each.score for each in detector.detect(pieces)), abs=1e-6)
+    tiles = list(view.tiles((image.height, image.width), "image").crops(image))
+    assert len(tiles) == 4
+    assert whole.score == pytest.approx(max(each.score for each in detector.detect(tiles)), abs=1e-6)
     batched = detector.detect([image, texture(90, 90), image], view=view, batch_size=3)
     assert [each.score for each in batched] == pytest.approx([whole.score, batched[1].score, whole.score], abs=1e-6)
     assert [each.anomaly_map.shape for each in batched] == [(80, 240), (90, 90), (80, 240)]

@@ -9,7 +9,7 @@ from scipy import stats
 from adaptclip_hf.inspection.audit import suspects
 from adaptclip_hf.inspection.calibration import Calibration, discoveries, lowest_rate, photos_needed
 from adaptclip_hf.inspection.drift import WINDOW, DriftWatch
-from adaptclip_hf.inspection.plan import LEAVE_ONE_OUT, SPLIT, Plan
+from adaptclip_hf.inspection.split import LEAVE_ONE_OUT, SPLIT, Split
 
 
 def test_p_values_by_their_definition():
@@ -100,16 +100,16 @@ def test_against_nonconform():
 
 
 def test_plans():
-    assert Plan.of(40, 0.05) == Plan(SPLIT, 20, 20) and Plan.of(30, 0.05) == Plan(SPLIT, 11, 19)
-    assert Plan.of(20, 0.05) == Plan(LEAVE_ONE_OUT, 20, 20) and Plan.of(20, 0.1) == Plan(SPLIT, 10, 10)
-    assert Plan.of(20, 0.05, confirmed=9).method == SPLIT  # of one and the nine that are in the bank anyway
+    assert Split.of(40, 0.05) == Split(SPLIT, 20, 20) and Split.of(30, 0.05) == Split(SPLIT, 11, 19)
+    assert Split.of(20, 0.05) == Split(LEAVE_ONE_OUT, 20, 20) and Split.of(20, 0.1) == Split(SPLIT, 10, 10)
+    assert Split.of(20, 0.05, confirmed=9).method == SPLIT  # of one and the nine that are in the bank anyway
     for count, rate, needed in ((4, 0.01, 99), (18, 0.05, 19), (1, 0.05, 19)):
         with pytest.raises(ValueError, match=f"{count} good photos cannot carry .*takes {needed}"):
-            Plan.of(count, rate)
+            Split.of(count, rate)
     with pytest.raises(ValueError, match="when split"):
-        Plan.of(19, 0.05, "split")
+        Split.of(19, 0.05, "split")
     with pytest.raises(ValueError, match="between 0 and 1, got 5"):
-        Plan.of(40, 5)
+        Split.of(40, 5)
 
 
 def test_drift_is_noted_and_no_drift_is_not():

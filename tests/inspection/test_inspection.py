@@ -46,11 +46,11 @@ def profile(detector, good) -> InspectionProfile:
 
 
 def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detector, good):
-    roles = Counter(photo.role for photo in profile.memory.photos)
+    roles = Counter(photo.role for photo in profile.features.photos)
     assert roles == {"bank": 15, "calibration": 15} and profile.method == "split"
     assert len(profile.prompt_bank) == 15 and len(profile.calibration.scores) == 15
-    by_hand = detector.remember(photo.name for photo in profile.memory.photos if photo.role == "bank")
-    for photo in profile.memory.photos:
+    by_hand = detector.remember(photo.name for photo in profile.features.photos if photo.role == "bank")
+    for photo in profile.features.photos:
         if photo.role == "calibration":
             [result] = detector.detect(photo.name, prompt_bank=by_hand)
             assert photo.score == pytest.approx(result.score, abs=1e-4)
@@ -63,7 +63,7 @@ def test_leave_one_out_compares_each_with_the_others(detector, good):
     assert len(profile.prompt_bank) == len(profile.calibration.scores) == 19
     others = detector.remember(good[1:19])
     [result] = detector.detect(good[0], prompt_bank=others)
-    assert profile.memory.photos[0].score == pytest.approx(result.score, abs=1e-4)
+    assert profile.features.photos[0].score == pytest.approx(result.score, abs=1e-4)
 
 
 def test_results_gain_p_value_label_and_regions(profile, detector, bad, small_folder):
@@ -102,7 +102,7 @@ def test_known_defects_tell_escapes_and_may_choose(detector, good, bad):
     profile = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10])
     told = profile.escapes()
     missed = sum(
-        photo.score <= profile.calibration.threshold for photo in profile.memory.photos if photo.role == "defect"
+        photo.score <= profile.calibration.threshold for photo in profile.features.photos if photo.role == "defect"
     )
     assert told["defects"] == 10 and told["missed"] == missed and "known defects stay unseen" in profile.describe()
     assert len(profile.prompt_bank) == 10  # none of them is in the bank
@@ -128,7 +128,7 @@ def test_too_few_photos_are_refused_with_the_number(detector, good):
 def test_photos_that_teach_nothing_are_named(detector, good, tmp_path):
     said = []
     profile = InspectionProfile.fit(detector, [*good[:12], good[3], good[3]], 0.1, report=said.append)
-    assert len(profile.memory.photos) == 12 and sum("is a copy of" in line for line in said) == 2
+    assert len(profile.features.photos) == 12 and sum("is a copy of" in line for line in said) == 2
     same = Image.open(good[0])
     with pytest.raises(ValueError, match="1 good photos cannot carry"):
         InspectionProfile.fit(detector, [same.copy() for _ in range(12)], 0.1)
@@ -150,7 +150,7 @@ def test_a_defect_among_the_good_is_named(tmp_path):
     assert [suspect.name for suspect in profile.suspects()] == [str(defect)]
     assert any(str(defect) in line and "becomes the standard" in line for line in said)
     without = profile.update(detector, drop=[defect])
-    assert str(defect) not in [suspect.name for suspect in without.suspects()] and len(without.memory.photos) == 12
+    assert str(defect) not in [suspect.name for suspect in without.suspects()] and len(without.features.photos) == 12
 
 
 def test_its_own_photos_are_said(profile, detector, good, tmp_path):
@@ -166,7 +166,7 @@ def test_one_broken_photo_does_not_stop_it(detector, good, tmp_path):
     profile = InspectionProfile.fit(
         detector, [*good[:12], str(broken)], 0.1, on_error=lambda name, error: named.append(name)
     )
-    assert named == [str(broken)] and len(profile.memory.photos) == 12
+    assert named == [str(broken)] and len(profile.features.photos) == 12
     with pytest.raises(ValueError, match=r"broken\.png"):
         InspectionProfile.fit(detector, [*good[:12], str(broken)], 0.1)
 
@@ -174,12 +174,12 @@ def test_one_broken_photo_does_not_stop_it(detector, good, tmp_path):
 def test_confirmed_false_alarms_join_the_bank_and_never_calibrate(profile, detector, good, bad):
     [before] = detector.detect(bad[0], profile=profile)
     updated = profile.update(detector, confirmed=[bad[0]])
-    assert before.label == "anomalous" and updated.memory.photos[-1].role == "confirmed"
+    assert before.label == "anomalous" and updated.features.photos[-1].role == "confirmed"
     assert len(updated.prompt_bank) == 16 and len(updated.calibration.scores) == 15
     [again] = detector.detect(bad[0], profile=updated)
     assert again.label == "normal" and again.among_normals
     more = updated.update(detector, good[:5], false_alarm_rate=0.2)  # copies of what is there
-    assert len(more.memory.photos) == 31 and more.settings.false_alarm_rate == 0.2
+    assert len(more.features.photos) == 31 and more.settings.false_alarm_rate == 0.2
     with pytest.raises(ValueError, match=r"no photo nothing\.png"):
         profile.update(detector, drop=["nothing.png"])
 

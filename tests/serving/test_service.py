@@ -312,9 +312,9 @@ def test_a_body_that_does_not_come_in_time_gets_408():
 
 def test_one_photo_that_cannot_be_scored_fails_alone(small_folder, queries):
     detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
-    reference, sizes = detector.reference(), []
-    photos = list(detector.read_ready(queries))
-    broken = type(photos[0])("broken", photos[0].image, photos[0].pieces, pixel_values=photos[0].pixel_values * np.nan)
+    reference, sizes = detector.prepare(detector.reference()), []
+    photos = list(detector.reader.read_ready(queries))
+    broken = type(photos[0])("broken", photos[0].image, photos[0].tiles, pixel_values=photos[0].pixel_values * np.nan)
     batches = Batches(detector, 1, 8, sizes.append)
     found = [batches.submit(each, reference) for each in (*photos, broken)]
     batches.close()  # what waits is scored
