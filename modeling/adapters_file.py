@@ -1,4 +1,4 @@
-"""The adapters alone in a file of a few MB, without the CLIP that they belong to."""
+"""A file of a few MB that holds the adapters without their CLIP."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CLIP_PREFIX = "clip."
 
 
 def save_adapters(model: nn.Module, folder: str | Path) -> Path:
-    """Writes everything but the CLIP to `folder/adapters.safetensors`, with a digest of the CLIP it belongs to."""
+    """Writes all tensors that are not the CLIP's to `folder/adapters.safetensors`, with a digest of the CLIP."""
     file = Path(folder) / ADAPTERS_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.contiguous() for name, each in model.state_dict().items() if is_adapters(name)}
@@ -22,7 +22,7 @@ def save_adapters(model: nn.Module, folder: str | Path) -> Path:
 
 
 def is_adapters(name: str) -> bool:
-    """Whether a tensor goes along; what the CLIP makes of the learned prompts is made again."""
+    """Whether the file holds a tensor; the embeddings of the learned prompts are computed again after loading."""
     return not name.startswith(CLIP_PREFIX) and name != LEARNED_TEXT
 
 
@@ -30,8 +30,8 @@ def load_adapters(model: nn.Module, folder: str | Path):
     """Reads what [`save_adapters`] wrote into a model on the same CLIP.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: of another CLIP, or of other adapters.
+        FileNotFoundError: there is no such file.
+        ValueError: the file belongs to another CLIP, or holds other adapters.
     """
     file = Path(folder) / ADAPTERS_FILE
     if not file.is_file():

@@ -9,7 +9,7 @@ from .precision import full_precision
 
 SIMILARITIES_AT_ONCE = 2**24
 
-# a pool (N, d) for the whole batch, or one a query: a tensor (B, N, d), or tensors (N, d) of any lengths
+# a pool (N, d) for the whole batch, or one for each query: a tensor (B, N, d), or tensors (N, d) of any lengths
 Pool: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 
 
@@ -21,9 +21,8 @@ def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
         pool: a [`Pool`]; L2-normalised.
 
     Returns:
-        (B, L, d) tokens of the pool; the first of equally near ones. At most `SIMILARITIES_AT_ONCE` similarities are
-        held at a time, whatever N is, but in an exported or compiled graph, which has no loop over a length it does
-        not know.
+        (B, L, d) tokens of the pool; the first of equally near ones. At most `SIMILARITIES_AT_ONCE` similarities are in
+        memory at a time, except in an exported or compiled graph, which cannot loop over an unknown length.
     """
     if not isinstance(pool, torch.Tensor) or pool.ndim == 3:
         return torch.cat([nearest_tokens(one[None], its_pool) for one, its_pool in zip(query, pool, strict=True)])

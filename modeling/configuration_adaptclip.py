@@ -1,6 +1,7 @@
 """AdaptCLIP model configuration."""
 
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, PreTrainedConfig
@@ -30,7 +31,7 @@ NORMAL_STATES = (
 )
 ANOMALOUS_STATES = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
 
-# "jpeg corrupted" stands twice: the embeddings are averaged, so it counts double (reference, "Text").
+# "jpeg corrupted" is there twice, as in the reference ("Text"): it counts double in the mean of the embeddings.
 PROMPT_TEMPLATES = (
     "a cropped photo of the {}.",
     "a close-up photo of a {}.",
@@ -56,7 +57,7 @@ PROMPT_TEMPLATES = (
 )
 
 SCORE_FUSIONS = ("harmonic", "mean")
-# what the static text embeddings depend on
+# the fields that the static text embeddings depend on
 TEXT_FIELDS = ("object_name", "normal_states", "anomalous_states", "prompt_templates")
 
 
@@ -90,14 +91,14 @@ class AdaptCLIPConfig(PreTrainedConfig):
             Without any, plain CLIP is scored (table 5, line 0), with normal images by alignment alone beside it.
         adapter_variants (`dict[str, str]`, *optional*): names of registered variants in place of published adapters,
             such as {"prompt_query_adapter": "signed-residual"} (see [`register_adapter`]).
-        fresh_adapters (`dict[str, list[str]]`, *optional*): digests of adapters as they were made, by which it is seen
-            that they were never trained.
+        fresh_adapters (`dict[str, list[str]]`, *optional*): digests of the adapters' random initial weights. An adapter
+            that still has them was never trained.
         joint_learning (`bool`): score adapted tokens against learned prompts (table 5, line 3).
         normal_states, anomalous_states, prompt_templates (`list[str]`): the static prompts, `{}` for the object.
         prompt_token_ids (`list[int]`): ids of start, full stop and end, the frame of the learned prompts.
         clip_name, clip_revision (`str`, *optional*): Hub id and commit of the CLIP, where it came from the Hub.
-        adapters_only (`bool`): the folder holds the adapters alone; the CLIP of that name and revision is put to them
-            when the model is loaded.
+        adapters_only (`bool`): the folder holds the adapters alone; the CLIP of that name and revision is loaded with
+            them.
 
     Raises:
         ValueError: for a combination that cannot work; the message says what would fit.
@@ -107,10 +108,16 @@ class AdaptCLIPConfig(PreTrainedConfig):
     sub_configs_defaults = {"clip_config": CLIPConfig}
     keys_to_ignore_at_inference = ["losses", "details"]
 
-    clip_config: dict | CLIPConfig | None = None
-    image_size: int | None = None
-    feature_layers: list[int] | None = None
-    num_dual_path_layers: int | None = None
+    if TYPE_CHECKING:  # what a config holds: __post_init__ has filled in the fields that were not given
+        clip_config: CLIPConfig
+        image_size: int
+        feature_layers: list[int]
+        num_dual_path_layers: int
+    else:  # what may be given
+        clip_config: dict | CLIPConfig | None = None
+        image_size: int | None = None
+        feature_layers: list[int] | None = None
+        num_dual_path_layers: int | None = None
     prompt_length: int = 12
     visual_adapter_reduction: int = 4
     prompt_query_hidden_size: int = 128
@@ -140,7 +147,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
             self.clip_config = CLIPConfig(**VIT_L_14_336)
         elif isinstance(self.clip_config, dict):
             self.clip_config = CLIPConfig(**self.clip_config)
-        self.clip_config._name_or_path = ""  # may be a folder of the machine that made the model; see clip_name
+        self.clip_config._name_or_path = ""  # it may be a folder of the machine that made the model; see clip_name
         vision = self.clip_config.vision_config
         depth, patch_size = vision.num_hidden_layers, vision.patch_size
         if not isinstance(patch_size, int) or not isinstance(vision.image_size, int):

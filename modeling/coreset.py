@@ -1,4 +1,4 @@
-"""A few of many normal images that stand for all: greedy k-center on whole images (as PatchCore's, on its patches)."""
+"""A few normal images that represent many: the greedy k-center of PatchCore, on images where PatchCore uses patches."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from .alignment import SIMILARITIES_AT_ONCE
 
 
 def greedy_coreset(layers: Sequence[torch.Tensor], count: int) -> list[int]:
-    """Numbers of the images whose tokens cover those of all, in the order in which they were chosen.
+    """Numbers of the images whose tokens cover the tokens of all images, in the order in which they were chosen.
 
-    The first is the one that lies most in the middle; then always the one whose tokens are farthest, on average, from
-    the nearest token of those that are chosen.
+    The first is the image nearest to the mean of all. Each next one is the image whose tokens are, on average, farthest
+    from the nearest token of the images chosen before.
 
     Args:
         layers: for each layer unit tokens (k, L, d).

@@ -50,7 +50,7 @@ class ContentMemo:
     call answers.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._kept: dict[Hashable, tuple[tuple[int, ...], Any]] = {}
 
     def value(self, name: Hashable, key: tuple[int, ...], make: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ def gaussian_filter(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
     for _ in range(2):
-        # filters the rows and transposes, twice: both axes are filtered along contiguous memory
+        # filters the rows and transposes, twice, so that both axes are filtered along contiguous memory
         padded = maps[..., reflected_indices(maps.shape[-1], radius, maps.device)]
         rows = padded.flatten(0, 1).unsqueeze(1)
         maps = F.conv1d(rows, kernel[None, None]).view_as(maps).transpose(1, 2)
@@ -38,7 +38,7 @@ def finite(values: torch.Tensor) -> torch.Tensor:
 
 
 def peak(maps: torch.Tensor, share: float) -> torch.Tensor:
-    """What of maps (B, H, W) enters the score (B,): the mean of this share of their largest values, the maximum for 0
+    """The part of maps (B, H, W) in the score (B,): the mean of this share of their largest values; 0 is the maximum
     (as released)."""
     count = round(share * maps.shape[-2] * maps.shape[-1])
     if count <= 1:

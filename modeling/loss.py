@@ -31,8 +31,7 @@ def adapter_loss(
 
     Args:
         labels: (B,), 0 normal or 1 anomalous; `None` leaves the image term out.
-        mask_labels: (B, S, S), 0 or 1, or -100 throughout for an image without a mask, which has no map terms; `None`
-            leaves the map terms out.
+        mask_labels: (B, S, S), 0 or 1; -100 throughout leaves the map terms of an image out, and `None` those of all.
     """
     loss = logits.new_zeros(())
     if labels is not None:

@@ -421,13 +421,13 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
 
     def _learned_text(self) -> torch.Tensor | None:
         """(2, d) of the learned prompts: those of the file while the weights are the file's, computed otherwise."""
-        if self.textual_adapter is None:
+        if (adapter := self.textual_adapter) is None:
             return None
         if self.clip.text_model is None:
             return unit(self.learned_text_embeds)
         if torch.compiler.is_compiling() or torch.is_grad_enabled():  # a graph and a gradient need the computation
-            return unit(self.textual_adapter(self.clip))
-        embeds = self._memo.value(LEARNED_TEXT, self.text_key(), lambda: self.textual_adapter(self.clip))
+            return unit(adapter(self.clip))
+        embeds = self._memo.value(LEARNED_TEXT, self.text_key(), lambda: adapter(self.clip))
         return unit(embeds.to(self.device))
 
     def set_object_name(self, object_name: str, tokenizer):

@@ -1,4 +1,4 @@
-"""Features in fewer bytes: how tensors of patch tokens are kept in a file."""
+"""How features are stored in a file, in fewer bytes if asked."""
 
 import torch
 
@@ -7,10 +7,11 @@ SCALE = ".scale"
 
 
 def pack(name: str, features: torch.Tensor, storage: str | None) -> dict[str, torch.Tensor]:
-    """The tensors of a file that hold features (..., d) under a name.
+    """The tensors that store features (..., d) in a file, by their names.
 
     Args:
-        storage: "float32", "float16", "int8" (each vector with a float32 scale of its own), or `None`: as they are.
+        storage: "float32", "float16", "int8" (each vector with its own float32 scale), or `None` for the features' own
+            dtype.
 
     Raises:
         ValueError: an unknown storage.
@@ -28,10 +29,10 @@ def pack(name: str, features: torch.Tensor, storage: str | None) -> dict[str, to
 
 
 def unpack(name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Features of what [`pack`] made; int8 as float32.
+    """The features that [`pack`] stored; those of int8 come back as float32.
 
     Raises:
-        KeyError: they are not among the tensors.
+        KeyError: the tensors do not hold them.
     """
     features = tensors[name]
     return features.float() * tensors[f"{name}{SCALE}"] if features.dtype == torch.int8 else features

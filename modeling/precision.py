@@ -1,9 +1,9 @@
-"""Where half precision would lose what matters, values are computed in float32 at least."""
+"""Float32 where half precision would lose accuracy, and weights at aligned addresses."""
 
 import torch
 from torch import nn
 
-# bytes; what torch itself allocates begins at multiples of this
+# bytes; torch's own allocations begin at multiples of this
 ALIGNMENT = 64
 
 
@@ -13,9 +13,9 @@ def full_precision(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def align_weights(model: nn.Module):
-    """Copies weights that a mapped file left at odd addresses.
+    """Copies weights that a memory-mapped file left at unaligned addresses.
 
-    The last bits of a product on a CPU depend on where its operands begin, and so on the file that they came from.
+    On a CPU the last bits of a product depend on the addresses of its operands, and so on the layout of the file.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:

@@ -1,4 +1,4 @@
-"""A prompt bank: the remembered features of some normal images."""
+"""A prompt bank: the features of some normal images."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,9 @@ from .coreset import greedy_coreset
 from .hooks import hook
 from .packing import SCALE, pack, unpack
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 BANK_FILE = "prompt_bank.safetensors"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
@@ -28,9 +32,9 @@ class PromptBank:
 
     Attributes:
         features: for each chosen layer (k, L, d), L2-normalised patch tokens without class token.
-        fingerprint: what made them: the model's settings and a digest of its image encoder. Adapters are no part of
-            it, so a bank outlives a retraining of the adapters.
-        preprocessing: how the images became pixel values; empty when it is not known.
+        fingerprint: of the model that made them: its settings and a digest of its image encoder. Adapters are not part
+            of it, so a bank stays valid when the adapters are trained again.
+        preprocessing: how the images became pixel values; empty if that is not known.
     """
 
     features: tuple[torch.Tensor, ...]
@@ -42,7 +46,7 @@ class PromptBank:
         return len(self.features[0])
 
     def __eq__(self, other) -> bool:
-        """Whether all features and what made them are the same."""
+        """Whether the features, the fingerprint and the preprocessing are all equal."""
         if not isinstance(other, PromptBank):
             return NotImplemented
         made_alike = (self.fingerprint, self.preprocessing) == (other.fingerprint, other.preprocessing)
@@ -57,19 +61,19 @@ class PromptBank:
 
     @classmethod
     def concatenate(cls, banks: Sequence["PromptBank"]) -> "PromptBank":
-        """One bank of the images of several, made by the same model."""
+        """One bank with the images of several banks of the same model."""
         layers = zip(*(bank.features for bank in banks), strict=True)
         return replace(banks[0], features=tuple(torch.cat(layer) for layer in layers))
 
     def select(self, images: Sequence[int]) -> "PromptBank":
-        """The bank of some of its images, by their numbers; one may come twice."""
+        """The bank of some of its images, by their numbers; a number may be repeated."""
         return replace(self, features=tuple(layer[list(images)] for layer in self.features))
 
     def append(self, other: "PromptBank") -> "PromptBank":
-        """The bank with another one's images after its own.
+        """The bank with the images of another bank after its own.
 
         Raises:
-            ValueError: the other one was made by another model or preprocessing; names what differs.
+            ValueError: the other bank was made by another model or preprocessing; names what differs.
         """
         other.require_match(self.fingerprint, self.preprocessing)
         return PromptBank.concatenate([self, other.to(self.features[0].device, self.features[0].dtype)])
@@ -78,7 +82,7 @@ class PromptBank:
         """The bank without some of its images, by their numbers.
 
         Raises:
-            ValueError: a number that is not there, or none would be left.
+            ValueError: a number that the bank does not have, or no image would be left.
         """
         if missing := sorted(image for image in images if not 0 <= image < len(self)):
             raise ValueError(f"There is no image {missing[0]} in a bank of {len(self)}: they are 0 to {len(self) - 1}.")
@@ -87,13 +91,13 @@ class PromptBank:
         return self.select(kept)
 
     def reduce(self, count: int) -> "PromptBank":
-        """A bank of the images that stand for all best, by a greedy coreset: less to search, less to keep.
+        """A smaller bank of the images that represent all best, chosen by a greedy coreset.
 
         Args:
-            count: how many; all where there are fewer.
+            count: how many images; a bank with no more than that is returned as it is.
 
         Raises:
-            ValueError: less than one.
+            ValueError: `count` is less than one.
         """
         if count < 1:
             raise ValueError(f"A prompt bank needs at least one image, got {count}.")
@@ -102,21 +106,21 @@ class PromptBank:
         return self.select(sorted(greedy_coreset(self.features, count)))
 
     def digest(self) -> str:
-        """SHA-256 of the features, each rounded to bfloat16: it tells banks of other normal images apart."""
+        """SHA-256 of the features, each rounded to bfloat16: it differs for other normal images."""
         digest = hashlib.sha256()
         for layer in self.features:
             digest.update(layer.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().data)
         return digest.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptBank":
-        """The bank on another device or in another dtype; itself where nothing changes."""
+        """The bank on another device or in another dtype, without a copy where nothing changes."""
         return replace(self, features=tuple(layer.to(device, dtype) for layer in self.features))
 
     def require_match(self, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
         """Refuses the bank of another model or preprocessing.
 
         Raises:
-            ValueError: names each setting that differs, the bank's value and the one expected.
+            ValueError: names each setting that differs, with the bank's value and the expected one.
         """
         differing = differences(self.fingerprint, fingerprint)
         if preprocessing is not None and self.preprocessing:
@@ -132,13 +136,13 @@ class PromptBank:
         """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file.
 
         Args:
-            storage: "float32", "float16" or "int8" (a quarter of float32's bytes); as it is by default.
+            storage: "float32", "float16" or "int8" (a quarter of float32's bytes); by default the features' own dtype.
 
         Raises:
             ValueError: an unknown storage.
         """
         path = bank_file(Path(save_path))
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for index, layer in enumerate(self.features):
             tensors |= pack(f"layer.{index}", layer, storage)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +151,7 @@ class PromptBank:
         return path
 
     def push_to_hub(self, repo_id: str, **options) -> str:
-        """Pushes the bank and its card; `PromptBank.from_pretrained(repo_id)` and `prompt_bank=repo_id` load it.
+        """Pushes the bank and its card to the Hub, for `PromptBank.from_pretrained(repo_id)` and `prompt_bank=repo_id`.
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
@@ -192,8 +196,8 @@ class PromptBank:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
 
 
-def is_bank(value) -> bool:
-    """Whether it is a prompt bank, also one of the same code loaded a second time, as remote code is."""
+def is_bank(value) -> "TypeIs[PromptBank]":
+    """Whether it is a prompt bank, also where its class was loaded a second time, as remote code."""
     return isinstance(value, PromptBank) or type(value).__name__ == PromptBank.__name__
 
 
@@ -205,7 +209,7 @@ def fetch_bank(repo_id: str, hub: dict) -> Path:
     """The bank's file of a Hub repository, in the cache.
 
     Raises:
-        FileNotFoundError: no such repository, none that may be read, or one without a bank.
+        FileNotFoundError: there is no such repository, it may not be read, or it holds no bank.
     """
     try:
         return Path(cached_file(repo_id, BANK_FILE, **hub))
@@ -219,7 +223,7 @@ register_dataclass(PromptBank)  # a bank may be an input of an exported graph
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    """One phrase for each setting in which a bank differs from what is expected."""
+    """One phrase for each setting whose value is not the expected one."""
     return [
         f"{name} is {found.get(name, 'not recorded')[:16]}, this one's is {value[:16]}"
         for name, value in expected.items()

@@ -14,7 +14,7 @@ from .precision import full_precision
 
 @dataclass
 class PromptQueryPrediction:
-    """One layer's comparison: alignment (B, g, g), probabilities (B, 2, 4g, 4g) and image logits (B, 2)."""
+    """One layer's comparison: alignment distances (B, g, g), probabilities (B, 2, 4g, 4g), image logits (B, 2)."""
 
     alignment: torch.Tensor
     probabilities: torch.Tensor
@@ -50,7 +50,7 @@ def image_head(size: int, hidden_size: int) -> nn.Sequential:
 
 
 class PromptQueryAdapter(nn.Module):
-    """Aligned residuals of every chosen layer, read by one segmentation head and one image head for all of them."""
+    """Compares every chosen layer with the normal images; all layers share a segmentation head and an image head."""
 
     def __init__(self, config: AdaptCLIPConfig):
         super().__init__()

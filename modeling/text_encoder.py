@@ -10,16 +10,18 @@ from transformers.utils import ModelOutput
 
 from .precision import full_precision
 
-FEWEST_WORDS = 26  # a vocabulary can spell at least
+FEWEST_WORDS = 26  # the letters: a vocabulary with fewer entries cannot spell words
 
 
 @dataclass
 class TextEmbeds(ModelOutput):
-    """What images are compared with: unit text embeddings, float32, normal first.
+    """The text embeddings that images are compared with: unit vectors, float32, normal first.
 
     Args:
-        static (`torch.FloatTensor` of shape `(2, d)`): of the static prompts with an object's name.
-        learned (`torch.FloatTensor` of shape `(2, d)`, *optional*): of the textual adapter's prompts, if it is there.
+        static (`torch.FloatTensor` of shape `(2, d)`, *optional*): of the static prompts with an object's name; `None`
+            where they are constants of an exported model's graphs.
+        learned (`torch.FloatTensor` of shape `(2, d)`, *optional*): of the textual adapter's prompts, if the model has
+            one.
     """
 
     static: torch.FloatTensor | None = None
@@ -36,11 +38,11 @@ def encode_text(clip: CLIPModel, inputs_embeds: torch.Tensor, end_positions: tor
     Args:
         clip: the frozen CLIP.
         inputs_embeds: (N, T, width), position table not yet added.
-        end_positions: (N,), where each sentence's end token stands; what follows it is not seen.
+        end_positions: (N,), of each sentence's end token; tokens after it have no effect.
     """
     text_model = clip.text_model
     hidden_states = text_model.embeddings(inputs_embeds=inputs_embeds)
-    # by position: the fourth argument, the cache, changes its name between versions
+    # by position, because the name of the fourth argument, the cache, differs between versions
     attention_mask = create_causal_mask(text_model.config, hidden_states, None, None)
     hidden_states = text_model.encoder(
         inputs_embeds=hidden_states, attention_mask=attention_mask, is_causal=True
@@ -51,10 +53,10 @@ def encode_text(clip: CLIPModel, inputs_embeds: torch.Tensor, end_positions: tor
 
 @torch.no_grad()
 def encode_sentences(clip: CLIPModel, tokenizer, sentences: list[str]) -> torch.Tensor:
-    """Mean text embedding (d,) of some sentences, none normalised before (reference, "Text"), in the model's dtype.
+    """Mean text embedding (d,) of some sentences, none normalised first (reference, "Text"), in the model's dtype.
 
     Raises:
-        ValueError: when a sentence is longer than the text tower can read.
+        ValueError: a sentence is longer than the text tower can read.
     """
     device = clip.text_projection.weight.device
     encoded = tokenizer(sentences, padding=True, return_tensors="pt")
@@ -67,10 +69,10 @@ def encode_sentences(clip: CLIPModel, tokenizer, sentences: list[str]) -> torch.
 
 
 def frame_token_ids(tokenizer) -> list[int]:
-    """Ids of start of text, full stop and end of text, which frame the learned prompts.
+    """Ids of start of text, full stop and end of text, which surround the learned prompts.
 
     Raises:
-        ValueError: when the tokenizer does not read "." as one token between the two.
+        ValueError: the tokenizer does not encode "." as one token between start and end.
     """
     token_ids = tokenizer(".")["input_ids"]
     if len(token_ids) != 3:
@@ -79,7 +81,9 @@ def frame_token_ids(tokenizer) -> list[int]:
 
 
 def check_tokenizer(tokenizer, clip_config, source: str):
-    """Refuses a tokenizer that has no words, as transformers makes one for a folder without any, or too many.
+    """Refuses a tokenizer with more entries than the CLIP reads, or with no words.
+
+    transformers makes one without words for a folder that holds no tokenizer.
 
     Raises:
         ValueError: names both sizes.

@@ -1,4 +1,4 @@
-"""The textual adapter: two learned prompts in place of sentences (paper, equation 4)."""
+"""The textual adapter: a learned prompt for each class in place of sentences (paper, equation 4)."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from .text_encoder import encode_text
 
 
 class TextualAdapter(nn.Module):
-    """Learned token embeddings of the two classes, read by the frozen text tower."""
+    """Learned token embeddings of the two classes, which the frozen text tower encodes."""
 
     def __init__(self, config: AdaptCLIPConfig):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Adapters of one's own in place of the published ones, by name."""
+"""Registered variants that replace the published adapters, by name."""
 
 from collections.abc import Callable
 
@@ -20,16 +20,16 @@ _registered: dict[tuple[str, str], MakeAdapter] = {}
 
 
 def register_adapter(adapter: str, name: str, make: MakeAdapter):
-    """Makes a variant of an adapter known, for `AdaptCLIPConfig(adapter_variants={adapter: name})`.
+    """Registers a variant of an adapter, for `AdaptCLIPConfig(adapter_variants={adapter: name})`.
 
     Args:
-        adapter: "visual_adapter", "textual_adapter" or "prompt_query_adapter": which one it stands in for; it is called
-            and answers as [`VisualAdapter`], [`TextualAdapter`] or [`PromptQueryAdapter`] does.
+        adapter: "visual_adapter", "textual_adapter" or "prompt_query_adapter", which it replaces. It takes and returns
+            the same as [`VisualAdapter`], [`TextualAdapter`] or [`PromptQueryAdapter`].
         name: of the variant; a saved model's config holds it.
-        make: the class, or a function, that makes the module of a config.
+        make: a class or function that makes the module from a config.
 
     Raises:
-        ValueError: there is no such adapter, or another variant has the name.
+        ValueError: there is no such adapter, or the name belongs to another variant.
     """
     if adapter not in PUBLISHED:
         raise ValueError(f"There is no adapter {adapter!r}; there are {', '.join(PUBLISHED)}.")
@@ -42,7 +42,7 @@ def build_adapter(adapter: str, config: AdaptCLIPConfig) -> nn.Module | None:
     """An adapter of a config: the published one or a variant; `None` where it is switched off.
 
     Raises:
-        ValueError: the variant is not known here.
+        ValueError: the variant is not registered.
     """
     if not getattr(config, adapter):
         return None

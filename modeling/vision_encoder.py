@@ -15,7 +15,7 @@ from .precision import full_precision
 
 @dataclass
 class ImageFeatures(ModelOutput):
-    """What the adapters read of an image.
+    """The embeddings that adapters read.
 
     Args:
         image_embeds (`torch.FloatTensor` of shape `(B, d)`): the image embedding, not normalised.
@@ -23,11 +23,11 @@ class ImageFeatures(ModelOutput):
             normalised.
     """
 
-    image_embeds: torch.FloatTensor | None = None
-    patch_embeds: tuple[torch.FloatTensor, ...] | None = None
+    image_embeds: torch.FloatTensor
+    patch_embeds: tuple[torch.FloatTensor, ...] = None  # type: ignore[assignment]  # a ModelOutput requires one field only
 
     def select(self, rows: list[int]) -> "ImageFeatures":
-        """Of some images of the batch."""
+        """The features of some images of the batch."""
         return ImageFeatures(self.image_embeds[rows], tuple(layer[rows] for layer in self.patch_embeds))
 
 
@@ -43,7 +43,7 @@ def embed_patches(vision_model: nn.Module, pixel_values: torch.Tensor) -> torch.
 
 
 def resize_position_table(table: torch.Tensor, grid: torch.Size) -> torch.Tensor:
-    """(1 + n*n, D) -> (1 + g*g, D): the class position is kept, the others are interpolated in float32."""
+    """(1 + n*n, D) -> (1 + g*g, D): the patches' positions are interpolated in float32, the class token's is kept."""
     side = round((table.shape[0] - 1) ** 0.5)
     if tuple(grid) == (side, side):
         return table
@@ -53,7 +53,7 @@ def resize_position_table(table: torch.Tensor, grid: torch.Size) -> torch.Tensor
 
 
 def attend(attention: nn.Module, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """One CLIP attention on ready projections (B, T, D), without the output projection, by the chosen backend."""
+    """CLIP's attention of projected tokens (B, T, D) by the chosen backend, without the output projection."""
     attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
         attention.config._attn_implementation, eager_attention_forward
     )
@@ -72,8 +72,8 @@ def dual_path_layer(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One encoder layer on both paths.
 
-    The value-value attention is added to the patch path alone; `class_token_only` computes the ordinary path for its
-    class token alone, which is all that the last layer's is read for.
+    The value-value attention is added to the patch path alone. `class_token_only` computes the ordinary path for the
+    class token alone: of the last layer nothing else is used.
     """
     attention = layer.self_attn
     normed = layer.layer_norm1(hidden_states)
@@ -97,7 +97,7 @@ def encode_image(
         clip: the frozen CLIP.
         pixel_values: (B, 3, S, S), S any multiple of the patch size.
         feature_layers: 1-based layers to keep.
-        num_dual_path_layers: how many of the last layers run the value-value patch path too.
+        num_dual_path_layers: how many of the last layers also run the value-value patch path.
 
     Returns:
         [`ImageFeatures`]: the image embedding comes without the last layer norm, the patch tokens with it.

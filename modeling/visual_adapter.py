@@ -20,7 +20,7 @@ class ResidualBottleneck(nn.Module):
 
 
 class VisualAdapter(nn.Module):
-    """Adapts the image embedding (global) and the last chosen layer's tokens (local) to the fixed text embeddings."""
+    """Adapts the image embedding (global) and the tokens of the last chosen layer (local) to the text embeddings."""
 
     def __init__(self, config: AdaptCLIPConfig):
         super().__init__()
@@ -29,6 +29,6 @@ class VisualAdapter(nn.Module):
         self.local_branch = ResidualBottleneck(size, reduction)
 
     def forward(self, image_embeds: torch.Tensor, patch_embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, d) and (B, 1 + L, d) to the same shapes; the local batch norm sees the class token too."""
+        """(B, d) and (B, 1 + L, d) to the same shapes; the local batch norm includes the class token."""
         tokens = self.local_branch(patch_embeds.flatten(0, 1))
         return self.global_branch(image_embeds), tokens.view_as(patch_embeds)

@@ -1,4 +1,4 @@
-"""The weights of a safetensors file, read one after the other."""
+"""Reads the weights of a safetensors file one by one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +12,14 @@ WEIGHTS_FILE = "model.safetensors"
 def read_weights(
     file: str | Path, wanted: Callable[[str], bool], dtype: torch.dtype | None = None
 ) -> dict[str, torch.Tensor]:
-    """Copies of a file's tensors, in memory of their own.
+    """Copies of a file's tensors.
 
-    The file is mapped for one tensor at a time: mapped as a whole, it would be in memory beside the copies.
+    The file is mapped into memory for one tensor at a time, because one mapping for all would stay in memory with the
+    copies.
 
     Args:
-        wanted: whether a tensor is read, by its name.
-        dtype: of the tensors of floats.
+        wanted: whether to read a tensor, by its name.
+        dtype: of the floating-point tensors; the file's by default.
     """
     with safe_open(file, framework="pt") as opened:
         names = [name for name in opened.keys() if wanted(name)]

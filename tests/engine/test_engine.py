@@ -324,6 +324,16 @@ def test_another_object_name_without_the_text_tower(small_folder, photos):
         detector.model.save_pretrained(small_folder)
 
 
+def test_a_text_tower_of_another_model_is_refused(small_folder, photos, tmp_path):
+    folder = Path(shutil.copytree(small_folder, tmp_path / "model"))
+    detector = AnomalyDetector.from_pretrained(folder, device="cpu")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["clip.visual_projection.weight"] += 1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="is no longer the model that was loaded from there"):
+        detector.detect(photos["bad"][0], object_name="leather")
+
+
 def test_a_model_saved_before_text_embeddings_were_stored(small_folder, photos, tmp_path):
     folder = Path(shutil.copytree(small_folder, tmp_path / "old"))
     tensors = load_file(folder / "model.safetensors")

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from transformers import AutoConfig, AutoModel, CLIPConfig
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel
-from adaptclip_hf.modeling import alignment
+from adaptclip_hf.modeling import alignment, hooks
 from adaptclip_hf.modeling.fusion import gaussian_filter, harmonic_mean, peak
 
 
@@ -512,3 +512,40 @@ def test_wrong_configurations_say_what_would_fit(make_model, settings, message):
 def test_odd_vision_tower_is_refused():
     with pytest.raises(ValueError, match="square patches"):
         AdaptCLIPConfig(clip_config=CLIPConfig(vision_config={"patch_size": [14, 16]}), image_size=112)
+
+
+def test_a_model_changes_no_config_that_it_is_given(make_model):
+    config = AdaptCLIPConfig.from_dict(make_model().config.to_dict() | {"adapters_only": True, "clip_name": "org/clip"})
+    before = config.to_dict()
+    model = AdaptCLIPModel(config)
+    assert config.to_dict() == before and config.adapters_only and not model.config.adapters_only
+
+
+def test_another_object_name_needs_the_text_tower(small_folder, tokenizer):
+    model = AdaptCLIPModel.from_pretrained(small_folder, text_tower=False)
+    assert model.object_name == "object" and model.encode_text("object").static.isfinite().all()
+    for ask in (model.encode_text, model.set_object_name):
+        with pytest.raises(ValueError, match="load it with its text tower to encode those of 'bottle'"):
+            ask("bottle", tokenizer)
+
+
+@torch.no_grad()
+def test_no_call_changes_what_another_one_answers(small_folder):
+    """The prompts' embeddings come from the file, and are computed when their weights are no longer the file's."""
+    model = AdaptCLIPModel.from_pretrained(small_folder)
+    stored, prompt = model.encode_text().learned, model.textual_adapter.normal_prompt
+    prompt.add_(1)
+    changed = model.encode_text().learned
+    assert not torch.equal(changed, stored) and torch.equal(model.encode_text().learned, changed)
+    with torch.enable_grad():
+        assert torch.equal(model.encode_text().learned, changed)
+    model.learned_text_embeds.zero_()
+    assert torch.equal(model.encode_text().learned, changed)
+
+
+def test_without_the_package_pushing_says_to_install_it(small_model, monkeypatch):
+    monkeypatch.setattr(hooks, "publish", None)
+    with pytest.raises(ImportError, match="push_to_hub is part of the package adaptclip-hf"):
+        small_model.push_to_hub("me/model")
+    monkeypatch.setattr(hooks, "publish", lambda thing, repo_id, **options: (thing, repo_id, options))
+    assert small_model.push_to_hub("me/model", private=True) == (small_model, "me/model", {"private": True})
