@@ -37,7 +37,7 @@ def load_released(
         source: Hub id of the repository (the authors' own by default), or a local folder or file, for which nothing
             is fetched.
         trained_on: "mvtec", "visa" or another part of the checkpoint's path, where the source holds several.
-        checkpoint: its path in the source, in place of `trained_on`.
+        checkpoint: its path in the source, instead of `trained_on`.
         clip, tokenizer: as [`convert`] takes them.
         cache_folder: where converted models are kept; beside the Hub's cache by default.
         options: `revision` and `token` of the download; and fields of the config as [`convert`] takes them, for other
@@ -49,10 +49,11 @@ def load_released(
     """
     hub = {name: options.pop(name, None) for name in ("revision", "token")}
     file = released_checkpoint(source or REPOSITORY, trained_on, checkpoint, **hub)
-    folder = Path(cache_folder or default_cache()) / cache_key(file, clip, tokenizer, options)
+    cache = Path(cache_folder or Path(constants.HF_HOME, "adaptclip", "released"))
+    folder = cache / cache_key(file, clip, tokenizer, options)
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent) as temporary:
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache) as temporary:
             convert(file, clip, Path(temporary) / "model", tokenizer, **options)
             try:
                 (Path(temporary) / "model").rename(folder)  # whole or not at all
@@ -60,10 +61,6 @@ def load_released(
                 if not folder.is_dir():  # else another process has just put the same there
                     raise
     return cls.from_pretrained(folder)
-
-
-def default_cache() -> Path:
-    return Path(constants.HF_HOME) / "adaptclip" / "released"
 
 
 def cache_key(file: Path, clip: str | Path, tokenizer: str | Path | None, config: dict) -> str:
