@@ -1,8 +1,9 @@
 """AdaptCLIP as a Hugging Face Transformers model package: universal visual anomaly detection."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import lazy_loader
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "modeling").is_dir():
@@ -22,30 +23,22 @@ if TYPE_CHECKING:
     from .plugins import load_plugin
     from .processing import AdaptCLIPImageProcessor, AdaptCLIPProcessor
 
-# where each name is; imported when it is asked for
-_PLACES = {
-    "AdaptCLIPConfig": "modeling",
-    "AdaptCLIPImageProcessor": "processing",
-    "AdaptCLIPModel": "modeling",
-    "AdaptCLIPProcessor": "processing",
-    "AnomalyDetectionPipeline": "pipeline",
-    "AnomalyDetector": "detector",
-    "DetectionResult": "engine",
-    "InspectionProfile": "inspection",
-    "PromptBank": "modeling",
-    "View": "engine",
-    "load_plugin": "plugins",
-}
-
-
-def __getattr__(name: str):
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "detector": ["AnomalyDetector"],
+        "engine": ["DetectionResult", "View"],
+        "inspection": ["InspectionProfile"],
+        "modeling": ["AdaptCLIPConfig", "AdaptCLIPModel", "PromptBank"],
+        "pipeline": ["AnomalyDetectionPipeline"],
+        "plugins": ["load_plugin"],
+        "processing": ["AdaptCLIPImageProcessor", "AdaptCLIPProcessor"],
+    },
+)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return __all__
 
 
 if not is_command():

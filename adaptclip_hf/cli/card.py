@@ -8,20 +8,20 @@ def add_command(commands):
     parser = commands.add_parser(
         "card",
         help="write the card of a model or data set",
-        description="Writes README.md, the Hub's card, into a model folder or a data set's folder: what it is, lines "
-        "that run, training as the run recorded it, results as they were measured, limits.",
+        description="Writes README.md, the Hub's card, into a model folder or a data set's folder: what it is, code "
+        "to run, the recorded training, the measured results, limits.",
         epilog="""examples:
   adaptclip card adaptclip-parts me/adaptclip-parts --results results/results.json --license mit
   adaptclip card mvtec:data/parts me/parts           # a data set: LAYOUT:FOLDER or folder, see `adaptclip data --help`
 
-`adaptclip push` writes a model's card itself where there is none. Results must be of this model's very weights.""",
+`adaptclip push` writes a model's card itself where there is none. Results must be of exactly these weights.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", metavar="DIR|SPEC", help="model folder, or a data set")
-    parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME that the card's lines shall load")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME, which the card's code loads")
     parser.add_argument("--results", type=Path, metavar="FILE", help="results.json of `adaptclip evaluate`")
-    parser.add_argument("--license", metavar="ID", help="such as apache-2.0; nothing is claimed without")
-    parser.add_argument("--overwrite", action="store_true", help="replace a README.md that is there")
+    parser.add_argument("--license", metavar="ID", help="such as apache-2.0; none by default")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing README.md")
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -34,13 +34,13 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.what)
         card = model_card(folder, args.repo_id, args.results, args.license)
     elif args.results:
-        args.parser.error(f"--results belongs to a model, and {args.what} is no model folder")
+        args.parser.error(f"--results applies to a model, and {args.what} is not a model folder")
     else:
         folder = Path(resolve_spec(args.what)[1])
         card = data_set_card(load_data_set(args.what), args.repo_id, args.license)
     file = folder / CARD
     if file.exists() and not args.overwrite:
-        raise ValueError(f"{file} is there already; --overwrite replaces it.")
+        raise ValueError(f"{file} exists already; --overwrite replaces it.")
     file.write_text(card, encoding="utf-8")
     check_card(file)
     print(f"written: {file}")

@@ -16,18 +16,18 @@ def add_command(commands):
         description="Pushes weights, configuration, processor, tokenizer and card of a model folder, in one commit; or "
         "an inspection profile or a prompt bank and its card.",
         epilog="""examples:
-  adaptclip push adaptclip-parts me/adaptclip-parts --dry-run      # what would go, and its size
+  adaptclip push adaptclip-parts me/adaptclip-parts --dry-run      # what would be pushed, and its size
   adaptclip push adaptclip-parts me/adaptclip-parts --private --results results/results.json
   adaptclip push adaptclip-parts me/adaptclip-parts --revision v2
   adaptclip push adaptclip-parts me/parts-adapters --flavour adapters --clip openai/clip-vit-large-patch14-336
-  adaptclip push bottle me/bottle-profile --private                # a profile of `adaptclip fit`; no photo goes along
+  adaptclip push bottle me/bottle-profile --private                # a profile of `adaptclip fit`, without its photos
   adaptclip push bottle.safetensors me/bottle-bank --model me/adaptclip-parts
 
-Checkpoints, logs and other files of the folder stay where they are. Where it has no card (README.md), and for another
-flavour, one is made of what the folder records; see `adaptclip card`. A push that breaks off leaves no half of it
-there; push again. Log in with `hf auth login` or set HF_TOKEN.
+Checkpoints, logs and other files of the folder are not pushed. A folder without a card (README.md), or turned into
+another kind, gets a new card from what it records; see `adaptclip card`. A push that breaks off publishes nothing; push
+again. Log in with `hf auth login` or set HF_TOKEN.
 
-flavours:
+kinds of model folder (--flavour):
   complete      all weights; loads where this package is installed
   adapters      a few MB that name their CLIP, which is fetched when the model is loaded
   remote-code   brings the code too; loads with trust_remote_code=True where this package is not installed""",
@@ -36,21 +36,21 @@ flavours:
     parser.add_argument(
         "what", type=Path, metavar="DIR|FILE", help="model folder, profile, or prompt bank (.safetensors)"
     )
-    parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME on the Hub; made if it is not there")
-    parser.add_argument("--private", action="store_true", help="if the repository is made now, make it private")
-    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to; made if it is not there")
-    parser.add_argument("--dry-run", action="store_true", help="list what would go, and its size")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME on the Hub; created if missing")
+    parser.add_argument("--private", action="store_true", help="if the repository is created now, make it private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if missing")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be pushed, and its size")
     model = parser.add_argument_group("a model")
     model.add_argument(
         "--results", type=Path, metavar="FILE", help="results.json of `adaptclip evaluate`, for the card"
     )
-    model.add_argument("--flavour", choices=MODEL_FOLDERS, help="turn the folder into this one first")
+    model.add_argument("--flavour", choices=MODEL_FOLDERS, help="turn the folder into this kind first")
     model.add_argument("--clip", metavar="ID", help="the adapters' CLIP, where the model does not record it")
-    model.add_argument("--clip-revision", metavar="COMMIT", help="its revision; its newest without")
+    model.add_argument("--clip-revision", metavar="COMMIT", help="its revision; the newest by default")
     model.add_argument(
         "--endpoint-handler",
         action="store_true",
-        help="add the handler.py by which Hugging Face's Inference Endpoints serve it",
+        help="add the handler.py with which Hugging Face's Inference Endpoints serve it",
     )
     bank = parser.add_argument_group("a profile or a prompt bank")
     bank.add_argument("--model", help="the model that made it; a profile needs its Hub id where it knows a folder")
@@ -89,9 +89,9 @@ def to_publish(args: argparse.Namespace) -> tuple:
 
         return InspectionProfile.from_pretrained(args.what), {"model": args.model}
     if args.model or args.normal:
-        args.parser.error("--model and --normal belong to a profile or a prompt bank")
+        args.parser.error("--model and --normal apply only to a profile or a prompt bank")
     if args.clip and args.flavour != ADAPTERS:
-        args.parser.error("--clip belongs to --flavour adapters")
+        args.parser.error("--clip applies only to --flavour adapters")
     return args.what, {name: getattr(args, name) for name in OF_A_MODEL}
 
 

@@ -45,19 +45,19 @@ def convert(
     """
     adapters = read_checkpoint(Path(checkpoint))
     clip_model = read_clip(clip)
-    tokenizer = read_tokenizer(tokenizer, clip)
-    check_tokenizer(tokenizer, clip_model.config, str(tokenizer.name_or_path))
+    text_tokenizer = read_tokenizer(tokenizer, clip)
+    check_tokenizer(text_tokenizer, clip_model.config, str(text_tokenizer.name_or_path))
     sizes = checkpoint_sizes(adapters, clip_model.config.projection_dim)
-    # every backbone runs with quick_gelu in the released program, whose adapters these are
+    # the released program, which trained the adapters, runs every backbone with quick_gelu
     clip_model.config.vision_config.hidden_act = clip_model.config.text_config.hidden_act = "quick_gelu"
-    config = {**clip_origin(clip), "prompt_token_ids": frame_token_ids(tokenizer), **sizes, **config}
+    config = {**clip_origin(clip), "prompt_token_ids": frame_token_ids(text_tokenizer), **sizes, **config}
     config = AdaptCLIPConfig(clip_config=clip_model.config, **config)
     check_frame(adapters["textual_learner"], clip_model, config)
     model = AdaptCLIPModel(config, clip_model)
-    place_adapters(model, adapters)
-    model.set_object_name(config.object_name, tokenizer)
+    load_adapters(model, adapters)
+    model.set_object_name(config.object_name, text_tokenizer)
     model.eval().save_pretrained(output)
-    AdaptCLIPProcessor.for_model(config, tokenizer).save_pretrained(output)
+    AdaptCLIPProcessor.for_model(config, text_tokenizer).save_pretrained(output)
     return model
 
 
@@ -126,7 +126,7 @@ def require(adapters: dict[str, StateDict], learner: str, name: str) -> torch.Te
 
 
 def check_frame(textual: StateDict, clip: CLIPModel, config: AdaptCLIPConfig):
-    """The checkpoint carries the embeddings around its learned prompts: they must be this CLIP's."""
+    """The checkpoint holds the embeddings around its learned prompts, which must be this CLIP's."""
     table = clip.text_model.embeddings.token_embedding.weight
     frame = table[torch.tensor(config.prompt_token_ids)]
     for side in ("pos", "neg"):
@@ -140,8 +140,11 @@ def check_frame(textual: StateDict, clip: CLIPModel, config: AdaptCLIPConfig):
                 )
 
 
-def place_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
-    """Copies every tensor of the checkpoint to its place; one too many, one missing or one misshapen is an error."""
+def load_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
+    """Copies every tensor of the checkpoint into the model.
+
+    Raises:
+        ValueError: a tensor is missing, superfluous or of another shape."""
     names = adapter_names(model)
     state = model.state_dict()
     loaded: StateDict = {}
@@ -165,14 +168,14 @@ def place_adapters(model: AdaptCLIPModel, adapters: dict[str, StateDict]):
     present = {f"{learner}.{name}" for learner, tensors in adapters.items() for name in tensors}
     if superfluous := sorted(present - known):
         raise ValueError(
-            f"The checkpoint holds {len(superfluous)} tensors that this model has no place for: "
+            f"The checkpoint holds {len(superfluous)} tensors that are not in this model: "
             f"{', '.join(superfluous[:5])}. Do feature_layers {model.config.feature_layers} fit it?"
         )
     model.load_state_dict(loaded, strict=False)
 
 
 def adapter_names(model: AdaptCLIPModel) -> dict[str, list[str]]:
-    """Our name of every adapter tensor -> its names in a released checkpoint, shared heads once a layer."""
+    """Our name of every adapter tensor -> its names in a released checkpoint; a shared head has one for each layer."""
     names = {f"textual_adapter.{ours}": [f"textual_learner.{theirs}"] for ours, theirs in TEXTUAL_PROMPTS.items()}
     layers = range(len(model.config.feature_layers))
     for key in model.state_dict():
@@ -185,6 +188,3 @@ def adapter_names(model: AdaptCLIPModel) -> dict[str, list[str]]:
             head = {"segmentation": "local_adapter", "image": "global_adapter"}[match[1]]
             names[key] = [f"pq_learner.{head}.{layer}.{match[2]}" for layer in layers]
     return names
-
-
-__all__ = ["convert"]

@@ -22,7 +22,7 @@ def clip_from_open_clip(state: StateDict, source: str | Path) -> CLIPModel:
         renamed = dict(rename_open_clip(state))
     except KeyError as error:
         raise ValueError(f"{source} is no CLIP under OpenAI's or open_clip's names: it lacks {error}.") from error
-    with torch.device("meta"):  # shapes alone: every weight comes from the file
+    with torch.device("meta"):  # only shapes: every weight comes from the file
         model = CLIPModel(config)
     expected = model.state_dict()
     for name, tensor in renamed.items():
@@ -33,13 +33,11 @@ def clip_from_open_clip(state: StateDict, source: str | Path) -> CLIPModel:
     if missing := sorted(set(expected) - set(renamed)):
         raise ValueError(f"{source} lacks {', '.join(missing[:5])}.")
     if superfluous := sorted(set(renamed) - set(expected)):
-        raise ValueError(
-            f"{source} holds tensors that a CLIP with a ViT has no place for: {', '.join(superfluous[:5])}."
-        )
+        raise ValueError(f"{source} holds tensors that are not in a CLIP with a ViT: {', '.join(superfluous[:5])}.")
     model.load_state_dict(renamed, assign=True)
     for tower in (model.text_model, model.vision_model):
         positions = tower.embeddings.position_embedding.num_embeddings
-        tower.embeddings.position_ids = torch.arange(positions)[None]  # no part of a state dict
+        tower.embeddings.position_ids = torch.arange(positions)[None]  # not in a state dict
     return model.eval()
 
 
@@ -79,7 +77,7 @@ def open_clip_config(state: StateDict) -> CLIPConfig:
 
 
 def rename_open_clip(state: StateDict):
-    """Yields each tensor under HF's name; packed attention projections come apart, projections are transposed."""
+    """Yields each tensor under HF's name; packed attention projections are split, projections are transposed."""
     plain = {
         "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
         "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -88,6 +86,7 @@ def rename_open_clip(state: StateDict):
         "positional_embedding": "text_model.embeddings.position_embedding.weight",
         "logit_scale": "logit_scale",
     }
+    projections = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}
     prefixes = {
         "visual.ln_pre.": "vision_model.pre_layrnorm.",
         "visual.ln_post.": "vision_model.post_layernorm.",
@@ -107,11 +106,8 @@ def rename_open_clip(state: StateDict):
             yield plain[name], tensor
         elif prefix:
             yield prefixes[prefix] + name[len(prefix) :], tensor
-        elif name in ("visual.proj", "text_projection"):
-            yield (
-                ("visual_projection.weight" if name == "visual.proj" else "text_projection.weight"),
-                tensor.T.contiguous(),
-            )
+        elif name in projections:
+            yield projections[name], tensor.T.contiguous()
         elif block:
             layer = f"{'vision' if block[1] else 'text'}_model.encoder.layers.{block[2]}."
             if block[4].startswith("in_proj_"):
@@ -119,7 +115,5 @@ def rename_open_clip(state: StateDict):
                     yield f"{layer}self_attn.{projection}_proj.{block[4][8:]}", part.contiguous()
             else:
                 yield layer + parts.get(block[3], block[3]) + block[4], tensor
-        elif name == "attn_mask":
-            continue
-        else:
+        elif name != "attn_mask":
             yield name, tensor

@@ -1,7 +1,7 @@
-"""The tensors of a TorchScript archive, as OpenAI publishes its CLIPs, without the code that is in it.
+"""Reads the tensors of a TorchScript archive, the format of OpenAI's CLIPs, and runs none of its code.
 
 `torch.jit.load` would run that code (a module's `__setstate__`). Here the archive's pickle may name tensors, storages
-and plain containers; its modules are read as the attributes that they hold, and anything else is refused.
+and plain containers; its modules are read as their attributes. Anything else is refused.
 """
 
 import pickle
@@ -51,13 +51,13 @@ class ArchiveUnpickler(pickle.Unpickler):
             return known[module, name]
         if module == "torch.jit._pickle" and name.startswith("build_"):
             return list
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is none of a checkpoint's")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs")
 
     def persistent_load(self, reference) -> torch.Tensor:
         """The flat tensor of a storage."""
         kind, dtype, key, *_ = reference
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isdigit():
-            raise pickle.UnpicklingError(f"it refers to {kind} {key}, where a storage was expected")
+            raise pickle.UnpicklingError(f"it refers to {kind} {key}, expected a storage")
         content = self.archive.read(f"{self.folder}/data/{key}")
         return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
@@ -77,13 +77,13 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     """The state dict of an archive's module.
 
     Raises:
-        ValueError: it is damaged, or holds something else than tensors.
+        ValueError: it is damaged, or holds anything but tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             [data] = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
             module = ArchiveUnpickler(archive, data.partition("/")[0]).load()
-    except Exception as error:  # a damaged pickle raises whatever it comes to
+    except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"{path} cannot be read as a TorchScript archive: {error}") from error
     if not isinstance(module, ScriptModule):
         raise ValueError(f"{path} holds a {type(module).__name__}; expected a module with weights.")

@@ -1,4 +1,4 @@
-"""Anomaly data sets as they lie on disk, as `datasets.Dataset` objects of one kind."""
+"""Anomaly data sets in their published layouts, read as `datasets.Dataset` objects with the same columns."""
 
 from .layout import Layout, Report
 from .rows import FEATURES, Row, build_dataset

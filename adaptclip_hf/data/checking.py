@@ -1,4 +1,4 @@
-"""Opens every file of a data set, to name what cannot be used before hours are spent."""
+"""Opens every file of a data set, so that damaged ones are named before a long run."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from ..reporting import Report
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
-    """The same rows with `image` and `mask` as `{"path", "bytes"}` in place of decoded pictures."""
+    """The same rows with `image` and `mask` as `{"path", "bytes"}` instead of decoded images."""
     for column in ("image", "mask"):
         dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
@@ -23,7 +23,7 @@ def drop_unreadable(dataset: datasets.Dataset, report: Report, progress: bool = 
 
 
 def readable_rows(dataset: datasets.Dataset, report: Report, progress: bool = True) -> list[int]:
-    """Which rows have an image and a mask that can be decoded; the others are reported, and odd masks as well.
+    """Which rows have an image and a mask that can be decoded; the others, and unusual masks, are reported.
 
     A mask of another size than its image is kept: both are resized to the model's input.
     """
@@ -51,9 +51,8 @@ def readable_rows(dataset: datasets.Dataset, report: Report, progress: bool = Tr
     kept = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(problem, range(len(rows)))
-        for index, (usable, line) in enumerate(
-            tqdm(results, "checking", len(rows), unit="image", disable=not progress)
-        ):
+        checked = tqdm(results, "checking", len(rows), unit="image", disable=not progress)
+        for index, (usable, line) in enumerate(checked):
             if usable:
                 kept.append(index)
             if line:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..processing.image_loading import load_mask
-from .image_folders import find_subfolder, images_in, masks_in, subfolders
+from .image_folders import find_subfolder, images_in, masks_in, need_subfolder, subfolders
 from .layout import Layout, Report
 from .mvtec import anomalous_rows
 from .rows import Row
@@ -20,9 +20,9 @@ def is_good_and_bad(root: Path) -> bool:
 
 
 def read_good_and_bad(root: Path, report: Report) -> Iterator[Row]:
-    """Every other good image (sorted by name) to compare with, the rest and the bad ones to test."""
-    good, bad = images_in(find_subfolder(root, GOOD)), find_subfolder(root, BAD)
-    for index, image in enumerate(good):
+    """Of the good images, sorted by name, every other one is for training; all others are for testing."""
+    bad = need_subfolder(root, BAD)
+    for index, image in enumerate(images_in(need_subfolder(root, GOOD))):
         yield Row(image, 0, root.name, "test" if index % 2 else "train")
     mask_folder = find_subfolder(root, MASK_FOLDERS)
     if mask_folder:
@@ -32,7 +32,7 @@ def read_good_and_bad(root: Path, report: Report) -> Iterator[Row]:
 
 
 def read_ksdd(root: Path, report: Report) -> Iterator[Row]:
-    """KolektorSDD as published has no split: of the good images, in their order, every fourth is kept for the test."""
+    """KolektorSDD is published without a split: every fourth good image is kept for the test."""
     good = 0
     for folder in subfolders(root):
         masks = masks_in(folder)
@@ -52,7 +52,7 @@ def read_ksdd(root: Path, report: Report) -> Iterator[Row]:
 def two_classes(
     category: str, normal: tuple[str, ...], anomalous: tuple[str, ...]
 ) -> tuple[Callable[[Path], bool], Callable[[Path, Report], Iterator[Row]]]:
-    """Recognises and reads images in a normal and an anomalous folder, all of them test images, without masks."""
+    """Recognises and reads a normal and an anomalous folder of test images without masks."""
 
     def images_of(folder: Path) -> list[str]:
         return images_in(folder) or images_in(folder / "images")
@@ -62,26 +62,22 @@ def two_classes(
 
     def read(root: Path, report: Report) -> Iterator[Row]:
         for label, names in enumerate((normal, anomalous)):
-            folder = find_subfolder(root, names)
+            folder = need_subfolder(root, names)
             defect = folder.name if label else "good"
             yield from (Row(image, label, category, "test", defect) for image in images_of(folder))
 
     return recognise, read
 
 
-def image_and_mask_folders(root: Path) -> tuple[Path, Path] | None:
-    folders = find_subfolder(root, IMAGE_FOLDERS), find_subfolder(root, MASK_FOLDERS)
-    return folders if all(folders) else None
-
-
 def is_polyps(root: Path) -> bool:
-    return bool(image_and_mask_folders(root)) and not is_good_and_bad(root)
+    has_both = find_subfolder(root, IMAGE_FOLDERS) and find_subfolder(root, MASK_FOLDERS)
+    return bool(has_both) and not is_good_and_bad(root)
 
 
 def read_polyps(root: Path, report: Report) -> Iterator[Row]:
-    """Images and masks of the same names, all of them anomalous."""
-    image_folder, mask_folder = image_and_mask_folders(root)
-    return anomalous_rows(images_in(image_folder), masks_in(mask_folder), root.name, "polyp", True, report)
+    """Images and masks with the same names; all images are anomalous."""
+    images, masks = images_in(need_subfolder(root, IMAGE_FOLDERS)), masks_in(need_subfolder(root, MASK_FOLDERS))
+    return anomalous_rows(images, masks, root.name, "polyp", True, report)
 
 
 def has_parts(root: Path) -> bool:

@@ -6,19 +6,19 @@ from .folders import BAD, GOOD
 from .rows import FEATURES, SPLITS
 
 NEEDED = ("image", "label")
-# what labels are called, in lower case
+# names of labels, in lower case
 NAMES = {"normal": (*GOOD, "non-defective", "0"), "anomalous": (*BAD, "abnormal", "broken", "damaged", "faulty", "1")}
 
 
 def load_hub_dataset(name: str) -> datasets.Dataset:
-    """All splits as one data set with the columns of [`FEATURES`]; those that are not there are filled in.
+    """All splits as one data set with the columns of [`FEATURES`]; missing ones are filled in.
 
     The split is that of the column `split` or the data set's own ("train" stays, every other is "test"); without a
-    column `category` all images are of one. Labels are read by the names of their classes; numbers without names are 0
-    (normal) and 1.
+    column `category` all images are of one category. Labels are read by the names of their classes; numbers without
+    names are 0 (normal) and 1.
 
     Raises:
-        ValueError: a column is missing, or a label is none that is known.
+        ValueError: a column is missing, or a label is not known.
     """
     parts = []
     for split, part in datasets.load_dataset(name).items():
@@ -48,7 +48,7 @@ def read_labels(part: datasets.Dataset, name: str) -> list[int]:
     """0 for a normal and 1 for an anomalous image, by the names of the classes.
 
     Raises:
-        ValueError: a label whose name is not known, or none.
+        ValueError: a label is missing or its name is not known.
     """
     feature = part.features["label"]
     classes = feature.names if isinstance(feature, datasets.ClassLabel) else None
@@ -59,6 +59,6 @@ def read_labels(part: datasets.Dataset, name: str) -> list[int]:
         label = known.get(str(int(text) if isinstance(text, bool) else text).strip().lower())
         if label is None:
             listing = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in NAMES.items())
-            raise ValueError(f"{name}, row {row}: the label {text!r} is none that is known ({listing}).")
+            raise ValueError(f"{name}, row {row}: the label {text!r} is not known ({listing}).")
         labels.append(label)
     return labels

@@ -1,4 +1,4 @@
-"""Listing folders of images without opening a file."""
+"""Lists folders of images without opening a file."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def images_in(folder: Path) -> list[str]:
 
 
 def masks_in(folder: Path) -> dict[str, str]:
-    """{stem of the image: path of its mask}; a mask may be called as its image, or with `_mask`, `_label` or `_gt`."""
+    """{stem of the image: path of its mask}; a mask has its image's stem, perhaps with `_mask`, `_label` or `_gt`."""
     masks = {}
     for path in images_in(folder):
         stem = Path(path).stem
@@ -35,6 +35,18 @@ def masks_in(folder: Path) -> dict[str, str]:
 
 
 def find_subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The first subfolder whose name, in any case, is one of some."""
+    """The first subfolder with one of these names, in upper or lower case."""
     found = {each.name.lower(): each for each in subfolders(folder)}
     return next((found[name] for name in names if name in found), None)
+
+
+def need_subfolder(folder: Path, names: tuple[str, ...]) -> Path:
+    """As [`find_subfolder`].
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = find_subfolder(folder, names)
+    if found is None:
+        raise FileNotFoundError(f"{folder} has no subfolder {' or '.join(names)}.")
+    return found

@@ -1,4 +1,4 @@
-"""What a published layout is to the rest: a description, a way to recognise it, a way to read it."""
+"""A published layout: what it looks like, how to recognise it, how to read it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Layout:
     Attributes:
         description: what is expected, for help and errors.
         recognise: whether a folder unambiguously has this layout.
-        read: (folder, report) -> rows; what is missing or does not fit is passed to `report` and left out or kept as
-            the report says.
+        read: (folder, report) -> rows. What is missing or does not fit is passed to `report`, a line each, which says
+            whether the row is left out.
     """
 
     description: str

@@ -23,16 +23,13 @@ def read_visa(root: Path, report: Report) -> Iterator[Row]:
             raise ValueError(f"{root / VISA_LIST}: expected the columns {sorted(expected)}, got {lines.fieldnames}.")
         for line in lines:
             anomalous = line["label"].lower() != "normal"
-            mask = str(root / line["mask"]) if line["mask"] else None
-            if anomalous and mask is None:
-                report(f"{root / line['image']}: an anomalous image without a mask")
+            mask = str(root / line["mask"]) if anomalous and line["mask"] else None
             defect = line["label"] if anomalous else NORMAL_DEFECT
-            image = str(root / line["image"])
-            yield Row(image, int(anomalous), line["object"], line["split"], defect, mask if anomalous else None)
+            yield Row(str(root / line["image"]), int(anomalous), line["object"], line["split"], defect, mask)
 
 
 def real_iad_lists(root: Path) -> list[Path]:
-    """The JSON lists, one a category: in `realiad_jsons` as it is unpacked, or right in the folder."""
+    """The JSON lists, one for each category: in `realiad_jsons`, as it is unpacked, or right in the folder."""
     for folder in (root / "realiad_jsons" / "realiad_jsons", root / "realiad_jsons", root):
         lists = sorted(file for file in folder.glob("*.json") if is_real_iad_list(file))
         if lists:
@@ -54,16 +51,14 @@ def read_real_iad(root: Path, report: Report) -> Iterator[Row]:
             folder = image_root(root, Path(prefix) / first["image_path"], file) / prefix
             for split in SPLITS:
                 for entry in content[split]:
-                    yield real_iad_row(folder, entry, split, normal_class, report)
+                    yield real_iad_row(folder, entry, split, normal_class)
         except (KeyError, TypeError, StopIteration) as error:
-            raise ValueError(f"{file} is no list as Real-IAD has them: {error!r} is missing.") from error
+            raise ValueError(f"{file} is not a list of Real-IAD: {error!r} is missing.") from error
 
 
-def real_iad_row(folder: Path, entry: dict, split: str, normal_class: str, report: Report) -> Row:
+def real_iad_row(folder: Path, entry: dict, split: str, normal_class: str) -> Row:
     image, defect = entry["image_path"], entry["anomaly_class"]
     anomalous = defect != normal_class
-    if anomalous and not entry["mask_path"]:
-        report(f"{folder / image}: an anomalous image without a mask")
     view = VIEW.search(Path(image).name)
     return Row(
         str(folder / image),
@@ -78,11 +73,11 @@ def real_iad_row(folder: Path, entry: dict, split: str, normal_class: str, repor
 
 
 def image_root(root: Path, image: Path, listed_in: Path) -> Path:
-    """The folder that a list's paths start from: the root, or the one of a resolution such as `realiad_1024`."""
+    """The folder that a list's paths are relative to: the root, or a resolution's, such as `realiad_1024`."""
     for folder in (root, *reversed(subfolders(root))):
         if (folder / image).is_file():
             return folder
-    raise ValueError(f"{listed_in} lists {image}, which lies neither in {root} nor in a folder below.")
+    raise ValueError(f"{listed_in} lists {image}, which is neither in {root} nor in a subfolder.")
 
 
 def read_meta_json(root: Path, report: Report) -> Iterator[Row]:
@@ -94,20 +89,20 @@ def read_meta_json(root: Path, report: Report) -> Iterator[Row]:
                     anomalous = bool(entry["anomaly"])
                     image, mask = entry["img_path"], entry.get("mask_path") or None
                 except (KeyError, TypeError) as error:
-                    place = f"{root / 'meta.json'}, {split}, {category}, entry {number}"
-                    raise ValueError(f"{place}: expected img_path, mask_path and anomaly, got {entry}.") from error
-                if anomalous and mask is None:
-                    report(f"{image}: an anomalous image without a mask")
+                    where = f"{root / 'meta.json'}, {split}, {category}, entry {number}"
+                    raise ValueError(f"{where}: expected img_path, mask_path and anomaly, got {entry}.") from error
                 defect = (entry.get("specie_name") or "anomaly") if anomalous else NORMAL_DEFECT
                 mask = str(root / mask) if anomalous and mask else None
                 yield Row(str(root / image), int(anomalous), category, split, defect, mask)
 
 
 def listed(read: Callable[[Path, Report], Iterator[Row]]) -> Callable[[Path, Report], Iterator[Row]]:
-    """A reader that leaves out, and reports, what is listed and not there."""
+    """A reader that reports anomalous images without a mask, and leaves out and reports files that are not there."""
 
     def read_existing(root: Path, report: Report) -> Iterator[Row]:
         for row in read(root, report):
+            if row.label and row.mask is None:
+                report(f"{row.image}: an anomalous image without a mask")
             if missing := [path for path in (row.image, row.mask) if path and not os.path.isfile(str(path))]:  # noqa: PTH113
                 report(f"{missing[0]}: listed and not there; the row is left out")
             else:

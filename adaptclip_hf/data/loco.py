@@ -26,7 +26,7 @@ def has_folders_of_masks(category: Path) -> bool:
 
 
 def read_loco(root: Path, report: Report) -> Iterator[Row]:
-    """Validation images are left out: they are there to set thresholds."""
+    """Validation images are left out: they are meant for setting thresholds."""
     for category in category_folders(root):
         for folder in subfolders(category / "train"):
             yield from (Row(image, 0, category.name, "train") for image in images_in(folder))

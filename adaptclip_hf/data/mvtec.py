@@ -43,7 +43,7 @@ def read_mvtec(root: Path, report: Report) -> Iterator[Row]:
 def anomalous_rows(
     images: list[str], masks: dict[str, str], category: str, defect: str, has_masks: bool, report: Report
 ) -> Iterator[Row]:
-    """Defective test images with their masks; what has no partner is reported."""
+    """Defective test images with their masks; an image or a mask without the other is reported."""
     stems = {Path(image).stem for image in images}
     for stem in sorted(masks.keys() - stems):
         report(f"{masks[stem]}: a mask without an image")
@@ -86,7 +86,7 @@ def is_mvtec_2(root: Path) -> bool:
 
 
 def read_mvtec_2(root: Path, report: Report) -> Iterator[Row]:
-    """The public test images; validation images and the private ones, which have no labels, are left out."""
+    """The public test images; validation images, and private ones, which have no labels, are left out."""
     for category in category_folders(root):
         for image in images_in(category / "train" / "good"):
             yield Row(image, 0, category.name, "train")

@@ -1,4 +1,4 @@
-"""What every data set comes to: rows of one kind in a `datasets.Dataset`; images are decoded when they are read."""
+"""The rows of every data set, as a `datasets.Dataset`; images are decoded when they are read."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -37,8 +37,8 @@ class Row:
         category: the product, organ or material.
         split: "train" (normal images to compare with) or "test".
         defect: the kind of defect; "good" for a normal image.
-        mask: path of the mask, which is above 0 where the anomaly is, or `{"path": name, "bytes": of a PNG}` where no
-            one file is it; `None` where there is none.
+        mask: path of the mask, which is above 0 where the anomaly is, or `{"path": name, "bytes": of a PNG}` where it
+            is not one file; `None` without a mask.
         view: the camera of a multi-view set, such as "C1".
         sample_id: what the views of one object share.
     """
@@ -63,7 +63,7 @@ def build_dataset(rows: Iterable[Row]) -> datasets.Dataset:
 
 
 def as_mask(name: str, mask: np.ndarray) -> Mask:
-    """A mask of booleans (H, W) that is no file of the data set; `name` must be none either, or that is read."""
+    """A mask of booleans (H, W) that is not a file; `name` must not be one either, or that file would be read."""
     buffer = BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
     return {"path": name, "bytes": buffer.getvalue()}

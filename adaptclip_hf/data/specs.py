@@ -6,7 +6,7 @@ from pathlib import Path
 
 import datasets
 
-from . import folders, lists, loco, lookout, mvtec
+from . import amazon_lookout, folders, lists, loco, mvtec
 from .hub_rows import load_hub_dataset
 from .image_folders import subfolders
 from .layout import Layout
@@ -20,7 +20,7 @@ LAYOUTS = {
     "meta": lists.META_JSON,
     "real-iad": lists.REAL_IAD,
     "real-iad-variety": lists.REAL_IAD,
-    "lookout": lookout.LOOKOUT,
+    "lookout": amazon_lookout.AMAZON_LOOKOUT,
     "mvtec-3d": mvtec.MVTEC_3D,
     "mvtec-ad-2": mvtec.MVTEC_2,
     "mvtec-loco": loco.LOCO,
@@ -40,7 +40,7 @@ HUB = "hub"
 
 
 def register_layout(name: str, layout: Layout):
-    """Makes a layout of one's own known, for specs `NAME:FOLDER`; it is the last one that is tried without a name.
+    """Registers a layout for specs `NAME:FOLDER`; a folder without a layout's name is tried against it last.
 
     Raises:
         ValueError: another layout has the name, or it has characters that a spec cannot hold.
@@ -56,7 +56,7 @@ def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warni
 
     Args:
         spec: `LAYOUT:FOLDER`, a folder alone where its layout can be recognised, or `hub:OWNER/NAME`.
-        report: called with a line for each thing that is missing or does not fit.
+        report: called with a line for whatever is missing or does not fit.
 
     Returns:
         `datasets.Dataset` with the columns `image` and `mask` (decoded when they are read), `label` (0 normal, 1
@@ -64,7 +64,7 @@ def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warni
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: an unknown layout, a folder that has another or none, or lists that cannot be read.
+        ValueError: an unknown layout, a folder of another or no known layout, or lists that cannot be read.
     """
     name, path = resolve_spec(spec)
     if name == HUB:
@@ -110,16 +110,16 @@ def find_layout(name: str | None, root: Path) -> str:
         name = next((each for each, layout in LAYOUTS.items() if layout.recognise(root)), None)
     if name is None:
         known = "\n".join(f"  {each}: {layout.description}" for each, layout in LAYOUTS.items())
-        raise ValueError(f"The layout of {root} is none that is known{below_it(root)}:\n{known}")
+        raise ValueError(f"The layout of {root} is not known{subfolder_hint(root)}:\n{known}")
     if not LAYOUTS[name].recognise(root):
         raise ValueError(
-            f"{root} does not look like {name}: expected {LAYOUTS[name].description}{below_it(root, name)}."
+            f"{root} does not look like {name}: expected {LAYOUTS[name].description}{subfolder_hint(root, name)}."
         )
     return name
 
 
-def below_it(root: Path, wanted: str | None = None) -> str:
-    """What to name in its place, where an archive was unpacked into a folder of its own."""
+def subfolder_hint(root: Path, wanted: str | None = None) -> str:
+    """Which subfolder to name instead, where an archive was unpacked into a folder of its own."""
     for folder in subfolders(root)[:20]:
         names = [wanted] if wanted else list(LAYOUTS)
         if (found := next((each for each in names if LAYOUTS[each].recognise(folder)), None)) is not None:
@@ -128,7 +128,7 @@ def below_it(root: Path, wanted: str | None = None) -> str:
 
 
 def unique_name(root: str | Path, taken: Iterable[str]) -> str:
-    """A data set's name: its folder's, with as many of its parents' as set it apart, and a number if all fails."""
+    """A data set's name: its folder's, with as many parents' names as make it unique, or else with a number."""
     taken = set(taken)
     parts = Path(root).parts
     names = ["_".join(parts[-count:]).strip("/") for count in range(1, len(parts) + 1)]

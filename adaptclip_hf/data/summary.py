@@ -1,4 +1,4 @@
-"""A data set at a glance."""
+"""What a data set holds, as counts."""
 
 import datasets
 
@@ -20,7 +20,7 @@ def count_categories(dataset: datasets.Dataset) -> dict[str, dict]:
 
 
 def describe(dataset: datasets.Dataset) -> str:
-    """The counts of [`count_categories`] as a table for people."""
+    """The counts of [`count_categories`] as a table to print."""
     table = count_categories(dataset)
     lines = [f"{'category':20} {'train good':>10} {'test good':>10} {'anomalous':>10} {'masks':>7}  kinds of defect"]
     for category, row in table.items():

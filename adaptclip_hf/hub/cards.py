@@ -1,4 +1,4 @@
-"""Cards of models, prompt banks and data sets, from the templates in `hub_cards/` and what a run recorded."""
+"""Cards of models, prompt banks and data sets, from the templates in `hub_cards/` and what runs recorded."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from ..model_files import COMPLETE, DEFAULT_NAME, TRAINING_RECORD
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from .model_folders import folder_kind
 
-# the task of the Hub's list that comes nearest; it knows none for anomaly detection
+# the nearest task of the Hub's list, which has none for anomaly detection
 PIPELINE_TAG = "image-classification"
 TAGS = ["anomaly-detection", "anomaly-segmentation", "zero-shot", "few-shot", "clip", "adaptclip"]
 NUMBER_OF_IMAGES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M"}
@@ -28,14 +28,14 @@ def model_card(
     license: str | None = None,
     record_folder: str | Path | None = None,
 ) -> str:
-    """The card of a model folder: what it is, lines that run, training as recorded, results as measured.
+    """The card of a model folder: what it is, code to run, the recorded training, the measured results.
 
     Args:
         folder: a model folder of any kind.
-        repo_id: `OWNER/NAME` that the lines shall load.
+        repo_id: `OWNER/NAME`, which the card's code loads.
         results: results.json of an evaluation of these weights.
         record_folder: where `training.json` lies, in which the run recorded itself; the folder by default.
-        license: the Hub's identifier, such as "apache-2.0"; nothing is claimed without.
+        license: the Hub's identifier, such as "apache-2.0"; none by default.
 
     Raises:
         ValueError: the results are of other weights.
@@ -45,9 +45,8 @@ def model_card(
     record_file = Path(record_folder or folder) / TRAINING_RECORD
     record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.is_file() else None
     evaluation = read_results(results, folder) if results is not None else None
-    return render_model_card(
-        config, repo_id, folder_kind(folder), record=record, evaluation=evaluation, license=license
-    )
+    kind = folder_kind(folder)
+    return render_model_card(config, repo_id, kind, record=record, evaluation=evaluation, license=license)
 
 
 def released_card(trained_on: str, repo_id: str, config: AdaptCLIPConfig | None = None) -> str:
@@ -70,7 +69,7 @@ def render_model_card(
     trained_on: str | None = None,
     license: str | None = None,
 ) -> str:
-    # scipy comes with these, and importing the package does without
+    # these import scipy, which importing the package need not wait for
     from ..evaluation.model_index import eval_results
     from .tables import published_table, results_note, results_table, seen_categories
 
@@ -88,11 +87,10 @@ def render_model_card(
         model_name=name if evaluation else None,
         eval_results=eval_results(evaluation) if evaluation else None,
     )
-    card = ModelCard.from_template(
+    return fill_template(
+        "model",
         data,
-        template_str=template("model_template.md"),
-        name=name,
-        repo_id=repo_id,
+        repo_id,
         flavour=flavour,
         clip_name=config.clip_name,
         clip_revision=config.clip_revision,
@@ -110,7 +108,6 @@ def render_model_card(
         seen=seen_categories(record, evaluation) if record and evaluation else [],
         results_note=results_note(evaluation) if evaluation else None,
     )
-    return f"{card}\n"
 
 
 def prompt_bank_card(bank: PromptBank, repo_id: str, model: str | None = None, sheet: str | None = None) -> str:
@@ -121,33 +118,23 @@ def prompt_bank_card(bank: PromptBank, repo_id: str, model: str | None = None, s
         sheet: name of a picture of its images.
     """
     base_model = model if model is not None and is_hub_id(model) else None
-    card = ModelCard.from_template(
-        ModelCardData(tags=["anomaly-detection", "adaptclip", "prompt-bank"], base_model=base_model),
-        template_str=template("prompt_bank_template.md"),
-        name=repo_id.rpartition("/")[2],
-        repo_id=repo_id,
-        count=len(bank),
-        model=model,
-        sheet=sheet,
-        settings={key: value.replace("|", "/")[:80] for key, value in (bank.fingerprint | bank.preprocessing).items()},
-    )
-    return f"{card}\n"
+    data = ModelCardData(tags=["anomaly-detection", "adaptclip", "prompt-bank"], base_model=base_model)
+    settings = {key: value.replace("|", "/")[:80] for key, value in (bank.fingerprint | bank.preprocessing).items()}
+    return fill_template("prompt_bank", data, repo_id, count=len(bank), model=model, sheet=sheet, settings=settings)
 
 
 def profile_card(profile, repo_id: str) -> str:
     """The card of an inspection profile."""
-    tags, embedded = ["anomaly-detection", "adaptclip", "inspection-profile"], profile.model == DEFAULT_NAME
-    card = ModelCard.from_template(
-        ModelCardData(tags=tags, base_model=profile.model if is_hub_id(profile.model) else None),
-        template_str=template("profile_template.md"),
-        name=repo_id.rpartition("/")[2],
-        repo_id=repo_id,
+    base_model = profile.model if is_hub_id(profile.model) else None
+    return fill_template(
+        "profile",
+        ModelCardData(tags=["anomaly-detection", "adaptclip", "inspection-profile"], base_model=base_model),
+        repo_id,
         good=len(profile.good_photos),
         model=profile.model,
-        embedded=embedded,
+        embedded=profile.model == DEFAULT_NAME,
         description=profile.describe().splitlines(),
     )
-    return f"{card}\n"
 
 
 def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
@@ -157,29 +144,26 @@ def data_set_card(dataset, repo_id: str, license: str | None = None) -> str:
     rows = [{"category": name, **counts} for name, counts in count_categories(dataset).items()]
     size = next((name for limit, name in NUMBER_OF_IMAGES.items() if len(dataset) < limit), "n>1M")
     masks = any(row["masks"] for row in rows)
-    card = DatasetCard.from_template(
-        DatasetCardData(
-            license=license,
-            pretty_name=repo_id.rpartition("/")[2],
-            task_categories=["image-classification", *(["image-segmentation"] if masks else [])],
-            tags=["anomaly-detection"],
-            size_categories=size,
-        ),
-        template_str=template("data_set_template.md"),
-        name=repo_id.rpartition("/")[2],
-        repo_id=repo_id,
-        rows=rows,
-        masks=masks,
+    data = DatasetCardData(
+        license=license,
+        pretty_name=repo_id.rpartition("/")[2],
+        task_categories=["image-classification", *(["image-segmentation"] if masks else [])],
+        tags=["anomaly-detection"],
+        size_categories=size,
     )
-    return f"{card}\n"
+    return fill_template("data_set", data, repo_id, rows=rows, masks=masks)
 
 
 def is_hub_id(model: str) -> bool:
     return "/" in model and not Path(model).exists()
 
 
-def template(name: str) -> str:
-    return files("adaptclip_hf.hub_cards").joinpath(name).read_text(encoding="utf-8")
+def fill_template(template: str, data: ModelCardData | DatasetCardData, repo_id: str, **fields) -> str:
+    """A card: the metadata, and a template of `hub_cards/` filled in."""
+    text = files("adaptclip_hf.hub_cards").joinpath(f"{template}_template.md").read_text(encoding="utf-8")
+    card_class = DatasetCard if isinstance(data, DatasetCardData) else ModelCard
+    card = card_class.from_template(data, template_str=text, name=repo_id.rpartition("/")[2], repo_id=repo_id, **fields)
+    return f"{card}\n"
 
 
 def read_results(file: str | Path, folder: Path) -> dict:
@@ -193,13 +177,13 @@ def read_results(file: str | Path, folder: Path) -> dict:
     if weights != measured:
         raise ValueError(
             f"{file} was measured on other weights ({measured[:12]}) than those of {folder} ({weights[:12]}): evaluate "
-            "this model, a card must not carry another's figures."
+            "this model; a card must not show another model's figures."
         )
     return evaluation
 
 
 def check_card(file: str | Path):
-    """Refuses a card whose metadata the Hub would not take, before anything is sent.
+    """Refuses a card whose metadata the Hub would refuse, before anything is sent.
 
     Raises:
         ValueError: names the file, the field and what was expected.

@@ -1,4 +1,4 @@
-"""The authors' released checkpoints: found, fetched with the CLIP that they need, converted and kept."""
+"""The authors' released checkpoints: found, downloaded with the CLIP that they need, converted and kept."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def load_released(
     cache_folder: str | Path | None = None,
     **options,
 ) -> AdaptCLIPModel:
-    """A checkpoint as the authors released it, converted; the second call finds it converted already.
+    """A checkpoint as the authors released it, converted; the second call finds the converted model.
 
     `model.name_or_path` is the folder of the converted model, with its processor.
 
@@ -37,7 +37,7 @@ def load_released(
         source: Hub id of the repository (the authors' own by default), or a local folder or file, for which nothing
             is fetched.
         trained_on: "mvtec", "visa" or another part of the checkpoint's path, where the source holds several.
-        checkpoint: its path in the source, in place of `trained_on`.
+        checkpoint: its path in the source, instead of `trained_on`.
         clip, tokenizer: as [`convert`] takes them.
         cache_folder: where converted models are kept; beside the Hub's cache by default.
         options: `revision` and `token` of the download; and fields of the config as [`convert`] takes them, for other
@@ -45,14 +45,15 @@ def load_released(
 
     Raises:
         FileNotFoundError: no such source, checkpoint or CLIP.
-        ValueError: the choice is not clear, with what was found; or as [`convert`].
+        ValueError: several checkpoints or none fit, with what was found; or as [`convert`].
     """
     hub = {name: options.pop(name, None) for name in ("revision", "token")}
     file = released_checkpoint(source or REPOSITORY, trained_on, checkpoint, **hub)
-    folder = Path(cache_folder or default_cache()) / cache_key(file, clip, tokenizer, options)
+    cache = Path(cache_folder or Path(constants.HF_HOME, "adaptclip", "released"))
+    folder = cache / cache_key(file, clip, tokenizer, options)
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent) as temporary:
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache) as temporary:
             convert(file, clip, Path(temporary) / "model", tokenizer, **options)
             try:
                 (Path(temporary) / "model").rename(folder)  # whole or not at all
@@ -60,10 +61,6 @@ def load_released(
                 if not folder.is_dir():  # else another process has just put the same there
                     raise
     return cls.from_pretrained(folder)
-
-
-def default_cache() -> Path:
-    return Path(constants.HF_HOME) / "adaptclip" / "released"
 
 
 def cache_key(file: Path, clip: str | Path, tokenizer: str | Path | None, config: dict) -> str:
@@ -92,7 +89,7 @@ def released_checkpoint(
     revision: str | None = None,
     token: str | None = None,
 ) -> Path:
-    """The file of one checkpoint, fetched where it is not here.
+    """The file of one checkpoint, downloaded where it is on the Hub.
 
     Raises:
         FileNotFoundError, ValueError: as [`load_released`].
@@ -108,15 +105,15 @@ def released_checkpoint(
 
 
 def list_repository(repo_id: str, revision: str | None, token: str | None) -> list[str]:
-    """The files of a repository; those in the cache where the Hub cannot be asked.
+    """The files of a repository; those in the cache where the Hub cannot be reached.
 
     Raises:
-        FileNotFoundError: neither can be had.
+        FileNotFoundError: it is in neither.
     """
     try:
         return [each.rfilename for each in HfApi(token=token).model_info(repo_id, revision=revision).siblings]
     except RepositoryNotFoundError as error:
-        raise FileNotFoundError(f"No repository {repo_id} that may be read, and no such file or folder.") from error
+        raise FileNotFoundError(f"There is no file, folder or readable repository {repo_id}.") from error
     except HUB_ERRORS as error:
         try:
             folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
@@ -133,7 +130,7 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def choose(names: list[str], source: str, trained_on: str | None, checkpoint: str | None) -> str:
-    """The one checkpoint that is meant.
+    """The one checkpoint that fits.
 
     Raises:
         FileNotFoundError, ValueError: none or several fit, with all that was found.

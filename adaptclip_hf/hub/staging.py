@@ -18,16 +18,8 @@ from .thumbnails import thumbnail_sheet
 Published = AdaptCLIPModel | PromptBank | InspectionProfile | Path
 
 # a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
-MODEL_FILES = (
-    "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    ADAPTERS_FILE,
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    CARD,
-)
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", ADAPTERS_FILE)
+MODEL_FILES = (*WEIGHTS, "config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", CARD)
 SHEET_FILE = "normal_images.jpg"
 HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
 

@@ -14,13 +14,13 @@ def results_note(evaluation: dict) -> str:
 
 
 def seen_categories(record: dict, evaluation: dict) -> list[str]:
-    """What was both learned from and measured, by its name."""
+    """The names of the categories that were both trained on and measured."""
     measured = {category for data_set in evaluation["data_sets"] for category in data_set["categories"]}
     return sorted(measured & {name.rpartition("/")[2] for name in record["categories"]})
 
 
 def results_table(evaluation: dict) -> str:
-    """The means over each data set's categories, the paper's figures beneath where there are any."""
+    """The means over each data set's categories, each above the paper's figures if there are any."""
     lines = table_head("data set", METRICS)
     means = [each for each in evaluation["summary"] if each["data_set"] and each["category"] is None]
     summary = [each for each in means if each["metric"] in METRICS]

@@ -16,7 +16,7 @@ CATEGORIES = (*MATERIALS, *OBJECTS)
 
 @dataclass(frozen=True)
 class Camera:
-    """What all images of a category have in common: light, sharpness, noise and colour."""
+    """What all images of a category share: light, sharpness, noise and colour."""
 
     light_angle: float
     light_strength: float
@@ -28,21 +28,21 @@ class Camera:
     grey: bool
     gamma: float
 
-    def shoot(self, rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
-        """A photo, uint8 (S, S, 3), of a scene; the light varies from image to image."""
+    def take(self, rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+        """An image, uint8 (S, S, 3), of a scene; the light varies from image to image."""
         size = len(scene)
         x, y = coordinates(size)
         angle = self.light_angle + rng.normal(0, 0.2)
         light = 1 + self.light_strength * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))
         light = light - self.vignette * ((x - 0.5) ** 2 + (y - 0.5) ** 2) + 0.02 * noise(rng, size, 2)
-        photo = scene * light[..., None] * np.exp(rng.normal(0, self.light_drift))
+        image = scene * light[..., None] * np.exp(rng.normal(0, self.light_drift))
         if self.blur > 0.7:
-            photo = blur(photo, self.blur)
-        photo = np.clip(photo, 0, 1) ** (self.gamma * np.exp(rng.normal(0, self.contrast_drift)))
+            image = blur(image, self.blur)
+        image = np.clip(image, 0, 1) ** (self.gamma * np.exp(rng.normal(0, self.contrast_drift)))
         if self.grey:
-            photo = np.broadcast_to(photo.mean(-1, keepdims=True), photo.shape)
-        photo = photo + self.noise * rng.standard_normal((size, size, 1 if self.grey else 3), dtype=np.float32)
-        return (np.clip(photo, 0, 1) * 255 + 0.5).astype(np.uint8)
+            image = np.broadcast_to(image.mean(-1, keepdims=True), image.shape)
+        image = image + self.noise * rng.standard_normal((size, size, 1 if self.grey else 3), dtype=np.float32)
+        return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,24 @@ class Category:
         return np.clip(scene, 0, 1).astype(np.float32), foreground
 
     def normal(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """A photo of a good instance, uint8 (S, S, 3)."""
-        return self.camera.shoot(rng, self.scene(rng, size)[0])
+        """An image of a good instance, uint8 (S, S, 3)."""
+        return self.camera.take(rng, self.scene(rng, size)[0])
 
     def anomalous(
         self, rng: np.random.Generator, size: int, kind: str | None = None
     ) -> tuple[np.ndarray, np.ndarray, str]:
-        """A photo of a defective instance, its mask (S, S) bool, and the kind of defect; every other one is faint."""
+        """An image of a defective instance, its mask (S, S) bool, and the kind of defect; half of them are fainter."""
         scene, foreground = self.scene(rng, size)
         strength = rng.choice([1.0, rng.uniform(0.35, 1)])
         scene, mask, kind = add_defect(rng, scene, foreground, kind, strength)
         if rng.random() < 0.15:
             scene, more, _ = add_defect(rng, scene, foreground)
             mask = mask | more
-        return self.camera.shoot(rng, scene), mask, kind
+        return self.camera.take(rng, scene), mask, kind
 
 
 def make_category(seed: int, name: str | None = None) -> Category:
-    """A category with parameters drawn from the seed; of the named material or object, or any.
+    """A category with parameters drawn from the seed; of the named material or object, or of any.
 
     Raises:
         ValueError: for a name that is not in `CATEGORIES`.

@@ -9,11 +9,11 @@ from .categories import Category, make_category, save_mask
 
 
 def render_sample(category: Category, seed: int, size: int, defect: bool | str = False):
-    """One photo: uint8 (S, S, 3), its mask (S, S) bool, and "good" or the kind of defect.
+    """One image: uint8 (S, S, 3), its mask (S, S) bool, and "good" or the kind of defect.
 
     Args:
-        seed: of the instance; the same seed gives the same photo.
-        defect: any (True), a kind of `DEFECTS` by its name, or none.
+        seed: of the instance; the same seed gives the same image.
+        defect: any (True), a name of `DEFECTS`, or none.
     """
     rng = np.random.default_rng(seed)
     if not defect:

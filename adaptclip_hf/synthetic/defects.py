@@ -14,22 +14,28 @@ from .materials import MATERIALS, colour, mix
 Defect = Callable[[np.random.Generator, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def place(rng: np.random.Generator, foreground: np.ndarray) -> tuple[float, float]:
+def random_point(rng: np.random.Generator, foreground: np.ndarray) -> tuple[float, float]:
     """A random foreground pixel as (x, y) in [0, 1]."""
     rows, columns = np.nonzero(foreground)
     index = rng.integers(len(rows))
     return columns[index] / len(foreground), rows[index] / len(foreground)
 
 
-def blob(rng: np.random.Generator, foreground: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Soft weight of an uneven patch at a random place, its radius in image widths."""
-    size = len(foreground)
-    cx, cy = place(rng, foreground)
+def turned(size: int, centre: tuple[float, float], angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along and across a direction, from a point (x, y) in [0, 1]."""
     x, y = coordinates(size)
+    x, y = x - centre[0], y - centre[1]
+    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+
+
+def blob(rng: np.random.Generator, foreground: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Soft weight of an uneven patch at a random point, its radius in image widths."""
+    size = len(foreground)
+    centre = random_point(rng, foreground)
     angle, ratio, radius = rng.random() * 3.14, rng.uniform(0.5, 1.0), np.exp(rng.uniform(np.log(low), np.log(high)))
-    u = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
-    v = ((y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)) / ratio
-    distance = np.hypot(u, v) / radius + rng.uniform(0.05, 0.35) * noise(rng, size, min(size / 4, 1.5 / radius))
+    along, across = turned(size, centre, angle)
+    uneven = rng.uniform(0.05, 0.35) * noise(rng, size, min(size / 4, 1.5 / radius))
+    distance = np.hypot(along, across / ratio) / radius + uneven
     return np.clip((1 - distance) * radius * size * rng.uniform(0.15, 1), 0, 1)
 
 
@@ -37,7 +43,7 @@ def path(
     rng: np.random.Generator, foreground: np.ndarray, length: float, wander: float, branches: int
 ) -> list[np.ndarray]:
     """Random walks (n, 2) in [0, 1] that start at a foreground pixel."""
-    lines, start, heading = [], np.array(place(rng, foreground)), rng.random() * 6.28
+    lines, start, heading = [], np.array(random_point(rng, foreground)), rng.random() * 6.28
     for _ in range(1 + branches):
         steps = max(4, int(length * 60))
         headings = heading + np.cumsum(rng.normal(0, wander, steps))
@@ -66,6 +72,11 @@ def contrasting(rng: np.random.Generator, image: np.ndarray, weight: np.ndarray,
         if np.abs(best - under).max() > least:
             break
     return best
+
+
+def border_colour(image: np.ndarray) -> np.ndarray:
+    """The mean along the image's border, where the ground of an object shows."""
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).mean(0)
 
 
 def scratch(rng, image, foreground):
@@ -108,14 +119,13 @@ def stain(rng, image, foreground):
 
 def missing_piece(rng, image, foreground):
     weight = blob(rng, foreground, 0.05, 0.2)
-    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    fill = edge.mean(0) if not foreground.all() else contrasting(rng, image, weight)
+    fill = border_colour(image) if not foreground.all() else contrasting(rng, image, weight)
     fill = np.broadcast_to(fill, image.shape) * (1 + 0.03 * noise(rng, len(image), 20)[..., None])
     return mix(image, fill, weight * foreground), (weight > 0.3) & foreground
 
 
 def chip(rng, image, foreground):
-    """Broken edges: a cluster of flat shards, each as bright or dark as it happens to face the light."""
+    """Broken edges: a cluster of flat shards, bright or dark as they face the light."""
     size = len(image)
     weight = np.clip(8 * blob(rng, foreground, 0.04, 0.13), 0, 1) * foreground
     first, second = cells(rng, size, rng.uniform(8, 30), 1.0)
@@ -126,18 +136,15 @@ def chip(rng, image, foreground):
 
 
 def broken(rng, image, foreground):
-    """The image parts along an uneven line: one side has moved away, and what lies beneath shows in the gap."""
+    """The image is split along an uneven line, and what lies beneath shows in the gap."""
     size = len(image)
-    cx, cy = place(rng, foreground)
-    x, y = coordinates(size)
+    centre = random_point(rng, foreground)
     angle, reach = rng.random() * 6.28, rng.uniform(0.1, 0.5)
-    along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
-    across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+    along, across = turned(size, centre, angle)
     across = across + 0.03 * fractal(rng, size, 4, 4)
     gap = rng.uniform(0.012, 0.07) * np.clip(2 - 2 * np.abs(along) / reach, 0, 1)
     weight = np.clip(0.5 + (gap / 2 - np.abs(across)) * size, 0, 1) * foreground * (gap * size > 1)
-    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    beneath = edge.mean(0) if not foreground.all() else image.mean((0, 1)) * rng.uniform(0.1, 0.4)
+    beneath = border_colour(image) if not foreground.all() else image.mean((0, 1)) * rng.uniform(0.1, 0.4)
     rim = np.clip(blur(weight, 4) - weight, 0, 1)[..., None]
     return mix(image * (1 + rng.uniform(-0.5, 0.6) * rim), beneath, weight), weight > 0.3
 
@@ -155,12 +162,10 @@ def foreign_body(rng, image, foreground):
 
 def fold(rng, image, foreground):
     size = len(image)
-    cx, cy = place(rng, foreground)
-    x, y = coordinates(size)
+    centre = random_point(rng, foreground)
     angle, length = rng.random() * 3.14, rng.uniform(0.1, 0.4)
-    across = (x - cx) * np.sin(angle) - (y - cy) * np.cos(angle)
-    along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
-    across = across + 0.01 * noise(rng, size, 4)
+    along, across = turned(size, centre, angle)
+    across = -across + 0.01 * noise(rng, size, 4)
     width, window = rng.uniform(0.01, 0.03), np.clip((length - np.abs(along)) * 15, 0, 1)
     light = across / width * np.exp(-((across / width) ** 2)) * window * rng.uniform(0.7, 1.5)
     image = warp(image, 4 * light, 4 * light)
@@ -184,7 +189,7 @@ def discoloration(rng, image, foreground):
 
 
 def misplaced(rng, image, foreground):
-    """A piece of the same image at a wrong place, turned: misprints, swapped parts, wrong weave."""
+    """A piece of the same image where it does not belong, turned: misprints, swapped parts, wrong weave."""
     weight = blob(rng, foreground, 0.05, 0.16) * foreground
     other = np.rot90(image, rng.integers(1, 4)) if rng.random() < 0.5 else image[::-1]
     shift = rng.integers(-len(image) // 3, len(image) // 3, 2)
@@ -196,9 +201,8 @@ def contamination(rng, image, foreground):
     """Specks of dust, drops or pores in a cluster."""
     size = len(image)
     area = blur(blob(rng, foreground, 0.06, 0.18), size / 30)
-    specks = (
-        np.clip(fractal(rng, size, size / rng.uniform(4, 10), 2) * 2 - rng.uniform(0.8, 1.8), 0, 1) * area * foreground
-    )
+    specks = np.clip(fractal(rng, size, size / rng.uniform(4, 10), 2) * 2 - rng.uniform(0.8, 1.8), 0, 1)
+    specks = specks * area * foreground
     return mix(image, contrasting(rng, image, specks, 0.3), np.clip(specks * 1.5, 0, 1)), specks > 0.2
 
 
@@ -225,9 +229,9 @@ LEAST_AREA = 2e-4
 def add_defect(
     rng: np.random.Generator, image: np.ndarray, foreground: np.ndarray, kind: str | None = None, strength: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """The image with one defect that can be seen, its mask, and its kind; less than full strength makes it fainter.
+    """The image with one visible defect, its mask, and its kind; a strength below 1 makes it fainter.
 
-    The mask keeps what really changed; an attempt that shows too little is made again with another draw.
+    A defect that changes the image too little is drawn anew.
     """
     for _ in range(20):
         name = kind or str(rng.choice(list(DEFECTS)))

@@ -1,4 +1,4 @@
-"""Surfaces: each function draws a category's parameters and returns a renderer of its instances.
+"""Surfaces: each function draws the parameters of a category and returns the renderer of its instances.
 
 A renderer takes (rng, size) and returns an image (S, S, 3), float32 about [0, 1], before light and camera.
 """
@@ -24,6 +24,11 @@ def colour(rng: np.random.Generator, saturation: float = 0.5, low: float = 0.2, 
 def shade(base: np.ndarray, field: np.ndarray, amount: float) -> np.ndarray:
     """A colour made lighter and darker by a field."""
     return base * (1 + amount * field[..., None])
+
+
+def rgb(value: np.ndarray) -> tuple[int, ...]:
+    """A colour as Pillow takes it."""
+    return tuple(int(255 * each) for each in value)
 
 
 def mix(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -137,12 +142,8 @@ def stone(rng: np.random.Generator) -> Renderer:
 
 
 def marble(rng: np.random.Generator) -> Renderer:
-    base, vein, scale, angle = (
-        colour(rng, 0.2, 0.5, 0.95),
-        colour(rng, 0.3, 0.2, 0.6),
-        rng.uniform(3, 8),
-        rng.random() * 3,
-    )
+    base, vein = colour(rng, 0.2, 0.5, 0.95), colour(rng, 0.3, 0.2, 0.6)
+    scale, angle = rng.uniform(3, 8), rng.random() * 3
 
     def render(rng, size):
         x, _ = rotated(rng, size, angle)
@@ -199,11 +200,11 @@ def printed(rng: np.random.Generator) -> Renderer:
         motif = np.random.default_rng(seed)
         cell = max(8, size // count)
         tile_size = cell * (count + 2)
-        stamp = Image.new("RGB", (cell, cell), tuple(int(255 * each) for each in base))
+        stamp = Image.new("RGB", (cell, cell), rgb(base))
         draw = ImageDraw.Draw(stamp)
         for _ in range(motif.integers(1, 5)):
             box = np.sort(motif.random((2, 2)), axis=0).ravel() * cell
-            ink = tuple(int(255 * each) for each in colour(motif, 0.9, 0.05, 0.9))
+            ink = rgb(colour(motif, 0.9, 0.05, 0.9))
             shape = motif.integers(3)
             if shape == 0:
                 draw.ellipse(tuple(box), fill=ink)
@@ -228,19 +229,15 @@ def granules(rng: np.random.Generator) -> Renderer:
     ground, radius = colour(rng, 0.3, 0.05, 0.4), rng.uniform(0.015, 0.05)
 
     def render(rng, size):
-        canvas = Image.new("RGB", (size, size), tuple(int(255 * each) for each in ground))
+        canvas = Image.new("RGB", (size, size), rgb(ground))
         draw = ImageDraw.Draw(canvas)
         for _ in range(min(900, int(1.6 / (np.pi * radius**2)))):
             x, y = rng.random(2) * size
             rx, ry = radius * size * rng.uniform(0.7, 1.2, 2)
             tone = palette[rng.integers(len(palette))] * rng.uniform(0.75, 1.15)
-            draw.ellipse(
-                (x - rx, y - ry, x + rx, y + ry), fill=tuple(int(255 * each) for each in np.clip(tone * 0.7, 0, 1))
-            )
-            draw.ellipse(
-                (x - rx * 0.8, y - ry * 0.9, x + rx * 0.6, y + ry * 0.5),
-                fill=tuple(int(255 * each) for each in np.clip(tone, 0, 1)),
-            )
+            dark, light = rgb(np.clip(tone * 0.7, 0, 1)), rgb(np.clip(tone, 0, 1))
+            draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=dark)
+            draw.ellipse((x - rx * 0.8, y - ry * 0.9, x + rx * 0.6, y + ry * 0.5), fill=light)
         return np.asarray(canvas, np.float32) / 255
 
     return render
@@ -252,9 +249,8 @@ def carpet(rng: np.random.Generator) -> Renderer:
 
     def render(rng, size):
         speckle = noise(rng, size, size / fine) + 0.5 * noise(rng, size, size / (2 * fine))
-        return shade(
-            mix(palette[0], palette[1], np.clip(speckle * 0.5 + 0.5, 0, 1)), noise(rng, size, size / fine), strength
-        )
+        image = mix(*palette, np.clip(speckle * 0.5 + 0.5, 0, 1))
+        return shade(image, noise(rng, size, size / fine), strength)
 
     return render
 

@@ -1,4 +1,4 @@
-"""Simple objects on a ground: each function draws a category's parameters and returns a renderer of its instances.
+"""Objects on a ground: each function draws the parameters of a category and returns the renderer of its instances.
 
 A renderer takes (rng, size) and returns the image (S, S, 3) and the foreground (S, S), where defects may appear.
 """
@@ -81,7 +81,7 @@ def washer(rng: np.random.Generator) -> ObjectRenderer:
 
 
 def tablet(rng: np.random.Generator) -> ObjectRenderer:
-    """Pills, capsules, buttons and biscuits' cousins: a domed disc or oval with a mark."""
+    """Pills, capsules and buttons: a domed disc or oval with a mark."""
     a, b = rng.uniform(0.25, 0.46, 2)
     body_surface, back = surface(rng), ground(rng)
     mark, spots = rng.integers(3), rng.choice([0, 0, 12, 40])
@@ -106,7 +106,7 @@ def tablet(rng: np.random.Generator) -> ObjectRenderer:
 
 def cookie(rng: np.random.Generator) -> ObjectRenderer:
     """An uneven disc or oval with a rough surface, chips and fissures at random."""
-    size_, crumb = rng.uniform(0.28, 0.46), colour(rng, 0.9, 0.45, 0.85)
+    width, crumb = rng.uniform(0.28, 0.46), colour(rng, 0.9, 0.45, 0.85)
     oval, shift, fissures = rng.uniform(0, 0.35), rng.choice([0.02, 0.06]), rng.choice([0, rng.uniform(0.2, 0.6)])
     chips, chip = rng.integers(0, 45), colour(rng, 0.8, 0.05, 0.5)
     back, rough, lumps = ground(rng), rng.uniform(0.05, 0.2), rng.uniform(0.005, 0.025)
@@ -116,18 +116,16 @@ def cookie(rng: np.random.Generator) -> ObjectRenderer:
         y = y * (1 + rng.uniform(0, oval))
         radius, angle = np.hypot(x, y), np.arctan2(y, x)
         wobble = sum(rng.normal() * np.cos(n * angle + rng.random() * 6.3) / n for n in (2, 3, 5, 7))
-        edge = radius - size_ - lumps * wobble
-        dome = np.sqrt(np.clip(1 - (radius / size_) ** 2, 0, 1))
+        edge = radius - width - lumps * wobble
+        dome = np.sqrt(np.clip(1 - (radius / width) ** 2, 0, 1))
         image = shade(shade(crumb, fractal(rng, size, 14, 4, 0.8), rough), dome - 0.7, 0.3)
         ridge = np.abs(fractal(rng, size, 5, 3)) + np.clip(noise(rng, size, 4), 0, 1)
         image = shade(image, -np.clip(1 - 8 * ridge, 0, 1), fissures)
         for _ in range(chips):
-            cx, cy = rng.normal(0, size_ * 0.5, 2)
-            image = mix(
-                image,
-                chip * rng.uniform(0.8, 1.2),
-                step(np.hypot((x - cx) * rng.uniform(0.7, 1.3), y - cy) - rng.uniform(0.008, 0.03), size),
-            )
+            cx, cy = rng.normal(0, width * 0.5, 2)
+            tone = chip * rng.uniform(0.8, 1.2)
+            distance = np.hypot((x - cx) * rng.uniform(0.7, 1.3), y - cy) - rng.uniform(0.008, 0.03)
+            image = mix(image, tone, step(distance, size))
         body = step(edge, size)
         shadow = step(edge - 0.02 + 0.01 * x, size) * 0.35
         return mix(shade(back(rng, size), -shadow, 1.0), image, body), body > 0.5
@@ -144,9 +142,8 @@ def screw(rng: np.random.Generator) -> ObjectRenderer:
     def render(rng, size):
         x, y = pose(rng, size, turn)
         thread = np.sin((x + 0.3 * y) * threads * 2 * np.pi)
-        shaft = step(np.abs(y) - radius * (1 + depth * thread * (x < 0.5 * length)), size) * step(
-            np.abs(x) - length, size
-        )
+        shaft = step(np.abs(y) - radius * (1 + depth * thread * (x < 0.5 * length)), size)
+        shaft = shaft * step(np.abs(x) - length, size)
         cap = step(np.abs(y) - radius * head, size) * step(np.abs(x - length) - 0.05, size)
         round_light = np.sqrt(np.clip(1 - (y / (radius * 1.1)) ** 2, 0, 1))
         image = shade(metal, 0.6 * thread + round_light + 0.2 * noise(rng, size, 20), 0.3)
@@ -157,25 +154,25 @@ def screw(rng: np.random.Generator) -> ObjectRenderer:
 
 
 def board(rng: np.random.Generator) -> ObjectRenderer:
-    """A circuit board or panel: parts, traces and holes at fixed places."""
+    """A circuit board or panel: parts, traces and holes at fixed positions."""
     base, seed = colour(rng, 0.9, 0.15, 0.6), rng.integers(1 << 30)
     parts, traces, grain = rng.integers(4, 25), rng.integers(0, 25), rng.uniform(0.01, 0.06)
 
     def render(rng, size):
-        plan = np.random.default_rng(seed)
+        design = np.random.default_rng(seed)
         x, y = pose(rng, size, 0.03, shift=0.015)
         image = shade(np.broadcast_to(base, (size, size, 3)), fractal(rng, size, 30, 2), grain)
         for _ in range(traces):
-            cx, cy, length = plan.uniform(-0.5, 0.5, 3)
-            across = plan.random() < 0.5
+            cx, cy, length = design.uniform(-0.5, 0.5, 3)
+            across = design.random() < 0.5
             u, v = (x, y) if across else (y, x)
             line = step(np.abs(u - cx) - 0.004, size) * step(np.abs(v - cy) - abs(length), size)
             image = shade(image, line, 0.35)
         for _ in range(parts):
-            cx, cy = plan.uniform(-0.45, 0.45, 2)
-            w, h = plan.uniform(0.015, 0.11, 2)
-            tone = colour(plan, 0.6, 0.03, 0.9)
-            if plan.random() < 0.4:
+            cx, cy = design.uniform(-0.45, 0.45, 2)
+            w, h = design.uniform(0.015, 0.11, 2)
+            tone = colour(design, 0.6, 0.03, 0.9)
+            if design.random() < 0.4:
                 shape = step(np.hypot(x - cx, y - cy) - w * 0.6, size)
             else:
                 shape = step(np.maximum(np.abs(x - cx) - w, np.abs(y - cy) - h), size)
@@ -206,6 +203,7 @@ def bundle(rng: np.random.Generator) -> ObjectRenderer:
     count, ring = rng.integers(2, 8), rng.uniform(0.15, 0.3)
     tones, sheath, back = [colour(rng, 0.9) for _ in range(count)], colour(rng), ground(rng)
     inner, outer = rng.uniform(0.06, 0.15), rng.uniform(0.4, 0.47)
+    copper = np.array([0.7, 0.5, 0.35], np.float32)
 
     def render(rng, size):
         x, y = pose(rng, size, 0.1)
@@ -216,9 +214,7 @@ def bundle(rng: np.random.Generator) -> ObjectRenderer:
             radius = np.hypot(x - ring * np.cos(angle), y - ring * np.sin(angle))
             image = mix(image, tone, step(radius - inner, size))
             strands = np.clip(noise(rng, size, 40), -1, 1)
-            image = mix(
-                image, shade(np.array([0.7, 0.5, 0.35], np.float32), strands, 0.3), step(radius - inner * 0.6, size)
-            )
+            image = mix(image, shade(copper, strands, 0.3), step(radius - inner * 0.6, size))
         return image, body > 0.5
 
     return render
@@ -230,20 +226,20 @@ def figure(rng: np.random.Generator) -> ObjectRenderer:
     surfaces = [surface(rng) for _ in range(2)]
 
     def render(rng, size):
-        plan = np.random.default_rng(seed)
+        design = np.random.default_rng(seed)
         x, y = pose(rng, size, turn)
         image, body = back(rng, size), np.zeros((size, size), np.float32)
         skins = [each(rng, size) for each in surfaces]
         for index in range(pieces):
-            cx, cy = plan.uniform(-0.2, 0.2, 2)
-            w, h = plan.uniform(0.06, 0.25, 2)
-            if plan.random() < 0.5:
+            cx, cy = design.uniform(-0.2, 0.2, 2)
+            w, h = design.uniform(0.06, 0.25, 2)
+            if design.random() < 0.5:
                 distance = (np.hypot((x - cx) / w, (y - cy) / h) - 1) * min(w, h)
             else:
                 distance = np.maximum(np.abs(x - cx) - w, np.abs(y - cy) - h)
             shape = step(distance, size)
             light = np.clip(-distance / min(w, h), 0, 1)
-            image = mix(image, shade(skins[index % 2] * plan.uniform(0.6, 1.2), light - 0.5, 0.3), shape)
+            image = mix(image, shade(skins[index % 2] * design.uniform(0.6, 1.2), light - 0.5, 0.3), shape)
             body = np.maximum(body, shape)
         return image, body > 0.5
 

@@ -1,7 +1,7 @@
 """Normal features that catch the eye: spots, veins, streaks, glints and dark borders that belong to a product.
 
-A trait takes (rng, scene (S, S, 3), foreground (S, S)) and returns the scene; every instance of the category has it, at
-other places. Without them whatever is dark, thin or bright would pass for a defect.
+A trait takes (rng, scene (S, S, 3), foreground (S, S)) and returns the scene; every instance of the category has it,
+elsewhere. Without traits everything dark, thin or bright would look like a defect.
 """
 
 from collections.abc import Callable

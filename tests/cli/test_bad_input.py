@@ -355,7 +355,7 @@ def test_unknown_layers_and_wrong_files(case, tmp_path, capsys):
     assert main([*call, *clip, "--feature-layers", "3", "99"]) == 1
     assert "must lie in 1.." in capsys.readouterr().err
     assert main([*call, *clip, "--image-size", str(case["settings"]["img"]), "--feature-layers", "1"]) == 1
-    assert "no place for" in capsys.readouterr().err
+    assert "are not in this model" in capsys.readouterr().err
     assert main([*call, "--clip", str(tmp_path / "clip.pt")]) == 1
     assert "No such file" in capsys.readouterr().err
     (tmp_path / "bad.pt").write_text("hello")

@@ -117,7 +117,7 @@ def test_lookout_manifests_of_two_parts_and_what_does_not_lie_here(tmp_path):
     ]
     assert len(reported) == 3 and "line 1" in reported[0] and "secret" in reported[1] and "colours" in reported[2]
     (tmp_path / "test.manifest").write_text('{"source-ref": "s3://a/b.png"}\n')
-    with pytest.raises(ValueError, match=r"test\.manifest, line 1 is no line of a Lookout"):
+    with pytest.raises(ValueError, match=r"test\.manifest, line 1 is not a line of a Lookout"):
         load_data_set(tmp_path)
 
 
@@ -232,7 +232,7 @@ def test_wrong_specs(tmp_path):
         load_data_set("mvtec:/nowhere/at/all")
     with pytest.raises(ValueError, match="no layout 'mvtek'; there are visa"):
         load_data_set("mvtek:data")
-    with pytest.raises(ValueError, match=r"none that is known:\n  visa: split_csv"):
+    with pytest.raises(ValueError, match=r"is not known:\n  visa: split_csv"):
         load_data_set(tmp_path)
     make_visa(tmp_path / "visa")
     with pytest.raises(ValueError, match="does not look like mvtec: expected CATEGORY/train/good"):
@@ -278,7 +278,7 @@ def test_labels_of_the_hub_are_read_by_their_names(tmp_path, names):
 
 def test_labels_of_the_hub_that_are_not_known(tmp_path):
     for labels, message in (
-        (["cat", "dog"], r"row 0: the label 'cat' is none that is known \(normal: good, ok, normal"),
+        (["cat", "dog"], r"row 0: the label 'cat' is not known \(normal: good, ok, normal"),
         ([0, None], "row 1: the label None"),
         ([0, 2], "row 1: the label 2"),
     ):

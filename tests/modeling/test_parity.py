@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel
-from adaptclip_hf.conversion.convert import checkpoint_sizes, place_adapters
+from adaptclip_hf.conversion.convert import checkpoint_sizes, load_adapters
 from adaptclip_hf.evaluation import ImageMetrics, PixelMetrics
 from adaptclip_hf.evaluation.protocol import Setting, draw_prompts
 from adaptclip_hf.modeling import ImageFeatures
@@ -58,7 +58,7 @@ def model(numbers, content) -> AdaptCLIPModel:
     fields |= {"num_dual_path_layers": settings["dpam_layer"] - 1, "prompt_query_context": settings["context"]}
     fields["prompt_token_ids"] = [settings["text"]["bos_token_id"], 269, settings["text"]["eos_token_id"]]
     model = AdaptCLIPModel(AdaptCLIPConfig(clip_config=config, **fields), clip)
-    place_adapters(model, adapters)
+    load_adapters(model, adapters)
     model.static_text_embeds = numbers["expected.static_text_features"]
     return model.eval()
 

@@ -1,4 +1,4 @@
-"""Amazon Lookout for Vision's manifests, whose images have been brought from their bucket to a folder."""
+"""Amazon Lookout for Vision's manifests, with the images copied from their bucket into a folder."""
 
 import json
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ def manifests(root: Path) -> list[Path]:
     return sorted([*root.glob("*.manifest"), *root.glob("*/*.manifest")])
 
 
-def read_lookout(root: Path, report: Report) -> Iterator[Row]:
-    """All anomalous images are to be tested; where no manifest has `test` in its name, so is every other normal one."""
+def read_manifests(root: Path, report: Report) -> Iterator[Row]:
+    """Anomalous images are for testing; so is every other normal one where no manifest has `test` in its name."""
     files = manifests(root)
     has_test = any(is_test(file) for file in files)
     normals = 0
@@ -29,11 +29,11 @@ def read_lookout(root: Path, report: Report) -> Iterator[Row]:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if not line.strip():
                 continue
-            place = f"{file}, line {number}"
-            reference, anomalous, mask_reference, colours = read_line(line, place)
+            where = f"{file}, line {number}"
+            reference, anomalous, mask_reference, colours = read_line(line, where)
             image = find(root, reference)
             if image is None:
-                report(f"{place}: {reference} does not lie below {root}; the row is left out")
+                report(f"{where}: {reference} does not lie below {root}; the row is left out")
                 continue
             if not anomalous:
                 normals += 1
@@ -42,7 +42,7 @@ def read_lookout(root: Path, report: Report) -> Iterator[Row]:
                 continue
             mask, defect = None, ANOMALY
             if mask_reference is not None:
-                mask, defect = read_coloured_mask(root, mask_reference, colours, f"{place}: {mask_reference}", report)
+                mask, defect = read_coloured_mask(root, mask_reference, colours, f"{where}: {mask_reference}", report)
             yield Row(str(image), 1, root.name, "test", defect, mask)
 
 
@@ -50,8 +50,8 @@ def is_test(file: Path) -> bool:
     return "test" in file.name.lower()
 
 
-def read_line(line: str, place: str) -> tuple[str, bool, str | None, dict[str, str]]:
-    """Image, whether it is anomalous, mask, and {colour: class} of the mask, whatever the labelling job was called."""
+def read_line(line: str, where: str) -> tuple[str, bool, str | None, dict[str, str]]:
+    """Image, whether it is anomalous, mask, and {colour: class} of the mask; the labelling job may have any name."""
     try:
         entry = json.loads(line)
         labels = {
@@ -72,13 +72,13 @@ def read_line(line: str, place: str) -> tuple[str, bool, str | None, dict[str, s
         return str(entry["source-ref"]), kind == ANOMALY, mask, colours
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{place} is no line of a Lookout for Vision manifest ({error!r}): expected source-ref and a label of type "
-            f"{CLASSIFICATION}."
+            f"{where} is not a line of a Lookout for Vision manifest ({error!r}): expected source-ref and a label "
+            f"of type {CLASSIFICATION}."
         ) from error
 
 
 def find(root: Path, reference: str) -> Path | None:
-    """The file that `s3://BUCKET/A/B/C.png` is here: `A/B/C.png`, `B/C.png` or `C.png` below the folder."""
+    """The local file of `s3://BUCKET/A/B/C.png`: `A/B/C.png`, `B/C.png` or `C.png` below the folder."""
     parts = PurePosixPath(reference.partition("://")[2] or reference).parts
     if ".." in parts:
         return None
@@ -90,28 +90,28 @@ def find(root: Path, reference: str) -> Path | None:
 
 
 def read_coloured_mask(
-    root: Path, reference: str, colours: dict[str, str], place: str, report: Report
+    root: Path, reference: str, colours: dict[str, str], where: str, report: Report
 ) -> tuple[Mask | None, str]:
     """The mask of all anomalies, and the class of most of its pixels."""
     file = find(root, reference)
     if file is None:
-        report(f"{place} does not lie below {root}: the image has no mask")
+        report(f"{where} does not lie below {root}: the image has no mask")
         return None, ANOMALY
     try:
         pixels = np.asarray(load_image(str(file)).convert("RGB"))
         areas = {name: (pixels == ImageColor.getrgb(colour)).all(-1) for colour, name in colours.items()}
     except (OSError, ValueError) as error:
-        report(f"{place}: {error}: the image has no mask")
+        report(f"{where}: {error}: the image has no mask")
         return None, ANOMALY
     mask = np.logical_or.reduce([np.zeros(pixels.shape[:2], bool), *areas.values()])
     if not mask.any():
-        report(f"{place} has none of the colours {', '.join(colours)}: the image has no mask")
+        report(f"{where} has none of the colours {', '.join(colours)}: the image has no mask")
         return None, ANOMALY
     return as_mask(f"{file} (its anomalies)", mask), max(areas, key=lambda name: areas[name].sum())
 
 
-LOOKOUT = Layout(
+AMAZON_LOOKOUT = Layout(
     "*.manifest of Amazon Lookout for Vision, and the images of its bucket below the folder",
     lambda root: bool(manifests(root)),
-    read_lookout,
+    read_manifests,
 )
