@@ -17,7 +17,7 @@ from ..data import load_data_set
 from ..data.specs import HUB, resolve_spec, unique_name
 from ..detector import AnomalyDetector
 from ..files import file_name
-from ..reporting import Report, say, say_nothing
+from ..reporting import Report, print_line, print_nothing
 from .category_record import make_record, shown_setting
 from .model_scoring import ModelScorer
 from .pictures import draw_showcase
@@ -97,7 +97,7 @@ def evaluate(
         batch_size = 1  # they may differ in size
     output, start = Path(output), time.perf_counter()
     state = PartialState(cpu=scored.device.type == "cpu")
-    report = say if progress else say_nothing
+    report = print_line if progress else print_nothing
     work, settings, described = Progress(output / "progress"), settings_of(shots, seeds), scored.describe()
     if state.is_main_process:
         if overwrite:
