@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .detector import AnomalyDetector
 from .loading import choose_dtype
 from .modeling import PromptBank
-from .reporting import Report, say_nothing
+from .reporting import Report, print_nothing
 
 ENCODER, PLAIN, ZERO_SHOT, FEW_SHOT = "encoder", "CLIP's own image tower", "zero-shot", "few-shot"
 TORCH, COMPILED, ONNX, OPENVINO = RUNTIMES = ("torch", "compiled", "onnx", "openvino")
@@ -57,7 +57,7 @@ def benchmark(
     batches: Sequence[int] = (1, 8),
     normals: Sequence[int] = (1, 4, 64, 256),
     seconds: float = 2.0,
-    report: Report = say_nothing,
+    report: Report = print_nothing,
 ) -> dict:
     """Measures a model in every runtime that is installed.
 

@@ -1,10 +1,12 @@
 """Files that appear whole or not at all, and names that any file system takes."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +35,15 @@ def read_json(file: Path):
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read ({error}): remove it.") from error
+
+
+def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Iterable]):
+    """Writes a CSV file, which appears whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_whole(file, text.getvalue().encode())
 
 
 def write_whole(file: Path, content: bytes):

@@ -1,12 +1,12 @@
-"""How a line reaches people: one way, which neither breaks a progress bar nor speaks once for each process."""
+"""How the package prints a line: beside a progress bar, and once where several processes run."""
 
 from collections.abc import Callable
 
 Report = Callable[[str], None]
 
 
-def say(line: str):
-    """Prints a line, beside a progress bar if there is one; of several processes the main one alone."""
+def print_line(line: str):
+    """Prints a line without breaking a progress bar; of several processes only the main one prints."""
     from tqdm.auto import tqdm
 
     if is_main_process():
@@ -14,12 +14,12 @@ def say(line: str):
 
 
 def printable(text: str) -> str:
-    """A text with the bytes of file names that are in no encoding replaced."""
+    """A text in which bytes of file names that no encoding knows are replaced."""
     return text.encode(errors="replace").decode()
 
 
-def say_nothing(line: str):
-    """For callers that asked for quiet."""
+def print_nothing(line: str):
+    """The report of callers that asked for quiet."""
 
 
 def is_main_process() -> bool:
@@ -29,5 +29,5 @@ def is_main_process() -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The first line of an error's message, or its type where it has none."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

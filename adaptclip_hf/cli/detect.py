@@ -142,11 +142,13 @@ def run_in_bulk(args: argparse.Namespace) -> int:
 
     from ..bulk.run import run_bulk
     from ..bulk.work import Job
-    from ..reporting import say
+    from ..reporting import print_line
 
     on_ray = find_spec("ray") is not None
     if not on_ray and not args.quiet:
-        say("Ray is not installed (`pip install 'adaptclip-hf[ray]'`): working in this process, into the same rows")
+        print_line(
+            "Ray is not installed (`pip install 'adaptclip-hf[ray]'`): working in this process, into the same rows"
+        )
     detector, profile, prompt_bank, unreadable = what_to_score_with(args)
     name = args.model or (profile.model if profile else DEFAULT_NAME)
     job = Job(
@@ -220,13 +222,13 @@ def check_arguments(args: argparse.Namespace):
 
 def remember(detector, paths: list[Path], view, quiet: bool):
     """The bank of the normal images that can be read, and how many could not."""
-    from ..reporting import say
+    from ..reporting import print_line
 
     unreadable = []
 
     def pass_over(name: str, error: Exception):
         unreadable.append(name)
-        say(f"not among the normal images: {error}")
+        print_line(f"not among the normal images: {error}")
 
     progress = not quiet and len(paths) > 20
     bank = detector.remember([str(path) for path in paths], on_error=pass_over, progress=progress, view=view)

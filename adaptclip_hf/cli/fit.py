@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     from ..image_files import find_images
     from ..inspection import Feedback, InspectionProfile
-    from ..reporting import say
+    from ..reporting import print_line
 
     output = args.output or args.update
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
     def pass_over(name: str, error: Exception):
         unreadable.append(name)
-        say(f"left out: {error}")
+        print_line(f"left out: {error}")
 
     def photos(paths: list[str]) -> list[str]:
         return [str(path) for path in find_images(paths)]
@@ -114,13 +114,13 @@ def run(args: argparse.Namespace) -> int:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = load_detector(args, profile.model, dtype=profile.made_by["dtype"])
         given: dict = {name: photos(getattr(args, name)) for name in ("confirmed", "defects")}
-        feedback = Feedback(pass_over, say, not args.quiet)
+        feedback = Feedback(pass_over, print_line, not args.quiet)
         profile = profile.update(detector, photos(args.normal), drop=args.drop, feedback=feedback, **given, **settings)
     else:
         model = args.model or DEFAULT_NAME
         normal, defects = photos(args.normal), photos(args.defects) or None
         detector = load_detector(args, model)
-        settings |= {"on_error": pass_over, "report": say, "progress": not args.quiet}
+        settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
         profile = InspectionProfile.fit(detector, normal, defects=defects, view=view_of(args), model=model, **settings)
     profile.save_pretrained(output)
     print(profile.describe())

@@ -1,35 +1,32 @@
-"""`adaptclip verify`: whether the published figures come out."""
+"""`adaptclip verify`: whether a model reproduces the published figures."""
 
 import argparse
 from pathlib import Path
 
-from .argument_types import add_model_arguments, load_detector, positive, whole
+from .argument_types import add_model_arguments, load_detector
+from .evaluate import SEEDS, SHOTS, add_evaluation_arguments
 
 
 def add_command(commands):
     parser = commands.add_parser(
         "verify",
-        help="say whether the published figures are reproduced",
-        description="Evaluates a model by the paper's protocol and holds every figure against the published one of its "
-        "data set, category, number of shots and metric.",
+        help="check whether a model reproduces the published figures",
+        description="Evaluates a model by the paper's protocol and compares every figure with the published one of the "
+        "same data set, category, number of shots and metric.",
         epilog="""examples:
   adaptclip convert --checkpoint csgaobb/AdaptCLIP --trained-on mvtec --output adaptclip-vitl
   adaptclip verify --model adaptclip-vitl --data visa:/data/VisA btad:/data/BTAD --output verified
 
-Written to OUTPUT: verify.md, to paste into an issue, beside all that `adaptclip evaluate` writes; stopped and started
-again it goes on. A figure is reproduced when it lies within three standard deviations of the published one: those of
-both over their seeds, and 0.1 per cent for the rounding.
+The command writes verify.md, to paste into an issue, and everything that `adaptclip evaluate` writes to OUTPUT. If it
+is stopped, the same call continues. A figure is reproduced if it lies within three standard deviations of the published
+one. These count the deviations of both over their seeds, and 0.1 per cent for rounding.
 
-exit status: 0 every figure is reproduced, 1 one is not, or nothing was published of these data sets""",
+exit status: 0 every figure is reproduced, 1 a figure is not, or none was published for these data sets""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="LAYOUT:FOLDER or folder, one or more")
     add_model_arguments(parser, None, "none: name the one whose figures were published")
+    add_evaluation_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("verified"), metavar="DIR", help="(%(default)s)")
-    parser.add_argument("--shots", type=whole, nargs="+", default=[0, 1, 2, 4], metavar="K", help="(0 1 2 4)")
-    parser.add_argument("--seeds", type=whole, nargs="+", default=[10, 20, 30], metavar="N", help="(10 20 30)")
-    parser.add_argument("--batch-size", type=positive, default=4, metavar="B", help="images at a time (%(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -37,20 +34,20 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None:
         args.parser.error("--model is needed: the one whose figures were published")
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.verification import checks_of, verdict
+    from ..evaluation.verification import compared_lines, verdict
     from ..files import write_whole
 
     results = evaluate(
         load_detector(args, args.model),
         args.data,
         args.output,
-        shots=args.shots,
-        seeds=args.seeds,
-        batch_size=args.batch_size,
-        model_name=args.model,
+        args.shots or SHOTS,
+        args.seeds or SEEDS,
+        args.batch_size,
         progress=not args.quiet,
+        model_name=args.model,
     )
-    said, checks = verdict(results), checks_of(results)
-    write_whole(args.output / "verify.md", said.encode())
-    print(said)
-    return 0 if checks and all(check.reproduced for check in checks) and not results["failures"] else 1
+    text, compared = verdict(results), compared_lines(results)
+    write_whole(args.output / "verify.md", text.encode())
+    print(text)
+    return 0 if compared and not any(line["differs"] for line in compared) and not results["failures"] else 1

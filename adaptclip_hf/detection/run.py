@@ -18,7 +18,7 @@ from ..files import new_name
 from ..inspection import InspectionProfile, discoveries
 from ..inspection.drift import DriftWatch
 from ..modeling.prompt_bank import PromptBank
-from ..reporting import Report, say, say_nothing
+from ..reporting import Report, print_line, print_nothing
 from ..run_settings import keep_or_match
 from .formats import COCO, CSV, FORMAT_FILES, JSONL, LABEL_STUDIO, PARQUET
 from .lines import ResultLines, stamp_of
@@ -71,7 +71,7 @@ def detect_files(
         ValueError: `output` holds results of other settings, named, or another process is writing there.
     """
     output.mkdir(parents=True, exist_ok=True)
-    report = say if progress else say_nothing
+    report = print_line if progress else print_nothing
     settings = scoring_settings(detector, prompt_bank, object_name, threshold, profile, view) | {
         "heatmaps": heatmaps,
         "maps": maps,

@@ -1,6 +1,6 @@
 """Figures as rows of Markdown tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 KINDS = {"image": "I", "pixel": "P", "sample": "S"}
 FIGURES = {
@@ -13,16 +13,24 @@ FIGURES = {
 }
 
 
+def head(cells: Sequence[str]) -> list[str]:
+    return [row(cells), "|---" * len(cells) + "|"]
+
+
+def row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def table_head(first: str, metrics: Sequence[str]) -> list[str]:
-    return [f"| {first} | " + " | ".join(map(title, metrics)) + " |", "|---" * (len(metrics) + 1) + "|"]
+    return head([first, *map(title, metrics)])
 
 
 def table_row(first: str, metrics: Sequence[str], cells: dict[str, str]) -> str:
-    return f"| {first} | " + " | ".join(cells.get(metric, "-") for metric in metrics) + " |"
+    return row([first, *(cells.get(metric, "-") for metric in metrics)])
 
 
 def title(metric: str) -> str:
-    """The usual short name, such as I-AUROC of `image_auroc`."""
+    """The usual short name, such as I-AUROC for `image_auroc`."""
     kind, _, name = metric.partition("_")
     return f"{KINDS[kind]}-{FIGURES.get(name, name.capitalize())}"
 
@@ -31,14 +39,15 @@ def cell(mean: float, std: float | None = None) -> str:
     return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
+def percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
 def summary_cell(line: dict) -> str:
     """A line of a summary, whose figures are fractions, in per cent."""
-    return cell(100 * line["mean"], line["std"] and 100 * line["std"])
+    return cell(100 * line["mean"], percent(line["std"]))
 
 
 def published_cell(line: dict) -> str:
-    """What was published of a summary's line, behind its own figure."""
-    if line.get("published") is None:
-        return ""
-    std = line["published_std"]
-    return f" [{cell(100 * line['published'], None if std is None else 100 * std)}]{' (!)' if line['differs'] else ''}"
+    """The published figure of a summary's line, in per cent."""
+    return cell(100 * line["published"], percent(line["published_std"]))

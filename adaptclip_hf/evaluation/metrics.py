@@ -1,4 +1,4 @@
-"""Metrics that take batches as they come: `update` any number of times, `merge` in any order, `compute`."""
+"""Metrics that take batch after batch: `update` any number of times, `merge` in any order, `compute`."""
 
 from collections.abc import Hashable, Iterable
 
@@ -6,24 +6,24 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from .histogram import Histogram, bins_of, lower_edges
 from .ranking import Ranking
+from .score_histogram import ScoreHistogram, bins_of, lower_edges
 
 OVERKILL = (2, 5, 10)
 PRO_LIMIT = 0.3
 EIGHT_NEIGHBOURS = np.ones((3, 3))
-# false-positive rates between which AUPIMO is taken
+# false-positive rates between which AUPIMO is integrated
 PIMO_LIMITS = (1e-5, 1e-4)
-# what is counted of each score: all pixels, anomalous ones, the share of its region that each of them is, the share of
-# its image's anomalous pixels, and the share of a normal image that each of its pixels is
+# what is counted for each score: all pixels; anomalous pixels; each anomalous pixel as a share of its region, and as a
+# share of its image's anomalous pixels; each pixel of a normal image as a share of that image
 PIXELS, ANOMALOUS, OVERLAP, RECALL, FALL_OUT = range(5)
 
-# the pixels of a region or an image share this weight in whole numbers, whose sum is the same in any order
+# the weight of a region or an image, shared among its pixels in whole numbers, whose sum is the same in any order
 WHOLE = 2**40
 
 
 class ImageMetrics:
-    """Figures of image scores, and of objects seen in several images; exact (reference, "Evaluation protocol").
+    """Exact figures of image scores, and of objects seen in several images (reference, "Evaluation protocol").
 
     Example:
 
@@ -38,7 +38,7 @@ class ImageMetrics:
     ```
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.scores: list[float] = []
         self.labels: list[bool] = []
         self.sample_ids: list[Hashable] = []
@@ -52,8 +52,8 @@ class ImageMetrics:
             sample_ids: (B,), the same for all images of one object.
 
         Raises:
-            ValueError: for lengths that differ, scores that are not finite, other labels, or `sample_ids` given to some
-                updates and not to others.
+            ValueError: lengths differ, scores are not finite, labels are not 0 or 1, or `sample_ids` are given to some
+                updates only.
         """
         scores, labels = np.asarray(scores, np.float32), np.asarray(labels)
         if scores.ndim != 1 or labels.shape != scores.shape:
@@ -72,27 +72,27 @@ class ImageMetrics:
         self.sample_ids += ids
 
     def merge(self, other: "ImageMetrics"):
-        """Adds the images of another."""
+        """Adds the images of another one."""
         self.update(other.scores, other.labels, other.sample_ids or None)
 
     def compute(self) -> dict[str, float]:
-        """Figures as fractions; none of a kind of which normal or anomalous ones are missing.
+        """Figures as fractions; empty unless there are normal and anomalous images.
 
         Returns:
             `image_auroc`, `image_ap` (area under the precision-recall curve by the trapezoid rule, as the paper's
-            program has it; below 1 for a perfect ranking of few images: 0.875 for two and two),
-            `image_average_precision` (the ordinary one, of steps: 1 for a perfect ranking), `image_f1max`,
+            program computes it; below 1 for a perfect ranking of few images: 0.875 for two and two),
+            `image_average_precision` (the usual step-wise one: 1 for a perfect ranking), `image_f1max`,
             `image_threshold` (of F1max), `image_overkill@2`, `@5`, `@10` (the share of normal images at or above the
-            2nd, 5th, 10th percentile of the anomalous ones); with `sample_ids` the same as `sample_*`, a sample's score
-            and label being the largest of its images.
+            2nd, 5th, 10th percentile of the anomalous ones); with `sample_ids` the same as `sample_*`, where a sample's
+            score and label are the largest of its images.
         """
         scores, labels = np.asarray(self.scores), np.asarray(self.labels, bool)
         figures = score_figures("image", scores, labels)
         if self.sample_ids:
-            samples, places = np.unique(np.asarray(self.sample_ids), return_inverse=True)
+            samples, sample_of = np.unique(np.asarray(self.sample_ids), return_inverse=True)
             highest, anomalous = np.full(len(samples), -np.inf), np.zeros(len(samples), bool)
-            np.maximum.at(highest, places, scores)
-            np.logical_or.at(anomalous, places, labels)
+            np.maximum.at(highest, sample_of, scores)
+            np.logical_or.at(anomalous, sample_of, labels)
             figures |= score_figures("sample", highest, anomalous)
         return figures
 
@@ -109,16 +109,16 @@ def score_figures(kind: str, scores: np.ndarray, labels: np.ndarray) -> dict[str
 
 
 class PixelMetrics:
-    """Figures of anomaly maps, in memory that does not grow with their number.
+    """Figures of anomaly maps; memory does not grow with the number of maps.
 
-    Scores are counted in bins of 2**-18 of their value. All counts are whole numbers: parts that several processes
-    counted merge to the same bits in any order. The figures are exact for the rounded scores; [`error_bounds`] says
-    how far those of the scores as given may be from them: at most 1e-5 for many continuous maps, more where many
-    scores fall into few bins, which only matters if they differ there: scores that tie are counted as they are.
+    Scores are counted in bins whose width is 2**-18 of their value. All counts are whole numbers, so parts that several
+    processes counted merge to the same bits in any order. The figures are exact for the rounded scores.
+    [`error_bounds`] says how far the figures of the unrounded scores may be from them: at most 1e-5 for many continuous
+    maps, more where many different scores fall into few bins; equal scores add no error.
     """
 
     def __init__(self):
-        self.counts = Histogram(columns=5)
+        self.counts = ScoreHistogram(columns=5)
 
     def update(self, anomaly_maps, masks):
         """Adds maps.
@@ -128,45 +128,45 @@ class PixelMetrics:
             masks: (B, H, W), 0 normal or 1 anomalous.
 
         Raises:
-            ValueError: for shapes that differ, or maps with values out of [0, 1] or not finite.
+            ValueError: shapes differ, or maps have values outside [0, 1] or values that are not finite.
         """
         maps = torch.as_tensor(anomaly_maps).detach().float().cpu().contiguous().numpy()
         masks = torch.as_tensor(masks).detach().cpu().numpy() > 0
         if maps.ndim != 3 or masks.shape != maps.shape:
             raise ValueError(f"Expected maps and masks of one shape (B, H, W), got {maps.shape} and {masks.shape}.")
         if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
-            raise ValueError("Expected anomaly maps in [0, 1]; some values are out of it or not finite.")
+            raise ValueError("Expected anomaly maps in [0, 1]; some values are outside or not finite.")
         for anomaly_map, mask in zip(maps, masks, strict=True):
-            places = self.counts.places(bins_of(anomaly_map))
-            self.counts.add(PIXELS, places.ravel(), 1)
+            slots = self.counts.slots(bins_of(anomaly_map))
+            self.counts.add(PIXELS, slots.ravel(), 1)
             if mask.any():
                 regions = ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask]
-                self.counts.add(ANOMALOUS, places[mask], 1)
-                self.counts.add(OVERLAP, places[mask], (WHOLE // np.maximum(np.bincount(regions), 1))[regions])
-                self.counts.add(RECALL, places[mask], WHOLE // len(regions))
+                self.counts.add(ANOMALOUS, slots[mask], 1)
+                self.counts.add(OVERLAP, slots[mask], (WHOLE // np.maximum(np.bincount(regions), 1))[regions])
+                self.counts.add(RECALL, slots[mask], WHOLE // len(regions))
             else:
-                self.counts.add(FALL_OUT, places.ravel(), WHOLE // mask.size)
+                self.counts.add(FALL_OUT, slots.ravel(), WHOLE // mask.size)
 
     def merge(self, other: "PixelMetrics"):
-        """Adds the maps of another."""
+        """Adds the maps of another one."""
         self.add_state(other.state())
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that was counted, small enough to keep: `bins` (n,) and `counts` (5, n)."""
+        """All counts, small enough to keep: `bins` (n,) and `counts` (5, n)."""
         bins, counts = self.counts.occupied()
         return {"bins": bins, "counts": counts}
 
     def add_state(self, state: dict[str, np.ndarray]):
-        """Adds what `state` of another returned.
+        """Adds the counts that `state` of another one returned.
 
         Raises:
-            ValueError: it is of a version that counted something else.
+            ValueError: a version that counted something else made them.
         """
         if len(state["counts"]) != self.counts.columns:
             raise ValueError(f"expected {self.counts.columns} counts of each score, got {len(state['counts'])}")
-        places = self.counts.places(state["bins"])
+        slots = self.counts.slots(state["bins"])
         for column, counts in enumerate(state["counts"]):
-            self.counts.add(column, places, counts)
+            self.counts.add(column, slots, counts)
 
     def ranking(self) -> Ranking | None:
         """The pixels by falling score; `None` unless there are normal and anomalous ones."""
@@ -174,15 +174,15 @@ class PixelMetrics:
         return Ranking.of_counts(lower_edges(bins), pixels - anomalous, anomalous)
 
     def compute(self) -> dict[str, float]:
-        """Figures as fractions; none unless there are normal and anomalous pixels.
+        """Figures as fractions; empty unless there are normal and anomalous pixels.
 
         Returns:
-            `pixel_auroc`, `pixel_ap` (trapezoid rule), `pixel_average_precision` (of steps), `pixel_f1max`,
-            `pixel_threshold` (of F1max), `pixel_aupro`, the mean overlap of the masks' connected regions (8 neighbours)
-            with what scores at or above a threshold, integrated exactly over false-positive rates from 0 to 0.3 and
-            divided by 0.3; and, where there are normal images, `pixel_aupimo` (Bertoldo et al., BMVC 2024): the mean
-            recall of the anomalous images' pixels, integrated over the logarithm of the false-positive rate of normal
-            images alone, from 1e-5 to 1e-4.
+            `pixel_auroc`, `pixel_ap` (trapezoid rule), `pixel_average_precision` (step-wise), `pixel_f1max`,
+            `pixel_threshold` (of F1max); `pixel_aupro`: the mean overlap of the masks' connected regions (8 neighbours)
+            with the pixels at or above a threshold, integrated exactly over false-positive rates from 0 to 0.3 and
+            divided by 0.3; with normal images also `pixel_aupimo` (Bertoldo et al., BMVC 2024): the mean recall of the
+            anomalous images' pixels, integrated over the logarithm of the false-positive rate of normal images only,
+            from 1e-5 to 1e-4.
         """
         ranking = self.ranking()
         if ranking is None:
@@ -191,7 +191,7 @@ class PixelMetrics:
         return figures | {name: value for name, (value, _) in self._areas(ranking).items()}
 
     def error_bounds(self) -> dict[str, float]:
-        """How far each figure may be from that of the scores as given, whatever their order within the bins."""
+        """How far each figure may be from that of the unrounded scores, whatever their order within the bins."""
         ranking = self.ranking()
         if ranking is None:
             return {}
@@ -219,9 +219,9 @@ class PixelMetrics:
     def _aupimo(self) -> tuple[float, float]:
         """AUPIMO, the mean over the anomalous images, and its error bound.
 
-        The mean of the images' areas is the area under their mean curve, which is counted as the scores come. Between
-        two thresholds it is drawn straight over the logarithm; where no normal pixel has scored yet, recall is what
-        costs none.
+        The mean of the images' areas is the area under their mean curve, which is counted batch by batch. Between two
+        thresholds the curve is linear in the logarithm of the rate; below the lowest rate that occurs it is the recall
+        at a rate of zero.
         """
         counts = self.counts.occupied()[1]
         recall, fall_out = (
@@ -233,7 +233,7 @@ class PixelMetrics:
         recall = recall[clear:]
         rates[0] = min(low, rates[1])
         unknown = 0.0
-        if rates[1] > low:  # the first false positive comes later: a step there
+        if rates[1] > low:  # the lowest rate lies inside the limits: the curve is a step there
             unknown = (min(rates[1], high) - low) * (recall[1] - recall[0])
             rates, recall = np.insert(rates, 1, rates[1]), np.insert(recall, 1, recall[0])
         inside = (rates > low) & (rates < high)

@@ -1,4 +1,4 @@
-"""Results as the Hub's model cards have them."""
+"""Results in the form of the Hub's model cards."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from ..files import write_whole
 
 TASK = "image-classification", "Anomaly detection"
-# published figures and the usual tables name these
+# the metrics of published figures and of the usual tables
 METRICS = {
     "image_auroc": "Image AUROC",
     "image_ap": "Image AP",

@@ -1,4 +1,4 @@
-"""Scores of a model, each image encoded once for all settings."""
+"""Scores of a model; each image is encoded once for all settings."""
 
 import time
 
@@ -16,9 +16,9 @@ PROTOCOL_VIEW = View(tile="whole")  # the paper squeezes every image into a squa
 
 
 class ModelScorer(CategoryScorer):
-    """A detector that has remembered the normal images that any setting draws for a category.
+    """Scores a category with a detector, against the normal images that each setting draws.
 
-    The settings with an unreadable or missing prompt are left out.
+    Settings whose normal images are missing or cannot be read are left out.
     """
 
     def __init__(
@@ -36,71 +36,63 @@ class ModelScorer(CategoryScorer):
         self.settings = self._settings_with_banks(settings)
 
     def _settings_with_banks(self, settings: list[Setting]) -> list[Setting]:
-        """Makes the banks of each setting; drops the settings whose prompts are not there."""
-        few_shot = [setting for setting in settings if setting.shots]
-        if few_shot and (views := self.category.views_without_normals()):
+        """Makes the banks of each setting; leaves out the settings whose normal images cannot be had."""
+        if any(setting.shots for setting in settings) and (views := self.category.views_without_normals()):
             where = "" if views == [None] else f" in view {', '.join(map(str, views))}"
             self.notes.append(f"no normal image to compare with{where}: few-shot figures are left out")
             return [setting for setting in settings if not setting.shots]
-        drawn = {row for setting in settings for rows in self.prompts(setting).values() for row in rows}
-        remembered = self._remember(sorted(drawn))
-        banks = {row: each for row, each in remembered.items() if isinstance(each, PromptBank)}
-        unreadable = {row: each for row, each in remembered.items() if isinstance(each, str)}
+        banks, unreadable = self._remember(sorted({row for setting in settings for row in self._drawn(setting)}))
         usable = []
         for setting in settings:
-            prompts = self.prompts(setting)
-            broken = [unreadable[row] for rows in prompts.values() for row in rows if row in unreadable]
-            if broken:
+            if broken := [unreadable[row] for row in self._drawn(setting) if row in unreadable]:
                 self.notes.append(f"{setting} is left out, a normal image drawn for it cannot be read: {broken[0]}")
                 continue
             usable.append(setting)
-            for view, rows in prompts.items():
+            for view, rows in self.prompts(setting).items():
                 self.banks[view, setting] = PromptBank.concatenate([banks[row] for row in rows])
         return usable
 
     def prompts(self, setting: Setting) -> dict[str | None, list[int]]:
-        """The rows of the normal images of each view."""
         if not setting.shots:
             return {}
         return {view: self.category.prompts(view, setting) for view in self.category.queries}
 
-    def _remember(self, rows: list[int]) -> dict[int, PromptBank | str]:
-        """{row: its bank, or why it cannot be read}."""
+    def _drawn(self, setting: Setting) -> list[int]:
+        """The rows of the normal images of all views."""
+        return [row for rows in self.prompts(setting).values() for row in rows]
 
-        def remember(row: int) -> PromptBank | str:
+    def _remember(self, rows: list[int]) -> tuple[dict[int, PromptBank], dict[int, str]]:
+        """{row: bank of one image} and {row: why it cannot be read}."""
+        banks: dict[int, PromptBank] = {}
+        unreadable: dict[int, str] = {}
+
+        def remember(row: int):
             try:
-                return self.detector.remember([self.category.rows[row]["image"]], view=PROTOCOL_VIEW)
+                banks[row] = self.detector.remember([self.category.rows[row]["image"]], view=PROTOCOL_VIEW)
             except (OSError, ValueError) as error:
-                return str(error)
+                unreadable[row] = str(error)
 
         start = time.perf_counter()
         with self._pool() as pool:
-            remembered = dict(zip(rows, pool.map(remember, rows), strict=True))
+            list(pool.map(remember, rows))
         self.encoder_seconds += time.perf_counter() - start
-        return remembered
+        return banks, unreadable
 
-    def score_batch(self, rows: list[int]) -> ScoredBatch:
-        batch, detector = ScoredBatch(), self.detector
-        pixel_values, size = [], detector.processor.image_processor.size
-        for row in rows:
-            try:
-                mask = self.mask_of(row, size["height"], size["width"])
-                pixel_values.append(detector.processor(self.category.rows[row]["image"])["pixel_values"])
-            except (OSError, ValueError) as error:
-                batch.failures[row] = str(error)
-                continue
-            batch.rows.append(row)
-            batch.masks.append(mask)
-        if batch.rows:
-            encoding = time.perf_counter()
-            features = detector.encode(torch.cat(pixel_values))
-            if detector.device.type == "cuda":
-                torch.cuda.synchronize(detector.device)
-            batch.encoder_seconds = time.perf_counter() - encoding
-            view = self.category.rows[rows[0]]["view"]
-            for setting in self.settings:
-                scores, maps = detector.score(features, self.banks.get((view, setting)), self.text_embeds)
-                scores, maps = zip(*to_cpu(detector.model, scores, self.reduced(maps)), strict=True)
-                batch.scores[setting] = np.array(scores, np.float32)
-                batch.anomaly_maps[setting] = np.stack(maps)
-        return batch
+    def read(self, row: int) -> tuple[torch.Tensor, np.ndarray | None]:
+        """Pixel values (1, 3, S, S) and the mask (S, S)."""
+        size = self.detector.processor.image_processor.size
+        mask = self.mask_of(row, size["height"], size["width"])
+        return self.detector.processor(self.category.rows[row]["image"])["pixel_values"], mask
+
+    def score_inputs(self, inputs: list[torch.Tensor], batch: ScoredBatch):
+        start, detector = time.perf_counter(), self.detector
+        features = detector.encode(torch.cat(inputs))
+        if detector.device.type == "cuda":
+            torch.cuda.synchronize(detector.device)
+        batch.encoder_seconds = time.perf_counter() - start
+        view = self.category.rows[batch.rows[0]]["view"]
+        for setting in self.settings:
+            scores, maps = detector.score(features, self.banks.get((view, setting)), self.text_embeds)
+            scores, maps = zip(*to_cpu(detector.model, scores, self.reduced(maps)), strict=True)
+            batch.scores[setting] = np.array(scores, np.float32)
+            batch.anomaly_maps[setting] = np.stack(maps)

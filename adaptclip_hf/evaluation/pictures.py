@@ -1,4 +1,4 @@
-"""The worst misses and the best hits of a category as a picture."""
+"""The worst misses, worst false alarms and best hits of a category as a picture."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from scipy import ndimage
 from ..engine.heatmap import render_heatmap
 from ..processing.image_loading import load_image, load_mask
 from .protocol import EvaluatedCategory
-from .showcase import Showcase, Shown
+from .showcase import Showcase, ShownImage
 
 TILE, GAP, HEADING, CAPTION = 180, 6, 22, 16
 OUTLINE = (255, 0, 255)
 
 
 def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str, file: Path) -> bool:
-    """Missed anomalies, false alarms and hits: photo with the mask's outline, and the map on the fixed scale below it.
+    """Draws misses, false alarms and hits: the image with its mask's outline, and below it the heatmap.
 
-    `False`, and no file, where there is no image.
+    Returns `False` and writes no file if there is no image.
     """
     rows = {
         f"worst misses: anomalous images that score lowest ({setting})": showcase.misses(),
@@ -37,8 +37,8 @@ def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str,
         draw.text((GAP, top + 4), heading, "black", ImageFont.load_default(13))
         for column, each in enumerate(shown):
             left = GAP + column * (TILE + GAP)
-            photo, heatmap = draw_image(category, each)
-            sheet.paste(photo, (left, top + HEADING))
+            image, heatmap = draw_image(category, each)
+            sheet.paste(image, (left, top + HEADING))
             sheet.paste(heatmap, (left, top + HEADING + TILE + GAP // 2))
             defect = category.rows[each.row]["defect"]
             caption = f"{each.score:.3f}  {defect}"[:28]
@@ -48,16 +48,16 @@ def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str,
     return True
 
 
-def draw_image(category: EvaluatedCategory, shown: Shown) -> tuple[Image.Image, Image.Image]:
-    """The photo with its mask's outline and the heatmap, as squares, as the model sees it."""
+def draw_image(category: EvaluatedCategory, shown: ShownImage) -> tuple[Image.Image, Image.Image]:
+    """The image with its mask's outline, and the heatmap, both squeezed into squares as the model sees them."""
     row = category.rows[shown.row]
-    photo = load_image(row["image"]).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    image = load_image(row["image"]).resize((TILE, TILE), Image.Resampling.LANCZOS)
     anomaly_map = Image.fromarray(shown.anomaly_map).resize((TILE, TILE), Image.Resampling.BILINEAR)
-    heatmap = render_heatmap(photo, np.asarray(anomaly_map))
+    heatmap = render_heatmap(image, np.asarray(anomaly_map))
     if row["mask"] is not None:
         mask = Image.fromarray(load_mask(row["mask"])).resize((TILE, TILE), Image.Resampling.NEAREST)
         inside = np.asarray(mask) > 0
-        pixels = np.array(photo)
+        pixels = np.array(image)
         pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE
-        photo = Image.fromarray(pixels)
-    return photo, heatmap
+        image = Image.fromarray(pixels)
+    return image, heatmap

@@ -1,4 +1,4 @@
-"""Curves and histograms of a category, with matplotlib where it is installed."""
+"""Curves and histograms of a category, if matplotlib is installed."""
 
 import warnings
 from importlib.util import find_spec
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .category_counts import CategoryCounts
 from .ranking import Ranking
-from .tally import CategoryTally
 
 MOST_POINTS = 2000
 LONGEST_TITLE = 60
@@ -18,17 +18,19 @@ def can_plot() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
-    """ROC and precision-recall curves of images and pixels, and the scores of good and bad images.
+def draw_curves(record: dict, counts: CategoryCounts, file: Path) -> bool:
+    """Draws ROC and precision-recall curves of images and pixels, and histograms of the scores.
 
-    For each number of shots, with the first seed; `False`, and no file, without matplotlib or without an image.
+    Each number of shots is drawn with its first seed.
+
+    Returns `False` and writes no file without matplotlib or without an image.
     """
     if not can_plot() or not record["scores"]:
         return False
     from matplotlib.figure import Figure
 
     labels = np.array([image["label"] for image in record["scores"]], bool)
-    first = {setting.shots: index for index, setting in reversed(list(enumerate(tally.settings)))}
+    first = {setting.shots: index for index, setting in reversed(list(enumerate(counts.settings)))}
     first = dict(sorted(first.items()))
     figure = Figure(figsize=(3.4 * max(4, len(first)), 6.8), layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
@@ -37,14 +39,14 @@ def draw_curves(record: dict, tally: CategoryTally, file: Path) -> bool:
         scores = np.array([image["scores"][index] for image in record["scores"]], np.float32)
         ranking = Ranking.of_scores(scores, labels)
         draw_ranking(curves[:2], ranking, "images", shots, colour)
-        draw_ranking(curves[2:], tally.pixels[tally.settings[index]].ranking(), "pixels", shots, colour)
+        draw_ranking(curves[2:], counts.pixels[counts.settings[index]].ranking(), "pixels", shots, colour)
     for axes, (shots, index) in zip(histograms, first.items(), strict=True):
         scores = np.array([image["scores"][index] for image in record["scores"]])
         draw_scores(axes, scores, labels, shots)
     figure.suptitle(f"{record['data_set']} / {record['category']}"[:LONGEST_TITLE])
     file.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
         figure.savefig(file, dpi=100)
     return True
 
@@ -55,7 +57,7 @@ def draw_ranking(axes, ranking: Ranking | None, of: str, shots: int, colour: str
     axes[1].set(title=f"precision-recall, {of}", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
     if ranking is None:
         for each in axes:
-            each.text(0.5, 0.5, "not both kinds", ha="center", va="center", color="grey")
+            each.text(0.5, 0.5, "only one kind of label", ha="center", va="center", color="grey")
         return
     figures = ranking.figures()
     curves = (np.r_[0, ranking.fall_out], np.r_[0, ranking.recall]), ranking.precision_recall()
@@ -66,7 +68,7 @@ def draw_ranking(axes, ranking: Ranking | None, of: str, shots: int, colour: str
 
 
 def draw_scores(axes, scores: np.ndarray, labels: np.ndarray, shots: int):
-    """Histograms of normal and anomalous images' scores over all of [0, 1]."""
+    """Histograms of the scores of normal and anomalous images over [0, 1]."""
     bins = np.linspace(0, 1, 41)
     for chosen, name, colour in ((~labels, "normal", COLOURS[2]), (labels, "anomalous", COLOURS[3])):
         axes.hist(scores[chosen], bins, color=colour, alpha=0.6, label=f"{name} ({chosen.sum()})")

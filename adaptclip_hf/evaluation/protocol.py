@@ -1,4 +1,4 @@
-"""What is compared with what: settings, prompt draws, batches (reference, "Evaluation protocol")."""
+"""What is compared with what: settings, prompt draws and batches (reference, "Evaluation protocol")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from ..data.checking import undecoded
 
 
 class Setting(NamedTuple):
-    """One column of the paper's tables: how many normal images, drawn with which seed."""
+    """One column of the paper's tables: the number of normal images, and the seed that draws them."""
 
     shots: int
     seed: int
@@ -22,7 +22,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(shots: Sequence[int], seeds: Sequence[int]) -> list[Setting]:
-    """Every number of shots with every seed; zero-shot draws nothing, so it has the first seed alone."""
+    """Every number of shots with every seed; zero-shot draws nothing, so only the first seed is used for it."""
     return [
         Setting(count, seed)
         for count in sorted(set(shots))
@@ -31,7 +31,7 @@ def settings_of(shots: Sequence[int], seeds: Sequence[int]) -> list[Setting]:
 
 
 def draw_prompts(normals: int, setting: Setting) -> list[int]:
-    """Which of so many sorted normal images are the prompts, drawn with replacement."""
+    """The indices of the prompts among the sorted normal images, drawn with replacement."""
     generator = torch.Generator().manual_seed(setting.seed)
     return torch.randint(0, normals, (setting.shots,), generator=generator).tolist()
 
@@ -41,40 +41,48 @@ class EvaluatedCategory:
     """A category's images.
 
     Attributes:
-        data_set, name: unique together.
-        rows: of [`load_data_set`], undecoded; the category's alone.
-        queries: test rows of each view, `None` being the view of a set without views.
-        normals: normal training rows of each view, sorted by file.
+        name: unique in its data set.
+        rows: the category's rows of [`load_data_set`], undecoded.
+        root: the data set's folder, from which paths are given.
+        data_set: the data set's name.
+        queries: {view: its test rows}; the view is `None` in a set without views.
+        normals: {view: its normal training rows}, sorted by file.
     """
 
-    data_set: str
     name: str
     rows: datasets.Dataset
+    root: Path
+    data_set: str = ""
     queries: dict[str | None, list[int]] = field(default_factory=dict)
     normals: dict[str | None, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def of_rows(cls, data_set: str, name: str, rows: datasets.Dataset) -> "EvaluatedCategory":
-        category = cls(data_set, name, undecoded(rows))
+    def of_rows(cls, name: str, rows: datasets.Dataset, root: Path) -> "EvaluatedCategory":
+        category = cls(name, undecoded(rows), root)
         for row, (split, label, view) in enumerate(zip(rows["split"], rows["label"], rows["view"], strict=True)):
             if split == "test":
                 category.queries.setdefault(view, []).append(row)
             elif label == 0:
                 category.normals.setdefault(view, []).append(row)
-        for view in category.normals:
-            category.normals[view].sort(key=lambda row: (category.path_of(row) or "", row))
+        for normals in category.normals.values():
+            normals.sort(key=lambda row: (category.path_of(row) or "", row))
         return category
 
     def path_of(self, row: int) -> str | None:
         return self.rows[row]["image"]["path"]
 
-    def path_below(self, root: Path, row: int) -> Path | None:
-        """An image's path below a folder; `None` where it does not lie there."""
+    def path_below(self, row: int) -> Path | None:
+        """An image's path relative to the data set's folder; `None` where it lies elsewhere."""
         path = self.path_of(row)
-        return Path(path).relative_to(root) if path and Path(path).is_relative_to(root) else None
+        return Path(path).relative_to(self.root) if path and Path(path).is_relative_to(self.root) else None
+
+    def name_of(self, row: int) -> str:
+        """What results call an image: its path relative to the data set's folder where it has one."""
+        below = self.path_below(row)
+        return below.as_posix() if below else self.path_of(row) or f"row {row}"
 
     def batches(self, size: int) -> list[list[int]]:
-        """The test rows in batches of one view each: the same ones whoever scores them."""
+        """The test rows in batches of one view each; the batches do not depend on which process scores them."""
         return [
             rows[first : first + size]
             for view, rows in sorted(self.queries.items(), key=lambda each: each[0] or "")
@@ -89,11 +97,10 @@ class EvaluatedCategory:
         return [view for view in self.queries if not self.normals.get(view)]
 
 
-def split_categories(data_set: str, rows: datasets.Dataset) -> list[EvaluatedCategory]:
+def split_categories(rows: datasets.Dataset, root: Path) -> list[EvaluatedCategory]:
     """The categories of a data set that have test images, in its order."""
-    names = rows["category"]
     found: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
+    for row, name in enumerate(rows["category"]):
         found.setdefault(name, []).append(row)
-    categories = [EvaluatedCategory.of_rows(data_set, name, rows.select(chosen)) for name, chosen in found.items()]
+    categories = [EvaluatedCategory.of_rows(name, rows.select(chosen), root) for name, chosen in found.items()]
     return [each for each in categories if each.queries]

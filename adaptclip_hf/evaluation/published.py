@@ -1,4 +1,4 @@
-"""The paper's figures, to stand beside one's own."""
+"""The paper's figures, to show beside new ones."""
 
 import json
 import math
@@ -8,9 +8,9 @@ from pathlib import Path
 METHOD = "AdaptCLIP"
 FILE = Path(__file__).with_name("published_results.json")
 CATEGORIES_FILE = Path(__file__).with_name("published_categories.json")
-ROUNDING = 0.1  # per cent; figures are published to a tenth, and a standard deviation cannot be known better
+ROUNDING = 0.1  # per cent; figures are published to a tenth, so no standard deviation is known better
 DEVIATIONS = 3
-# data sets of one category, which the layout tells
+# data sets of one category, recognised by their layout
 BY_LAYOUT = {"ksdd": "KSDD", "br35h": "Br35H", "covid": "Covid", "kvasir": "Kvasir", "endo": "Endo"}
 
 
@@ -27,7 +27,7 @@ def published_categories() -> dict:
 
 
 def published_name(layout: str, categories: list[str]) -> str | None:
-    """The paper's name of a data set that has this layout and exactly these categories."""
+    """The paper's name of a data set with this layout and exactly these categories; `None` if it has none."""
     if layout in BY_LAYOUT:
         return BY_LAYOUT[layout]
     known = dict(published_results()["categories"])
@@ -37,7 +37,7 @@ def published_name(layout: str, categories: list[str]) -> str | None:
 
 
 def published_figures(name: str | None, shots: int) -> dict[str, dict[str, dict[str, float]]]:
-    """{method: {metric: {"mean", and "std" over the seeds}}} in per cent; empty where the paper has none."""
+    """{method: {metric: {"mean", and "std" over the seeds}}} in per cent; empty if the paper has none."""
     figures = published_results()["figures"].get(name, {}).get(str(shots), {})
     means = published_categories().get(name, {}).get(str(shots), {}).get("mean")
     if METHOD not in figures and means:
@@ -46,10 +46,10 @@ def published_figures(name: str | None, shots: int) -> dict[str, dict[str, dict[
 
 
 def published_figure(name: str | None, category: str | None, shots: int, metric: str) -> dict[str, float] | None:
-    """{"mean", and "std" over the seeds} in per cent of AdaptCLIP; `None` where nothing was published.
+    """{"mean", and "std" over the seeds} of AdaptCLIP, in per cent; `None` if nothing was published.
 
     Args:
-        category: `None` for the mean over the data set's.
+        category: `None` for the mean over the data set's categories.
     """
     if category is None:
         return published_figures(name, shots).get(METHOD, {}).get(metric)
@@ -63,7 +63,9 @@ def as_figure(values: list[float]) -> dict[str, float]:
 
 
 def differs(mean: float, std: float | None, published: dict[str, float]) -> bool:
-    """Whether a figure, in per cent, is beyond three standard deviations of the published one: those of both over their
-    seeds, and the rounding of what is published."""
+    """Whether a figure, in per cent, is more than three standard deviations from the published one.
+
+    The deviation combines that of both figures over their seeds and the rounding of the published one.
+    """
     spread = math.hypot(std or 0.0, published.get("std", 0.0), ROUNDING)
     return abs(mean - published["mean"]) > DEVIATIONS * spread

@@ -1,4 +1,4 @@
-"""A ranking: how many normal and anomalous things lie at or above each score, and the figures that follow from it."""
+"""A ranking: how many normal and anomalous items lie at or above each score, and the figures that follow from it."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ranking:
-    """Normal and anomalous things (images, pixels) by falling score; both kinds are there.
+    """Normal and anomalous items (images or pixels) by falling score; there are some of both kinds.
 
     Attributes:
         thresholds: (n,) distinct scores, highest first.
-        false: (n,) normal things that score at or above each threshold.
-        true: (n,) anomalous ones.
+        false: (n,) number of normal items at or above each threshold.
+        true: (n,) number of anomalous items.
     """
 
     thresholds: np.ndarray
@@ -21,16 +21,16 @@ class Ranking:
 
     @classmethod
     def of_counts(cls, scores: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> "Ranking | None":
-        """Of the counts (n,) at n rising scores; `None` where one kind is missing."""
+        """From the counts (n,) at n rising scores; `None` if one kind is missing."""
         if not normal.any() or not anomalous.any():
             return None
         return cls(scores[::-1], np.cumsum(normal[::-1]).astype(float), np.cumsum(anomalous[::-1]).astype(float))
 
     @classmethod
     def of_scores(cls, scores: np.ndarray, labels: np.ndarray) -> "Ranking | None":
-        """Of scores (n,) and labels (n,), in any order."""
-        values, places = np.unique(scores, return_inverse=True)
-        counts = [np.bincount(places[chosen], minlength=len(values)) for chosen in (~labels, labels)]
+        """From scores (n,) and labels (n,), in any order."""
+        values, value_of = np.unique(scores, return_inverse=True)
+        counts = [np.bincount(value_of[chosen], minlength=len(values)) for chosen in (~labels, labels)]
         return cls.of_counts(values, *counts)
 
     @property
@@ -51,7 +51,7 @@ class Ranking:
         return 2 * self.true / (self.true + self.false + self.true[-1])
 
     def figures(self) -> dict[str, float]:
-        """`auroc`, `ap` (trapezoid rule), `average_precision` (of steps), `f1max` as fractions and `threshold`, the
+        """`auroc`, `ap` (trapezoid rule), `average_precision` (step-wise), `f1max` as fractions, and `threshold`: the
         lowest score that F1max counts as anomalous."""
         best = int(self.f1.argmax())
         return {
@@ -63,18 +63,18 @@ class Ranking:
         }
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recall and precision from (0, 1) on, whose trapezoids are AP (reference, "Evaluation protocol").
+        """Recall and precision from (0, 1) on; AP is the area by the trapezoid rule (reference, "Evaluation protocol").
 
-        Among points of one recall the reference's curve passes from the lowest to the highest precision.
+        Points of equal recall are in rising order of precision, as in the reference.
         """
         recall, precision = np.r_[0, self.recall], np.r_[1, self.precision]
         order = np.lexsort((precision, recall))
         return recall[order], precision[order]
 
     def error_bounds(self) -> dict[str, float]:
-        """How far the figures may be from those of scores that were not rounded down to these thresholds.
+        """How far the figures may be from those of the unrounded scores.
 
-        Whatever the true order of the things that share a threshold, the true figure lies within the bound.
+        The true figure lies within the bound whatever the true order of the items that share a threshold.
         """
         true, false = np.r_[0, self.true], np.r_[0, self.false]
         gained, mistaken = np.diff(true), np.diff(false)
@@ -101,7 +101,7 @@ class Ranking:
         before = np.r_[0, self.false][steps]
         after = self.false[steps]
         following = np.r_[after[1:], self.false[-1]]
-        # where recall reaches a step's: the precision on arrival, and the lowest before the next anomalous thing
+        # where the recall of a step is reached: the precision there, and the lowest one before the next anomalous item
         arrival = true / (true + after), true / (true + before)
         lowest = true / (true + following), true / (true + np.maximum(after, np.r_[before[1:], self.false[-1]]))
         departure = np.r_[1, arrival[0][:-1]], np.r_[1, arrival[1][:-1]]

@@ -1,17 +1,18 @@
 """The results of an evaluation: means and deviations, and the files that hold them."""
 
-import csv
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..files import write_json, write_whole
+from ..files import write_csv, write_json, write_whole
 from ..versions import package_versions
-from .markdown import KINDS, cell, published_cell, summary_cell, table_head, table_row
+from .markdown import KINDS, cell, percent, published_cell, summary_cell, table_head, table_row
 from .model_index import write_model_index
 from .published import differs, published_figure, published_figures
 
+SCORE_COLUMNS = ("data_set", "category", "image", "label", "defect", "view", "sample_id")
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
 
 
@@ -48,36 +49,34 @@ def collect(model: dict, batch_size: int, data_sets: list[dict], records: list[d
 
 
 def summarise(results: dict) -> list[dict]:
-    """Mean and sample standard deviation over the seeds of each figure: of each category, of each data set (the mean
-    over its categories; `category` is `None`) and of all data sets (the mean of theirs; `data_set` is `None` too).
+    """Mean and sample standard deviation over the seeds of each figure: for each category, for each data set (the mean
+    over its categories; `category` is `None`) and for all data sets (the mean over them; `data_set` is `None` too).
 
     Means are taken for each seed, then over the seeds.
     """
     lines = []
-    shots_and_metrics: dict[tuple[int, str], dict[str, dict[int, float]]] = {}
+    means: dict[tuple[int, str], dict[str, dict[int, float]]] = {}  # {(shots, metric): {data set: {seed: mean}}}
     for data_set in results["data_sets"]:
-        runs = [each for each in results["results"] if each["data_set"] == data_set["name"]]
+        name, published_as = data_set["name"], data_set["published_as"]
+        runs = [each for each in results["results"] if each["data_set"] == name]
         for shots in sorted({each["shots"] for each in runs}):
-            name = data_set["published_as"]
             chosen = [each for each in runs if each["shots"] == shots]
             for metric in metrics_of(chosen):
-                table: dict[str, dict[int, float]] = {}
+                by_category: dict[str, dict[int, float]] = {}
                 for each in chosen:
                     if metric in each["metrics"]:
-                        table.setdefault(each["category"], {})[each["seed"]] = each["metrics"][metric]
-                for category, by_seed in table.items():
-                    line = summary_line(data_set["name"], category, shots, metric, by_seed)
-                    lines.append(line | beside_published(line, name))
-                if metric.endswith("_threshold"):
-                    continue
-                means = mean_by_seed(list(table.values()))
-                shots_and_metrics.setdefault((shots, metric), {})[data_set["name"]] = means
-                line = summary_line(data_set["name"], None, shots, metric, means)
-                lines.append(line | {"categories": len(table)} | beside_published(line, name))
+                        by_category.setdefault(each["category"], {})[each["seed"]] = each["metrics"][metric]
+                for category, by_seed in by_category.items():
+                    lines.append(summary_line((name, category, shots, metric), by_seed, published_as))
+                if not metric.endswith("_threshold"):
+                    by_seed = mean_by_seed(list(by_category.values()))
+                    means.setdefault((shots, metric), {})[name] = by_seed
+                    line = summary_line((name, None, shots, metric), by_seed, published_as)
+                    lines.append(line | {"categories": len(by_category)})
     if len(results["data_sets"]) > 1:
-        for (shots, metric), table in sorted(shots_and_metrics.items(), key=lambda each: each[0][0]):
-            line = summary_line(None, None, shots, metric, mean_by_seed(list(table.values())))
-            lines.append(line | {"categories": None, "data_sets": len(table)})
+        for (shots, metric), by_data_set in sorted(means.items(), key=lambda each: each[0][0]):
+            line = summary_line((None, None, shots, metric), mean_by_seed(list(by_data_set.values())))
+            lines.append(line | {"categories": None, "data_sets": len(by_data_set)})
     return lines
 
 
@@ -88,67 +87,65 @@ def mean_by_seed(rows: list[dict[int, float]]) -> dict[int, float]:
 
 
 def summary_line(
-    data_set: str | None, category: str | None, shots: int, metric: str, by_seed: dict[int, float]
+    figure: tuple[str | None, str | None, int, str], by_seed: dict[int, float], published_as: str | None = None
 ) -> dict:
+    """A line of the summary, in fractions, with the figure that was published, if there is one (see [`differs`]).
+
+    Args:
+        figure: (data set, category, shots, metric).
+        published_as: the paper's name of the data set.
+    """
+    data_set, category, shots, metric = figure
     values = list(by_seed.values())
+    mean = float(np.mean(values))
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    theirs = published_figure(published_as, category, shots, metric)
     return {
         "data_set": data_set,
         "category": category,
         "shots": shots,
         "metric": metric,
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "mean": mean,
+        "std": std,
         "seeds": len(values),
         "categories": 1,
         "data_sets": 1,
-        "published": None,
-        "published_std": None,
-        "differs": None,
+        "published": theirs and theirs["mean"] / 100,
+        "published_std": theirs["std"] / 100 if theirs and "std" in theirs else None,
+        "differs": theirs and differs(100 * mean, percent(std), theirs),
     }
 
 
-def beside_published(line: dict, name: str | None) -> dict:
-    """What was published of a summary's line, as fractions, and whether ours differs (see [`differs`])."""
-    theirs = published_figure(name, line["category"], line["shots"], line["metric"])
-    if theirs is None:
-        return {}
-    std = None if "std" not in theirs else theirs["std"] / 100
-    differing = differs(100 * line["mean"], line["std"] and 100 * line["std"], theirs)
-    return {"published": theirs["mean"] / 100, "published_std": std, "differs": differing}
-
-
 def metrics_of(runs: list[dict]) -> list[str]:
-    """Every metric that some run has, in the order of the tables."""
+    """Every metric that any run has, in the order of the tables."""
     found = dict.fromkeys(metric for each in runs for metric in each["metrics"])
     return sorted(found, key=lambda metric: (list(KINDS).index(metric.partition("_")[0]), "overkill" in metric))
 
 
 def write_results(results: dict, records: list[dict], output: Path):
-    """results.json, results.csv, results.md, scores.csv, prompts.json and model-index.yml."""
+    """Writes results.json, results.csv, results.md, scores.csv, prompts.json and model-index.yml."""
     write_json(output / "results.json", results)
     write_json(output / "prompts.json", results["prompts"])
     write_model_index(results, output / "model-index.yml")
-    write_whole(output / "results.md", report(results).encode())
-    with (output / "results.csv").open("w", newline="", encoding="utf-8") as file:
-        lines = csv.DictWriter(file, list(results["summary"][0]) if results["summary"] else ["data_set"])
-        lines.writeheader()
-        lines.writerows(results["summary"])
-    with (output / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["data_set", "category", "image", "label", "defect", "view", "sample_id", "shots", "seed", "score"]
-        )
-        for record in records:
-            for image in record["scores"]:
-                about = [image[name] for name in ("image", "label", "defect", "view", "sample_id")]
-                for run, score in zip(record["results"], image["scores"], strict=True):
-                    if score is not None:
-                        place = [record["data_set"], record["category"]]
-                        writer.writerow([*place, *about, run["shots"], run["seed"], score])
+    write_whole(output / "results.md", as_markdown(results).encode())
+    summary = results["summary"]
+    columns = list(summary[0]) if summary else ["data_set"]
+    write_csv(output / "results.csv", columns, [line.values() for line in summary])
+    write_csv(output / "scores.csv", [*SCORE_COLUMNS, "shots", "seed", "score"], score_rows(records))
 
 
-def report(results: dict) -> str:
-    """Results for people, in Markdown: tables ready to paste, what is missing and why, how it was made."""
+def score_rows(records: list[dict]) -> Iterator[list]:
+    """The rows of scores.csv: one for each image and setting."""
+    for record in records:
+        for image in record["scores"]:
+            about = {**record, **image}
+            for run, score in zip(record["results"], image["scores"], strict=True):
+                if score is not None:
+                    yield [*(about[name] for name in SCORE_COLUMNS), run["shots"], run["seed"], score]
+
+
+def as_markdown(results: dict) -> str:
+    """Results for people: tables ready to paste, what is missing and why, and how the results were made."""
     model, protocol, time = results["model"], results["protocol"], results["time"]
     lines = [
         f"# {model['name'] or 'AdaptCLIP'}: evaluation",
@@ -156,9 +153,9 @@ def report(results: dict) -> str:
         f"Per cent; few-shot as mean ± sample standard deviation over seeds {', '.join(map(str, protocol['seeds']))}. "
         + described(model, protocol["batch_size"]),
         "I: images, P: pixels, S: samples of several views. AP is the area under the precision-recall curve by the "
-        "trapezoid rule, as in the paper's tables, and below 100 for a perfect ranking of few images (87.5 for two and "
-        "two); AvgPrec the ordinary average precision. AUPIMO is of false-positive rates of normal images from 1e-5 to "
-        "1e-4. Overkill@e the share of normal images that score at or above the e-th percentile of the "
+        "trapezoid rule, as in the paper's tables; it is below 100 for a perfect ranking of few images (87.5 for two "
+        "and two). AvgPrec is the usual average precision. AUPIMO covers false-positive rates of normal images from "
+        "1e-5 to 1e-4. Overkill@e is the share of normal images that score at or above the e-th percentile of the "
         "anomalous ones (lower is better).",
     ]
     for data_set in results["data_sets"]:
@@ -166,18 +163,23 @@ def report(results: dict) -> str:
         if data_set["published_as"]:
             lines += [
                 "",
-                f"In square brackets what was published for {data_set['published_as']}; marked with (!) where ours is "
-                "beyond three standard deviations of it (of both over their seeds, and the rounding to a tenth).",
+                f"In square brackets: the published figure for {data_set['published_as']}. (!) marks a figure more "
+                "than three standard deviations from it (of both over their seeds, and the rounding to a tenth).",
             ]
         for shots in protocol["shots"]:
             lines += table_of(results, data_set, shots)
     if len(results["data_sets"]) > 1:
-        lines += ["", "## Mean over data sets", "", "Of those that have the figure; their number in brackets."]
+        lines += [
+            "",
+            "## Mean over data sets",
+            "",
+            "Over the data sets with the figure; their number in brackets.",
+        ]
         for shots in protocol["shots"]:
             lines += table_of_means(results, shots)
     if results["notes"]:
         lines += ["", "## What is missing, and why", ""]
-        lines += [f"- {place}: {note}" for place, notes in results["notes"].items() for note in notes]
+        lines += [f"- {name}: {note}" for name, notes in results["notes"].items() for note in notes]
     lines += [f"- {each['data_set']}/{each['image']}: {each['error']}" for each in results["failures"]]
     share = "" if time["encoder_share"] is None else f", {100 * time['encoder_share']:.0f} % of it in the image encoder"
     images = sum(sum(each.values()) for each in results["images"].values())
@@ -187,14 +189,14 @@ def report(results: dict) -> str:
 
 
 def described(model: dict, batch_size: int) -> str:
-    """What was evaluated, and how."""
+    """What was evaluated, and how, in one line."""
     if "maps" in model:
         return f"Saved maps {model['maps'][:12]}, image scores: {model['scores']}."
     return f"{model['image_size']} px, {model['dtype']}, batches of {batch_size}, weights {model['weights'][:12]}."
 
 
 def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
-    """A data set's figures for a number of shots: categories, their mean, and what was published."""
+    """A data set's figures for a number of shots: its categories, their mean, and the published figures."""
     chosen = [
         each
         for each in results["summary"]
@@ -205,7 +207,7 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     metrics = list(dict.fromkeys(each["metric"] for each in chosen))
     cells: dict[str | None, dict[str, str]] = {}
     for each in chosen:
-        cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each) + published_cell(each)
+        cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each) + beside(each)
     lines = ["", *table_head(f"{shots}-shot", metrics)]
     lines += [table_row(category, metrics, cells.get(category, {})) for category in data_set["categories"]]
     if len(data_set["categories"]) > 1 or data_set["published_as"]:
@@ -216,6 +218,13 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     return lines
 
 
+def beside(line: dict) -> str:
+    """What a cell shows beside a figure: the published one, and whether they differ."""
+    if line.get("published") is None:
+        return ""
+    return f" [{published_cell(line)}]{' (!)' if line['differs'] else ''}"
+
+
 def table_of_means(results: dict, shots: int) -> list[str]:
     """The means over all data sets for a number of shots."""
     chosen = {
@@ -223,6 +232,6 @@ def table_of_means(results: dict, shots: int) -> list[str]:
         for each in results["summary"]
         if each["data_set"] is None and each["shots"] == shots
     }
-    return (
-        ["", *table_head(f"{shots}-shot", list(chosen)), table_row("**mean**", list(chosen), chosen)] if chosen else []
-    )
+    if not chosen:
+        return []
+    return ["", *table_head(f"{shots}-shot", list(chosen)), table_row("**mean**", list(chosen), chosen)]

@@ -1,65 +1,44 @@
 """Whether an evaluation reproduces what was published, figure by figure."""
 
-from dataclasses import dataclass
-
 from ..versions import package_versions
-from .markdown import cell, title
+from .markdown import published_cell, summary_cell, title
 
 
-@dataclass(frozen=True)
-class Check:
-    """A figure beside the published one; per cent."""
-
-    data_set: str
-    category: str | None
-    shots: int
-    metric: str
-    ours: str
-    published: str
-    difference: float
-    reproduced: bool
-
-    def describe(self) -> str:
-        place = f"{self.data_set}, {self.category or 'mean'}, {self.shots}-shot {title(self.metric)}"
-        said = "reproduced" if self.reproduced else "DIFFERS"
-        return f"{said:10}  {place}: {self.ours}, published {self.published} ({self.difference:+.1f})"
-
-
-def checks_of(results: dict) -> list[Check]:
-    """Every figure of an evaluation of which one was published; see [`differs`] for what is tolerated.
+def compared_lines(results: dict) -> list[dict]:
+    """The lines of an evaluation's summary for which a figure was published; `differs` says whether they disagree.
 
     Args:
         results: content of results.json.
     """
-    checks = []
-    for line in results["summary"]:
-        if line.get("published") is None:
-            continue
-        mean, theirs = 100 * line["mean"], 100 * line["published"]
-        stds = [None if line[name] is None else 100 * line[name] for name in ("std", "published_std")]
-        place = (line["data_set"], line["category"], line["shots"], line["metric"])
-        shown = (cell(mean, stds[0]), cell(theirs, stds[1]))
-        checks.append(Check(*place, *shown, mean - theirs, not line["differs"]))
-    return checks
+    return [line for line in results["summary"] if line.get("published") is not None]
+
+
+def describe(line: dict) -> str:
+    """A summary's line beside the published figure; per cent."""
+    what = f"{line['data_set']}, {line['category'] or 'mean'}, {line['shots']}-shot {title(line['metric'])}"
+    difference = 100 * line["mean"] - 100 * line["published"]
+    outcome = "DIFFERS" if line["differs"] else "reproduced"
+    return f"{outcome:10}  {what}: {summary_cell(line)}, published {published_cell(line)} ({difference:+.1f})"
 
 
 def verdict(results: dict) -> str:
-    """A report in Markdown, ready to paste: what is reproduced, line by line, and with what."""
-    checks, model = checks_of(results), results["model"]
-    good = sum(check.reproduced for check in checks)
+    """A report in Markdown, ready to paste: what is reproduced, line by line, and with which versions."""
+    compared, model = compared_lines(results), results["model"]
+    good = sum(not line["differs"] for line in compared)
     versions = ", ".join(f"{name} {number}" for name, number in {**package_versions(), **results["versions"]}.items())
-    missing = [each["name"] for each in results["data_sets"] if each["name"] not in {c.data_set for c in checks}]
+    names = {line["data_set"] for line in compared}
+    missing = [each["name"] for each in results["data_sets"] if each["name"] not in names]
     lines = [
-        f"# {good} of {len(checks)} published figures reproduced",
+        f"# {good} of {len(compared)} published figures reproduced",
         "",
         f"Model {model['name']}, weights {model['weights'][:16]}, {model['image_size']} px, {model['dtype']}; "
         f"seeds {', '.join(map(str, results['protocol']['seeds']))}. {versions}.",
-        "A figure is reproduced when it lies within three standard deviations of the published one: those of both over "
-        "their seeds, and 0.1 for the rounding.",
-        *(f"Nothing was published of {name}." for name in missing),
+        "A figure is reproduced if it lies within three standard deviations of the published one. These count the "
+        "deviations of both over their seeds, and 0.1 for rounding.",
+        *(f"Nothing was published about {name}." for name in missing),
         "",
         "```",
-        *(check.describe() for check in checks),
+        *map(describe, compared),
         "```",
     ]
     return "\n".join(lines) + "\n"

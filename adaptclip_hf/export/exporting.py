@@ -14,6 +14,7 @@ from ..engine import AnomalyScorer
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
+from ..reporting import Report, print_nothing
 from ..runtimes.description import Description
 from ..runtimes.exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
 from ..runtimes.formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, FLOAT16, FLOAT32, INT8, ZERO_SHOT, Format
@@ -24,7 +25,6 @@ from .parity import compare, require_parity, sample_images
 DETECT_ZERO_SHOT, DETECT_FEW_SHOT, DETECT_PROFILE = "detect_zero_shot", "detect_few_shot", "detect_profile"
 STANDALONE = "detect.py"
 FEWEST_TO_CALIBRATE = 8
-Report = Callable[[str], None]
 
 
 def export_model(
@@ -36,7 +36,7 @@ def export_model(
     profile: InspectionProfile | None = None,
     images: Sequence = (),
     measure: Callable[[AnomalyScorer], dict[str, float]] | None = None,
-    report: Report = lambda line: None,
+    report: Report = print_nothing,
 ) -> Description:
     """Exports a model; the folder opens like any model's, and without this package.
 

@@ -16,7 +16,7 @@ from ..modeling.packing import SCALE, pack, unpack
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
-from ..reporting import Report, say_nothing
+from ..reporting import Report, print_nothing
 
 # what a photo is to a profile: good (and not yet drawn), in the bank alone, calibrating alone, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
@@ -114,7 +114,7 @@ class Feedback:
     """
 
     on_error: OnError | None = None
-    report: Report = say_nothing
+    report: Report = print_nothing
     progress: bool = False
 
 

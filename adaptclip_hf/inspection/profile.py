@@ -19,7 +19,7 @@ from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
 from ..modeling.prompt_bank import PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of
-from ..reporting import Report, say_nothing
+from ..reporting import Report, print_nothing
 from . import fitting
 from .audit import Suspect, suspects
 from .calibration import Calibration, percent
@@ -120,7 +120,7 @@ class InspectionProfile(Reference):
         false_alarm_rate: float = 0.05,
         defects: Iterable | None = None,
         on_error: OnError | None = None,
-        report: Report = say_nothing,
+        report: Report = print_nothing,
         progress: bool = False,
         **options: Unpack[FitOptions],
     ) -> "InspectionProfile":

@@ -10,7 +10,7 @@ from ..detector import AnomalyDetector
 from ..evaluation.evaluate import evaluate
 from ..evaluation.markdown import summary_cell, table_head, table_row
 from ..files import write_json, write_whole
-from ..reporting import say
+from ..reporting import print_line
 from .train import TrainingRun
 
 SHOTS, SEEDS = (0, 1), (10, 20, 30)
@@ -37,7 +37,7 @@ def train_all_rows(
     for row in TABLE_5:
         folder = output / row
         if not (resume and (folder / FINISHED).is_file()):
-            say(f"row {row}")
+            print_line(f"row {row}")
             begun = resume and any(folder.glob("checkpoint-*"))
             unreadable = max(unreadable, train_row(row, folder, begun).unreadable)
         detector = AnomalyDetector.from_pretrained(folder)
@@ -48,7 +48,9 @@ def train_all_rows(
     if PartialState().is_main_process:
         write_whole(output / TABLE_FILE, table.encode())
         write_json(output / FIGURES_FILE, found)
-    say(f"\n{table}\nwritten: {output / TABLE_FILE}, {FIGURES_FILE}, and of each row the model and its evaluation")
+    print_line(
+        f"\n{table}\nwritten: {output / TABLE_FILE}, {FIGURES_FILE}, and of each row the model and its evaluation"
+    )
     return unreadable
 
 

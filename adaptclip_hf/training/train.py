@@ -19,7 +19,7 @@ from ..detector import AnomalyDetector
 from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
-from ..reporting import say
+from ..reporting import print_line
 from ..run_settings import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import checkpoints, last_complete_checkpoint
@@ -82,7 +82,7 @@ def train(
     built, processor = build_model(model, TABLE_5[ablation] | config, keep_adapters)
     unreadable += eval_unreadable
     if not any(parameter.requires_grad for parameter in built.parameters()):
-        say(f"row {ablation!r} has no adapter: nothing is trained")
+        print_line(f"row {ablation!r} has no adapter: nothing is trained")
         built.save_pretrained(output)
         processor.save_pretrained(output)
         return TrainingRun(None, unreadable)
@@ -102,13 +102,13 @@ def train(
     trainer = AdaptCLIPTrainer(
         built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
     )
-    say(describe(trainer, ablation, checkpoint))
+    print_line(describe(trainer, ablation, checkpoint))
     trainer.data_sets = [name_data_set(spec, part) for spec, part in zip(data, parts, strict=True)]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
     trainer.save_state()
     state.wait_for_everyone()
-    say(f"written: {output}")
+    print_line(f"written: {output}")
     return TrainingRun(trainer, unreadable)
 
 
@@ -153,10 +153,10 @@ def load_parts(specs: Sequence[str]) -> tuple[list[datasets.Dataset], int]:
     """The readable rows of each data set, and how many are not; one process opens the files, all hear the result."""
     parts, unreadable = [], 0
     for spec in specs:
-        part = load_data_set(spec, lambda line: say(f"! {line}"))
+        part = load_data_set(spec, lambda line: print_line(f"! {line}"))
         kept: list = [None]
         if PartialState().is_main_process:
-            kept = [readable_rows(part, lambda line: say(f"! {line}"))]
+            kept = [readable_rows(part, lambda line: print_line(f"! {line}"))]
         [rows] = broadcast_object_list(kept)
         unreadable += len(part) - len(rows)
         parts.append(part.select(rows))
@@ -217,7 +217,7 @@ def compute_features_once(
     def refused(missing: int) -> bool:
         [reason] = broadcast_object_list([cache.refusal(count, missing, limit)])
         if reason:
-            say(f"feature cache: off, {reason}. CLIP runs again in every epoch.")
+            print_line(f"feature cache: off, {reason}. CLIP runs again in every epoch.")
         return bool(reason)
 
     if refused(missing=0):
@@ -230,7 +230,7 @@ def compute_features_once(
         wanted |= dict(zip(digests, pictures, strict=True))
     [missing] = broadcast_object_list([list(cache.missing(wanted))])
     size = cache.bytes_per_image()
-    say(
+    print_line(
         f"feature cache: {len(wanted)} images, {len(wanted) * size / 2**30:.2f} GB ({size / 2**20:.2f} MB each), "
         f"{len(missing)} to be encoded, in {cache.folder}"
     )

@@ -205,15 +205,15 @@ def test_broken_images_do_not_stop_it(evaluate, products, tmp_path):
 def test_stopped_anywhere_and_started_again(evaluate, products, tmp_path, monkeypatch):
     _, whole = evaluate(products, output="whole")
     monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
-    add, calls = run.CategoryTally.add, []
+    add, calls = run.CategoryCounts.add, []
 
-    def stop_after(tally, *arguments):
-        add(tally, *arguments)
+    def stop_after(counts, *arguments):
+        add(counts, *arguments)
         calls.append(arguments)
         if len(calls) in (2, 5, 6):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.CategoryTally, "add", stop_after)
+    monkeypatch.setattr(run.CategoryCounts, "add", stop_after)
     for _ in range(3):
         assert evaluate(products) == (130, None)
         assert not (tmp_path / "out" / "results.json").exists()
@@ -359,7 +359,7 @@ def test_a_category_may_be_called_mean_or_anything(evaluate, products, tmp_path)
 
 def test_progress_on_disk_is_small(products):
     """Counts of a million different scores, of which few are large."""
-    from adaptclip_hf.evaluation.tally import pack, unpack
+    from adaptclip_hf.evaluation.category_counts import pack, unpack
 
     pixels = PixelMetrics()
     maps = torch.rand(8, 300, 300, generator=torch.Generator().manual_seed(0)) ** 3

@@ -11,8 +11,9 @@ from scipy import stats
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.evaluation import published
-from adaptclip_hf.evaluation.comparison import Run, compare, difference_of, placements, read_run
+from adaptclip_hf.evaluation.comparison import Run, compare, read_run
 from adaptclip_hf.evaluation.published import differs, published_categories, published_figure, published_name
+from adaptclip_hf.evaluation.significance import difference_of, placements
 from adaptclip_hf.synthetic import write_dataset
 
 KINDS = {"I": "image", "P": "pixel", "S": "sample"}
@@ -101,7 +102,7 @@ def test_verify_of_what_was_never_published(small_folder, tmp_path, capsys):
     data = write_dataset(tmp_path / "data", 1, size=60, train=2, good=2, bad=2)
     words = ["verify", "--model", str(small_folder), "--data", str(data), "--shots", "0", "--quiet"]
     assert main([*words, "--output", str(tmp_path / "out")]) == 1
-    assert "Nothing was published of" in capsys.readouterr().out
+    assert "Nothing was published about" in capsys.readouterr().out
 
 
 def slow_delong(one, other, labels):

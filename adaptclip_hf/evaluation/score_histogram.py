@@ -1,9 +1,9 @@
-"""A histogram of scores in [0, 1] with tens of millions of bins, of which memory is spent on those in use."""
+"""A histogram of scores in [0, 1] with tens of millions of bins; only those in use take memory."""
 
 import numpy as np
 
-# The bits of a float32 in [0, 1] grow with its value: all but the last 5 of them number the bins, so that a score is
-# rounded down by less than 2**-18 of itself.
+# Floats in [0, 1] are ordered as their bits are, read as whole numbers. All but the last 5 bits number the bins, which
+# rounds a score down by less than 2**-18 of itself.
 DROPPED_BITS = 5
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
@@ -12,7 +12,7 @@ PAGES = (int(np.float32(1).view(np.int32)) >> DROPPED_BITS >> PAGE_BITS) + 1
 
 def bins_of(scores: np.ndarray) -> np.ndarray:
     """The bin of each score, float32 in [0, 1]."""
-    # adding 0 gives minus zero the bits of zero
+    # adding 0 turns minus zero into zero
     return (scores + np.float32(0)).view(np.int32) >> DROPPED_BITS
 
 
@@ -21,8 +21,8 @@ def lower_edges(bins: np.ndarray) -> np.ndarray:
     return (bins << DROPPED_BITS).astype(np.int32).view(np.float32)
 
 
-class Histogram:
-    """Whole numbers in several columns for each bin; whole numbers, so that any order of adding gives the same sums."""
+class ScoreHistogram:
+    """Several columns of counts for each bin; counts are whole numbers, so their sums do not depend on the order."""
 
     def __init__(self, columns: int):
         self.columns = columns
@@ -31,8 +31,8 @@ class Histogram:
         self.tables = np.zeros((columns, 0), np.int64)
         self._occupied: tuple[np.ndarray, np.ndarray] | None = None
 
-    def places(self, bins: np.ndarray) -> np.ndarray:
-        """Where the bins lie in the tables; makes the pages that are not there."""
+    def slots(self, bins: np.ndarray) -> np.ndarray:
+        """The positions of the bins in the tables; adds the pages that are missing."""
         numbers = bins >> PAGE_BITS
         used = np.zeros(PAGES, bool)
         used[numbers] = True
@@ -46,22 +46,19 @@ class Histogram:
         self.pages += len(numbers)
         room = self.tables.shape[1] >> PAGE_BITS
         if self.pages > room:
-            # doubled, so that what is there is seldom copied
+            # doubled, so that the tables are seldom copied
             self.tables = np.pad(self.tables, ((0, 0), (0, max(self.pages - room, room) << PAGE_BITS)))
 
-    def add(self, column: int, places: np.ndarray, amounts: np.ndarray | int):
-        np.add.at(self.tables[column], places, amounts)
+    def add(self, column: int, slots: np.ndarray, amounts: np.ndarray | int):
+        np.add.at(self.tables[column], slots, amounts)
         self._occupied = None
 
     def occupied(self) -> tuple[np.ndarray, np.ndarray]:
-        """The bins (n,) whose first column is not zero, rising, and all columns of them (columns, n)."""
+        """The bins (n,) whose first column is not zero, in rising order, and their counts (columns, n)."""
         if self._occupied is None:
-            self._occupied = self._find_occupied()
+            pages = np.flatnonzero(self.page_of >= 0)
+            bins = (pages[:, None] * PAGE + np.arange(PAGE)).ravel()
+            slots = (self.page_of[pages, None] * PAGE + np.arange(PAGE)).ravel()
+            kept = self.tables[0, slots] != 0
+            self._occupied = bins[kept], self.tables[:, slots[kept]]
         return self._occupied
-
-    def _find_occupied(self) -> tuple[np.ndarray, np.ndarray]:
-        pages = np.flatnonzero(self.page_of >= 0)
-        bins = (pages[:, None] * PAGE + np.arange(PAGE)).ravel()
-        places = (self.page_of[pages, None] * PAGE + np.arange(PAGE)).ravel()
-        kept = self.tables[0, places] != 0
-        return bins[kept], self.tables[:, places[kept]]

@@ -1,4 +1,4 @@
-"""What has been counted of a category so far: it merges with other processes' and lies on disk between two runs."""
+"""What has been counted of a category so far; it can be merged with other processes' counts and kept on disk."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,21 +13,23 @@ from ..files import write_whole
 from .metrics import PixelMetrics
 from .protocol import EvaluatedCategory, Setting
 from .scoring import ScoredBatch
-from .showcase import Showcase, Shown
+from .showcase import Showcase, ShownImage
+
+METADATA = "tally"  # its name in the files, also in those of earlier versions
 
 
 @dataclass
-class CategoryTally:
+class CategoryCounts:
     """Scores, pixel counts and a few maps of the batches that are done.
 
     Attributes:
-        settings: what is scored.
-        shown_setting: the setting of which maps are kept to be shown.
+        settings: the settings that are scored.
+        shown_setting: the setting whose maps are kept to be shown.
         done: numbers of the batches.
         scores: {row: (settings,)}.
         pixels: {setting: counts}.
         failures: {row: why it could not be read}.
-        seconds, encoder_seconds: of all threads and processes together.
+        seconds, encoder_seconds: sums over all threads and processes.
     """
 
     settings: list[Setting]
@@ -51,7 +53,7 @@ class CategoryTally:
         for index, row in enumerate(batch.rows):
             self.scores[row] = np.array([batch.scores[setting][index] for setting in self.settings], np.float32)
         known = [index for index, mask in enumerate(batch.masks) if mask is not None]
-        masks = [batch.masks[index] for index in known]
+        masks = [mask for mask in batch.masks if mask is not None]
         for setting, maps in batch.anomaly_maps.items():
             if known:
                 self.pixels[setting].update(maps[known], np.stack(masks))
@@ -59,13 +61,13 @@ class CategoryTally:
             maps, scores = batch.anomaly_maps[self.shown_setting], batch.scores[self.shown_setting]
             labels = [bool(category.rows[row]["label"]) for row in batch.rows]
             shown = zip(scores.tolist(), batch.rows, labels, maps, strict=True)
-            self.showcase.update([Shown(*each) for each in shown])
+            self.showcase.update([ShownImage(*each) for each in shown])
 
-    def merge(self, other: "CategoryTally"):
-        """Adds what another counted of other batches.
+    def merge(self, other: "CategoryCounts"):
+        """Adds the counts of other batches.
 
         Raises:
-            ValueError: for a batch that both counted.
+            ValueError: both counted the same batch.
         """
         if twice := self.done & other.done:
             raise ValueError(f"Batches {sorted(twice)[:5]} were counted twice.")
@@ -79,17 +81,15 @@ class CategoryTally:
         self.showcase.update(list(other.showcase.kept.values()))
 
     def save(self, file: Path):
-        """Writes the tally; the file appears whole or not at all."""
+        """Writes the counts; the file appears whole or not at all."""
         shown = list(self.showcase.kept.values())
         tensors = {
             "rows": np.array(list(self.scores), np.int64),
-            "scores": np.stack([*self.scores.values(), np.zeros(len(self.settings), np.float32)])[:-1],
+            "scores": np.array(list(self.scores.values()), np.float32).reshape(len(self.scores), len(self.settings)),
             "done": np.array(sorted(self.done), np.int64),
         }
-        for index, setting in enumerate(self.settings):
-            tensors[f"pixels.{index}"] = pack(self.pixels[setting].state())
-        for each in shown:
-            tensors[f"map.{each.row}"] = each.anomaly_map
+        tensors |= {f"pixels.{index}": pack(self.pixels[each].state()) for index, each in enumerate(self.settings)}
+        tensors |= {f"map.{each.row}": each.anomaly_map for each in shown}
         rest = {
             "settings": self.settings,
             "failures": self.failures,
@@ -98,51 +98,46 @@ class CategoryTally:
             "shown": [(each.score, each.row, each.anomalous) for each in shown],
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_whole(file, save(arrays, {"tally": json.dumps(rest)}))
+        write_whole(file, save(arrays, {METADATA: json.dumps(rest)}))
 
     @classmethod
-    def load(cls, file: Path, settings: list[Setting], shown_setting: Setting) -> "CategoryTally | None":
-        """Reads a tally; `None` where it is of other settings.
+    def load(cls, file: Path, settings: list[Setting], shown_setting: Setting) -> "CategoryCounts | None":
+        """Reads a file of counts; `None` if they are of other settings.
 
         Raises:
-            ValueError: the file is none.
+            ValueError: the file cannot be read.
         """
-        tally = cls(settings, shown_setting)
+        counts = cls(settings, shown_setting)
         try:
             with safe_open(file, framework="numpy") as tensors:
-                rest = json.loads(tensors.metadata()["tally"])
+                rest = json.loads((tensors.metadata() or {})[METADATA])
                 if [Setting(*each) for each in rest["settings"]] != settings:
                     return None
                 arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}
-            tally.done = set(arrays["done"].tolist())
-            tally.scores = dict(zip(arrays["rows"].tolist(), arrays["scores"], strict=True))
+            counts.done = set(arrays["done"].tolist())
+            counts.scores = dict(zip(arrays["rows"].tolist(), arrays["scores"], strict=True))
             for index, setting in enumerate(settings):
-                tally.pixels[setting].add_state(unpack(arrays[f"pixels.{index}"]))
-            tally.showcase.update(
-                [Shown(score, row, label, arrays[f"map.{row}"]) for score, row, label in rest["shown"]]
-            )
+                counts.pixels[setting].add_state(unpack(arrays[f"pixels.{index}"]))
+            shown = [ShownImage(score, row, label, arrays[f"map.{row}"]) for score, row, label in rest["shown"]]
+            counts.showcase.update(shown)
         except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{file} is no progress of this evaluation ({error}): remove it.") from error
-        tally.failures = {int(row): line for row, line in rest["failures"].items()}
-        tally.seconds, tally.encoder_seconds = rest["seconds"], rest["encoder_seconds"]
-        return tally
+            raise ValueError(f"{file} cannot be read as progress of this evaluation ({error}): remove it.") from error
+        counts.failures = {int(row): line for row, line in rest["failures"].items()}
+        counts.seconds, counts.encoder_seconds = rest["seconds"], rest["encoder_seconds"]
+        return counts
 
 
 def pack(state: dict[str, np.ndarray]) -> np.ndarray:
-    """Counts of pixels as bytes, a tenth of their size: most are small, and the bins stand close together."""
+    """Pixel counts as bytes, a tenth of their size: most counts are small, and the bins lie close together."""
     columns = {"bins": np.diff(state["bins"], prepend=0), **{str(n): each for n, each in enumerate(state["counts"])}}
+    smaller = {name: each.astype(np.min_scalar_type(int(each.max(initial=0)))) for name, each in columns.items()}
     buffer = BytesIO()
-    smaller: dict = {name: smallest(column) for name, column in columns.items()}
     np.savez_compressed(buffer, **smaller)
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def smallest(column: np.ndarray) -> np.ndarray:
-    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
-
-
 def unpack(packed: np.ndarray) -> dict[str, np.ndarray]:
-    """What [`pack`] packed."""
+    """The inverse of [`pack`]."""
     with np.load(BytesIO(packed.tobytes()), allow_pickle=False) as columns:
         bins = np.cumsum(columns["bins"].astype(np.int64))
         counts = [columns[str(number)].astype(np.int64) for number in range(len(columns.files) - 1)]
