@@ -18,9 +18,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from adaptclip_hf import InspectionProfile
-from adaptclip_hf.bulk import plan
-from adaptclip_hf.bulk.plan import make_plan
 from adaptclip_hf.cli import main
+from adaptclip_hf.runs import store_parts, worklist
+from adaptclip_hf.runs.plan import make_plan
+from adaptclip_hf.runs.sources import Sources
+from adaptclip_hf.runs.store_parts import PartStore
+from adaptclip_hf.runs.tables import BOOKKEEPING
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -52,14 +55,16 @@ def without_ray(monkeypatch):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(plan, "CHUNK", 8)
-    monkeypatch.setattr(plan, "SHARD", 16)
+    monkeypatch.setattr(store_parts, "CHUNK", 8)
+    monkeypatch.setattr(worklist, "CHUNK", 8)
+    monkeypatch.setattr(worklist, "SHARD", 16)
 
 
 def rows(output) -> list[dict]:
-    """Of all parts, by path; as JSON, which compares nested lists and missing values alike."""
+    """Of all parts, by path, without what only a run needs to go on."""
     parts = [parquet.read_table(file).to_pylist() for file in sorted(Path(output).glob("part-*.parquet"))]
-    return sorted((row for part in parts for row in part), key=lambda row: row["path"])
+    found = sorted((row for part in parts for row in part), key=lambda row: row["path"])
+    return [{name: value for name, value in row.items() if name not in BOOKKEEPING} for row in found]
 
 
 def expected_rows(line, output) -> list[dict]:
@@ -115,7 +120,7 @@ def test_a_row_of_a_worker_that_outlived_its_run_is_taken_out(line, tmp_path, wi
     parts = sorted(tmp_path.glob("part-*"))
     table = parquet.read_table(parts[0])
     parquet.write_table(table.slice(2), tmp_path / "part-zz.parquet")
-    assert make_plan([str(line["images"])], str(tmp_path)).before == 40
+    assert make_plan(Sources(addresses=(str(line["images"]),)), PartStore(str(tmp_path))).before.before == 40
     assert len(rows(tmp_path)) == 40 and not (tmp_path / "part-zz.parquet").exists()
 
 
@@ -144,23 +149,27 @@ def test_memory_of_the_local_engine_does_not_grow_with_the_number_of_paths(small
     code = """
 import json, sys, time
 from pathlib import Path
-from adaptclip_hf.detection.lines import ResultLines
-from adaptclip_hf.image_files import ImageFiles
+from adaptclip_hf.engine import PlainReference
+from adaptclip_hf.runs.plan import make_plan
+from adaptclip_hf.runs.sources import Source
+from adaptclip_hf.runs.spec import RunSpec
+from adaptclip_hf.runs.store_lines import LineStore
 import psutil
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 start = time.perf_counter()
 def lines():
     for index in range(count):
-        yield {"path": str(folder / f"{index:06}.png"), "bytes": 1, "modified": 2, "heatmap": None, "map": None}
+        row = {"path": str(folder / f"{index:06}.png"), "bytes": None, "modified": None, "score": 0.5, "label": None}
+        yield row | {"error": None, "heatmap": None, "map": None}
 with (folder / "results.jsonl").open("w") as opened:
     for line in lines():
         opened.write(json.dumps(line) + "\\n")
 import gc
 gc.collect()
+store = LineStore(folder, RunSpec("model", PlainReference()))
 before, start = psutil.Process().memory_info().rss, time.perf_counter()
-with ResultLines(folder / "results.jsonl") as kept:
-    new = kept.new_ones(folder / f"{index:06}.png" for index in range(count))
-    assert sum(str(path) in kept for path in new) == len(kept) == count
+plan = make_plan((Source(str(folder / f"{index:06}.png")) for index in range(count)), store)
+assert plan.before.before == len(store.index) == count and not plan.waiting
 print(json.dumps([psutil.Process().memory_info().rss - before, time.perf_counter() - start]))
 """
     found = []
@@ -183,7 +192,7 @@ def test_the_callable_of_map_batches(line):
     contents = np.array([Path(path).read_bytes() for path in paths], object)
     by_bytes = detect({"path": np.array(paths), "image": contents}).to_pylist()
     assert [row["score"] for row in by_path] == [row["score"] for row in by_bytes]
-    expected = detect.detector.detect(paths[0], profile=InspectionProfile.from_pretrained(line["profile"]))
+    expected = detect.scorer.detect(paths[0], profile=InspectionProfile.from_pretrained(line["profile"]))
     assert by_path[0]["score"] == expected[0].score and by_path[-1]["error"]
 
 
@@ -218,7 +227,7 @@ def actors_of(driver: int) -> list[psutil.Process]:
     """The processes in which a driver's actors score."""
     found = []
     for each in psutil.process_iter(["cmdline"]):
-        if each.info["cmdline"] and "DetectJob" in each.info["cmdline"][0]:
+        if each.info["cmdline"] and "DetectRead" in each.info["cmdline"][0]:
             found.append(each)
     return found
 

@@ -1,0 +1,113 @@
+"""What has a row and what waits, by path: in a temporary SQLite file, because memory must not grow with the images."""
+
+import sqlite3
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from .sources import Source, Stamp
+
+NOTED = ("bytes", "modified", "score", "label", "error")  # of a row, beside its path
+PAGE = 256  # waiting images that are read at a time
+
+
+class Index:
+    """Rows that are there, and the images that are asked for. Several threads may use it.
+
+    Paths are kept as bytes: names that are in no encoding have surrogates, which text in SQLite cannot hold.
+
+    Attributes:
+        names: what is taken of the names of pictures, in lower case and without ending.
+    """
+
+    def __init__(self):
+        self.names = Names(self)
+        self._lock = Lock()
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.executescript(
+            "pragma journal_mode = off; pragma synchronous = off;"
+            "create table row (path blob primary key, bytes, modified, score, label, error) without rowid;"
+            "create table wanted (number integer primary key, path blob unique, bytes, modified, waits);"
+            "create table name (name text primary key) without rowid;"
+        )
+
+    def close(self):
+        self._database.close()
+
+    def _do(self, command: str, *values) -> int:
+        """How many lines of a table were changed."""
+        with self._lock:
+            return self._database.execute(command, values).rowcount
+
+    def _ask(self, command: str, *values) -> list[tuple]:
+        with self._lock:
+            return self._database.execute(command, values).fetchall()
+
+    def __len__(self) -> int:
+        [[rows]] = self._ask("select count(*) from row")
+        return rows
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Forgets all rows, and notes those that come now in one go."""
+        self._do("begin")
+        self._do("delete from row")
+        self._do("delete from name")
+        yield
+        self._do("commit")
+
+    def note(self, row: dict) -> bool:
+        """Notes a row; false if its path has one."""
+        values = (row[name] for name in NOTED)
+        return self._do("insert or ignore into row values (?, ?, ?, ?, ?, ?)", key_of(row["path"]), *values) == 1
+
+    def find(self, path: str) -> dict | None:
+        """A path's row, as far as a summary needs it."""
+        found = self._ask(f"select {', '.join(NOTED)} from row where path = ?", key_of(path))
+        return {"path": path, **dict(zip(NOTED, *found, strict=True))} if found else None
+
+    def stamp(self, path: str) -> Stamp | None:
+        """The image as it was when it was scored; `None` without a row."""
+        row = self.find(path)
+        return None if row is None else (row["bytes"], row["modified"])
+
+    def take_name(self, name: str):
+        """Notes the name of a picture."""
+        self._do("insert or ignore into name values (?)", name.lower())
+
+    def begin_listing(self):
+        self._do("delete from wanted")
+
+    def want(self, source: Source, waits: bool) -> bool:
+        """Notes an image that is asked for; false if it was listed before."""
+        values = (key_of(source.path), *source.listed, waits)
+        command = "insert or ignore into wanted (path, bytes, modified, waits) values (?, ?, ?, ?)"
+        return self._do(command, *values) == 1
+
+    def is_waiting(self, path: str) -> bool:
+        return bool(self._ask("select 1 from wanted where path = ? and waits", key_of(path)))
+
+    def waiting(self) -> Iterator[Source]:
+        """The images that wait, in the order of the listing."""
+        last = 0
+        command = "select number, path, bytes, modified from wanted where number > ? and waits order by number limit ?"
+        while page := self._ask(command, last, PAGE):
+            last = page[-1][0]
+            for _, path, size, modified in page:
+                yield Source(path_of(path), (size, modified))
+
+
+class Names(Container[str]):
+    def __init__(self, index: Index):
+        self._index = index
+
+    def __contains__(self, name: object) -> bool:
+        return bool(self._index._ask("select 1 from name where name = ?", name))
+
+
+def key_of(path: str) -> bytes:
+    return path.encode(errors="surrogatepass")
+
+
+def path_of(key: bytes) -> str:
+    return key.decode(errors="surrogatepass")
