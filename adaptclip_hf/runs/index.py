@@ -58,7 +58,8 @@ class Index:
 
     def note(self, row: dict) -> bool:
         """Notes a row; false if its path has one."""
-        values = (row[name] for name in NOTED)
+        noted = {**row, "error": None if row["error"] is None else ""}  # its words may be in no encoding
+        values = (noted[name] for name in NOTED)
         return self._do("insert or ignore into row values (?, ?, ?, ?, ?, ?)", key_of(row["path"]), *values) == 1
 
     def find(self, path: str) -> dict | None:
