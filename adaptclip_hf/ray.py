@@ -21,15 +21,13 @@ from .engine.images import ImageReader, LoadedImage, UnreadableImage
 from .inspection import InspectionProfile
 from .model_files import DEFAULT_NAME, resolve_model
 from .processing import AdaptCLIPProcessor
-from .runs.executor import Executor, OnRow
-from .runs.plan import Plan, make_plan
+from .runs.executor import Executor, OnRow, Plan, make_plan
 from .runs.rows import row_of
 from .runs.sources import UNKNOWN, Source, Stamp, read_sources
 from .runs.spec import RunSpec
-from .runs.store_parts import PartStore, with_map
+from .runs.store_parts import CHUNK, PartStore, with_map
 from .runs.summary import RunSummary
 from .runs.tables import BOOKKEEPING, part_schema, rows_of, table_of
-from .runs.worklist import Worklist, write_worklist
 
 WAVE = 16_384  # chunks that are one run of Ray Data, after which nothing of them is left in the driver
 READ_AT_ONCE = 16  # images, after which they go to the actors
@@ -128,21 +126,21 @@ class OnRay(Executor):
         self.resources = start_ray()
 
     def plan(self, sources: Iterable[Source], store: PartStore) -> Plan:
-        """In a task, so that no list of images is held in the driver."""
-        task = ray.remote(plan_and_write).options(num_cpus=SMALL)
+        self.planner = ray.remote(Planner).options(num_cpus=SMALL).remote(store.folder.address, self.spec.maps)
         try:
-            plan, self.worklist = ray.get(task.remote(sources, store.folder.address, self.spec.maps))
+            plan = ray.get(self.planner.plan.remote(sources))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        self.chunks = -(-plan.waiting // CHUNK)
         return plan
 
     def work(self, store: PartStore, on_row: OnRow | None = None) -> Iterator[RunSummary]:
-        spec, worklist = ray.put(self.spec), self.worklist
+        spec = ray.put(self.spec)
         threads, scoring, actors = self._shares()
-        for first in range(0, worklist.chunks, WAVE):
-            count = min(WAVE, worklist.chunks - first)
+        for first in range(0, self.chunks, WAVE):
+            count = min(WAVE, self.chunks - first)
             numbers = ray.data.range(count, override_num_blocks=count)
-            reading = [worklist, first, self.spec.model, self.spec.reference.view]
+            reading = [self.planner, first, self.spec.model, self.spec.reference.view]
             images = numbers.map_batches(read_chunk, batch_size=1, fn_args=reading, num_cpus=SMALL)
             rows = images.map_batches(
                 DetectRead,
@@ -181,21 +179,25 @@ def start_ray() -> dict[str, float]:
     return ray.cluster_resources()
 
 
-def plan_and_write(sources: Iterable[Source], output: str, maps: bool) -> tuple[Plan, Worklist]:
-    store = PartStore(output, maps)
-    try:
-        plan = make_plan(sources, store)
-        return plan, write_worklist(store.index.waiting(), output)
-    finally:
-        store.close()
+class Planner:
+    """An actor that knows what waits, so that no list of images is held in the driver or in memory."""
+
+    def __init__(self, output: str, maps: bool):
+        self.store = PartStore(output, maps)
+
+    def plan(self, sources: Iterable[Source]) -> Plan:
+        return make_plan(sources, self.store)
+
+    def chunk(self, number: int) -> list[Source]:
+        return self.store.index.waiting(number * CHUNK, CHUNK)
 
 
 def read_chunk(
-    batch: dict[str, np.ndarray], worklist: Worklist, first: int, model: str, view: View
+    batch: dict[str, np.ndarray], planner, first: int, model: str, view: View
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The images of chunks of a worklist: decoded, cut and resized, some at a time."""
+    """The images of chunks: decoded, cut and resized, some at a time."""
     for number in batch["id"].tolist():
-        sources = worklist.chunk(first + number)
+        sources = iter(ray.get(planner.chunk.remote(first + number)))
         while some := list(islice(sources, READ_AT_ONCE)):
             stamped = [(source.path, source.stamp()) for source in some]  # as they were when they were read
             yield {STAMPED: objects(stamped), READ: objects(read_sources(reader(model), some, view, pass_over))}

@@ -106,8 +106,11 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     from ..image_files import ImageFiles
     from ..reporting import printable, say, say_nothing
+    from ..runs.executor import Here
     from ..runs.run import Run
     from ..runs.sources import Sources
+    from ..runs.spec import RunSpec
+    from ..runs.store_lines import LineStore
 
     output, report = Path(args.output), say_nothing if args.quiet else say
     if args.engine == RAY:
@@ -115,25 +118,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         sources = Sources(ImageFiles([] if args.watch else args.paths, leave_out=output), tuple(args.input), output)
     detector, reference, unreadable = what_to_score_with(args)
-    executor, store = (parts if args.engine == RAY else lines)(args, spec_of(args, reference), detector, report)
-    run = Run(executor, store, report, progress=not args.quiet)
-    summary = run.watch(Path(args.paths[0]), args.overwrite) if args.watch else run.run(sources, args.overwrite)
-    if not args.quiet:
-        print(f"{printable(summary.describe())}\nwritten: {store.describe()}")
-    return 1 if summary.unreadable or unreadable else 0
-
-
-def spec_of(args: argparse.Namespace, reference):
-    from ..inspection import InspectionProfile
-    from ..runs.spec import RunSpec
-
-    profile = reference if isinstance(reference, InspectionProfile) else None
-    model = args.model or (profile.model if profile else DEFAULT_NAME)
-    return RunSpec(
+    model = args.model or (reference.model if args.profile else DEFAULT_NAME)
+    spec = RunSpec(
         str(Path(model).absolute()) if Path(model).is_dir() else model,
         reference,
         args.device,
-        args.dtype or (profile.made_by["dtype"] if profile and not is_exported(model) else None),
+        None if is_exported(model) else str(detector.model.dtype).removeprefix("torch."),
         args.trust_remote_code,
         args.batch_size,
         not args.no_heatmaps and args.engine == LOCAL,
@@ -141,14 +131,15 @@ def spec_of(args: argparse.Namespace, reference):
         args.false_discovery_rate,
         args.format,
     )
-
-
-def lines(args: argparse.Namespace, spec, detector, report):
-    """Who scores into a folder of lines, and the folder."""
-    from ..runs.executor import Here
-    from ..runs.store_lines import LineStore
-
-    return Here(spec, detector, report), LineStore(Path(args.output), spec, report)
+    if args.engine == RAY:
+        executor, store = parts(args, spec, detector, report)
+    else:
+        executor, store = Here(spec, detector, report), LineStore(output, spec, report)
+    run = Run(executor, store, report, progress=not args.quiet)
+    summary = run.watch(Path(args.paths[0]), args.overwrite) if args.watch else run.run(sources, args.overwrite)
+    if not args.quiet:
+        print(f"{printable(summary.describe())}\nwritten: {store.describe()}")
+    return 1 if summary.unreadable or unreadable else 0
 
 
 def parts(args: argparse.Namespace, spec, detector, report):

@@ -1,10 +1,9 @@
 """A folder at any address that fsspec knows: on this machine, in S3 or another store."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 import fsspec
@@ -17,32 +16,22 @@ def is_remote(address: str) -> bool:
     return "://" in address and not address.startswith("file://")
 
 
-@dataclass(frozen=True)
 class Folder:
-    """A folder by its path or address. It need not be there."""
+    """A folder by its path or address. It need not be there.
 
-    address: str
+    Attributes:
+        system, root: the file system, and the path within it.
 
-    @cached_property
-    def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
+    Raises:
+        ValueError: an address of no system that is known here.
+    """
+
+    def __init__(self, address: str):
         try:
-            system, root = fsspec.core.url_to_fs(self.address)
-            return system, root.rstrip("/")
+            self.system, root = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:
-            raise ValueError(f"{self.address} cannot be reached: {error}") from error
-
-    @property
-    def system(self) -> fsspec.AbstractFileSystem:
-        return self._opened[0]
-
-    @property
-    def root(self) -> str:
-        """The path within its system."""
-        return self._opened[1]
-
-    @property
-    def is_local(self) -> bool:
-        return isinstance(self.system, LocalFileSystem)
+            raise ValueError(f"{address} cannot be reached: {error}") from error
+        self.address, self.root, self.is_local = address, root.rstrip("/"), isinstance(self.system, LocalFileSystem)
 
     def names(self, pattern: str) -> list[str]:
         """Names of the files in this folder that match, sorted."""
@@ -56,19 +45,22 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
         """A file to write, which appears whole or not at all."""
         if self.is_local:
-            return whole_file(Path(self.root, name))
-        return self.system.open(f"{self.root}/{name}", "wb")  # stores show an object when all of it is there
+            with whole_file(Path(self.root, name)) as opened:
+                yield opened
+        else:
+            with NamedTemporaryFile() as opened:
+                yield opened
+                opened.flush()
+                self.system.put_file(opened.name, f"{self.root}/{name}")
 
     def write(self, name: str, content: bytes):
         """Writes a file, which appears whole or not at all."""
-        if self.is_local:
-            with self.writing(name) as opened:
-                opened.write(content)
-        else:
-            self.system.pipe_file(f"{self.root}/{name}", content)
+        with self.writing(name) as opened:
+            opened.write(content)
 
     def remove(self, name: str):
         """Removes a file, or a folder and all in it."""

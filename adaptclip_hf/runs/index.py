@@ -8,7 +8,6 @@ from threading import Lock
 from .sources import Source, Stamp
 
 NOTED = ("bytes", "modified", "score", "label", "error")  # of a row, beside its path
-PAGE = 256  # waiting images that are read at a time
 
 
 class Index:
@@ -27,7 +26,8 @@ class Index:
         self._database.executescript(
             "pragma journal_mode = off; pragma synchronous = off;"
             "create table row (path blob primary key, bytes, modified, score, label, error) without rowid;"
-            "create table wanted (number integer primary key, path blob unique, bytes, modified, waits);"
+            "create table wanted (path blob primary key, bytes, modified, waits integer) without rowid;"
+            "create unique index number on wanted (waits);"
             "create table name (name text primary key) without rowid;"
         )
 
@@ -79,23 +79,24 @@ class Index:
     def begin_listing(self):
         self._do("delete from wanted")
 
-    def want(self, source: Source, waits: bool) -> bool:
-        """Notes an image that is asked for; false if it was listed before."""
+    def want(self, source: Source, waits: int | None) -> bool:
+        """Notes an image that is asked for; false if it was listed before.
+
+        Args:
+            waits: its number among those that wait, from 0; `None` if it does not.
+        """
         values = (key_of(source.path), *source.listed, waits)
-        command = "insert or ignore into wanted (path, bytes, modified, waits) values (?, ?, ?, ?)"
-        return self._do(command, *values) == 1
+        return self._do("insert or ignore into wanted values (?, ?, ?, ?)", *values) == 1
 
     def is_waiting(self, path: str) -> bool:
-        return bool(self._ask("select 1 from wanted where path = ? and waits", key_of(path)))
+        return bool(self._ask("select 1 from wanted where path = ? and waits is not null", key_of(path)))
 
-    def waiting(self) -> Iterator[Source]:
-        """The images that wait, in the order of the listing."""
-        last = 0
-        command = "select number, path, bytes, modified from wanted where number > ? and waits order by number limit ?"
-        while page := self._ask(command, last, PAGE):
-            last = page[-1][0]
-            for _, path, size, modified in page:
-                yield Source(path_of(path), (size, modified))
+    def waiting(self, first: int, count: int) -> list[Source]:
+        """Some of the images that wait, in the order of the listing."""
+        command = "select path, bytes, modified from wanted where waits >= ? and waits < ? order by waits"
+        return [
+            Source(path_of(path), (size, modified)) for path, size, modified in self._ask(command, first, first + count)
+        ]
 
 
 class Names(Container[str]):

@@ -76,7 +76,7 @@ class Run:
         with tqdm(total=total, initial=summary.before, unit="image", disable=not shown) as bar:
             for done in self.executor.work(self.store, on_row):
                 summary.join(done)
-                bar.update(done.images)
+                bar.update(done.scored + done.unreadable)
         self.store.finish()
         summary.seconds = time.perf_counter() - start
         return summary

@@ -62,7 +62,7 @@ class Store(ABC):
 
     @abstractmethod
     def finish(self):
-        """Writes what has been added and is not written yet, and removes what only a run needs."""
+        """Writes what has been added and is not written yet."""
 
     @abstractmethod
     def writing(self, name: str) -> AbstractContextManager[BinaryIO]:

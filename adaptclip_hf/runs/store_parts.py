@@ -25,7 +25,7 @@ PARTS = "part-*.parquet"
 CHUNK = 128  # images that are read and scored as one piece of work
 HIDDEN = "_"  # whoever reads the folder as one table passes over names that begin so
 SETTINGS_FILE = f"{HIDDEN}detect.json"
-WORK = f"{HIDDEN}plan"  # the folder of what waits, of a run on Ray
+OLD_PLAN = f"{HIDDEN}plan"  # a folder that killed runs of version 0.2 left
 
 
 class PartStore(Store):
@@ -101,7 +101,7 @@ class PartStore(Store):
 
     def finish(self):
         self._write_added()
-        self.folder.remove(WORK)
+        self.folder.remove(OLD_PLAN)
 
     def _write_added(self):
         if self._added:

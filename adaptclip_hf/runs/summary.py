@@ -34,11 +34,6 @@ class RunSummary:
     seconds: float = 0.0
     waited: float = 0.0
 
-    @property
-    def images(self) -> int:
-        """How many were scored or could not be read."""
-        return sum(self.labels.values()) + self.unreadable
-
     def add(self, row: dict):
         """Adds a row, which the caller counts as scored now or before."""
         if row["error"] is not None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from pyarrow import parquet
 
 from adaptclip_hf import InspectionProfile
 from adaptclip_hf.cli import main
-from adaptclip_hf.runs import store_parts, worklist
-from adaptclip_hf.runs.plan import make_plan
+from adaptclip_hf.runs import store_parts
+from adaptclip_hf.runs.executor import make_plan
 from adaptclip_hf.runs.sources import Sources
 from adaptclip_hf.runs.store_parts import PartStore
 from adaptclip_hf.runs.tables import BOOKKEEPING
@@ -56,8 +57,6 @@ def without_ray(monkeypatch):
 @pytest.fixture
 def small_chunks(monkeypatch):
     monkeypatch.setattr(store_parts, "CHUNK", 8)
-    monkeypatch.setattr(worklist, "CHUNK", 8)
-    monkeypatch.setattr(worklist, "SHARD", 16)
 
 
 def rows(output) -> list[dict]:
@@ -115,6 +114,68 @@ def test_maps_are_what_the_local_engine_saves(line, tmp_path, without_ray):
     assert np.abs(found - np.load(tmp_path / "local" / "maps" / "11.npy")).max() < 1e-5
 
 
+def test_changed_files_are_scored_anew(line, tmp_path, without_ray, small_chunks, capsys):
+    shutil.copytree(line["images"], tmp_path / "images")
+    assert bulk(line, tmp_path / "out", "--input", tmp_path / "images") == 1
+    before = {row["path"]: row for row in rows(tmp_path / "out")}
+    shutil.copy(tmp_path / "images" / "11.png", tmp_path / "images" / "broken.png")
+    os.utime(tmp_path / "images" / "12.png")
+    call = ["detect", "--engine", "ray", "--profile", str(line["profile"]), "--output", str(tmp_path / "out")]
+    assert main([*call, "--input", str(tmp_path / "images")]) == 1
+    printed = capsys.readouterr().out
+    assert "2 files have changed" in printed and "2 images in" in printed and "38 scored before" in printed
+    found = {row["path"]: row for row in rows(tmp_path / "out")}
+    broken = str(tmp_path / "images" / "broken.png")
+    assert len(found) == len(rows(tmp_path / "out")) == 40
+    assert found[broken]["score"] == before[str(tmp_path / "images" / "11.png")]["score"]
+    assert {path: row for path, row in found.items() if path != broken} == {
+        path: row for path, row in before.items() if path != broken
+    }
+
+
+def test_labels_at_a_false_discovery_rate_and_formats_are_those_of_the_local_engine(
+    line, tmp_path, without_ray, small_chunks
+):
+    words = ["--profile", str(line["profile"]), "--false-discovery-rate", "0.9", "--quiet", "--save-maps"]
+    formats = ["jsonl", "csv", "parquet", "coco", "label-studio"]
+    assert main(["detect", str(line["images"]), *words, "--output", str(tmp_path / "local"), "--format", *formats]) == 1
+    assert bulk(line, tmp_path / "out", "--input", line["images"], *words[2:], "--format", *formats) == 1
+    expected = parquet.read_table(tmp_path / "local" / "results.parquet").to_pylist()
+    found, parts = {row["path"]: row for row in rows(tmp_path / "out")}, tmp_path / "out"
+    assert {path: row["label"] for path, row in found.items()} == {row["path"]: row["label"] for row in expected}
+    assert {row["label"] for row in expected} == {None, "normal", "anomalous"}
+    assert len(pd.read_parquet(parts)) == 40  # other formats do not stand in the way
+    names = {"_results.jsonl", "_results.csv", "_coco.json", "_label-studio.json", "_detect.json"}
+    assert {file.name for file in parts.glob("_*")} == names
+    by_path = {each["path"]: each for each in map(json.loads, (parts / "_results.jsonl").read_text().splitlines())}
+    for each in map(json.loads, (tmp_path / "local" / "results.jsonl").read_text().splitlines()):
+        assert by_path[each["path"]] == each | {"heatmap": None, "map": None}
+    coco = [json.loads(file.read_text()) for file in (parts / "_coco.json", tmp_path / "local" / "coco.json")]
+    assert len(coco[0]["annotations"]) == len(coco[1]["annotations"]) > 0
+    assert bulk(line, tmp_path / "out", "--input", line["images"], *words[2:]) == 1  # it goes on with the same labels
+    assert {row["path"]: row for row in rows(parts)} == found
+
+
+def test_names_in_no_encoding_have_one_row(line, tmp_path, without_ray):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in (b"\xff.png", b"\xfe.png"):
+        shutil.copy(line["images"] / "11.png", os.fsdecode(os.fsencode(folder) + b"/" + name))
+    for _ in range(2):
+        assert bulk(line, tmp_path / "out", "--input", folder) == 0
+        assert [Path(row["path"]).name for row in rows(tmp_path / "out")] == ["?.png", "?.png"]
+
+
+def test_addresses_and_lists_in_the_local_engine(line, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{line['images'] / '11.png'}\nfile://{line['images'] / '12.png'}\ngone.png\n")
+    call = ["detect", str(line["images"] / "13.png"), "--input", str(tmp_path / "list.txt"), "--quiet"]
+    assert main([*call, "--profile", str(line["profile"]), "--output", str(tmp_path / "out")]) == 1
+    found = [json.loads(text) for text in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [(Path(each["path"]).name, each["error"]) for each in found] == [
+        ("13.png", None), ("11.png", None), ("12.png", None), ("gone.png", "No such image file: gone.png")
+    ]  # fmt: skip
+
+
 def test_a_row_of_a_worker_that_outlived_its_run_is_taken_out(line, tmp_path, without_ray, small_chunks):
     assert bulk(line, tmp_path, "--input", line["images"]) == 1
     parts = sorted(tmp_path.glob("part-*"))
@@ -150,7 +211,7 @@ def test_memory_of_the_local_engine_does_not_grow_with_the_number_of_paths(small
 import json, sys, time
 from pathlib import Path
 from adaptclip_hf.engine import PlainReference
-from adaptclip_hf.runs.plan import make_plan
+from adaptclip_hf.runs.executor import make_plan
 from adaptclip_hf.runs.sources import Source
 from adaptclip_hf.runs.spec import RunSpec
 from adaptclip_hf.runs.store_lines import LineStore
