@@ -1,12 +1,12 @@
 """Images by the million on Ray Data: decoding in tasks, models in actors, rows as Parquet.
 
-`pip install 'adaptclip-hf[ray]'`. [`Detect`] is what `ray.data.Dataset.map_batches` takes; `adaptclip detect --engine
+`pip install 'adaptclip-hf[ray]'`. [`Detect`] is what `ray.data.Dataset.map_batches` takes. `adaptclip detect --engine
 ray` puts it together with reading, writing and going on after a stop.
 """
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice
 
@@ -16,17 +16,24 @@ import ray
 import ray.data
 import torch
 
-from .bulk.plan import Plan, make_plan
-from .bulk.work import Job, read_photos, rows_of, score_photos, write_part
-from .engine import AnomalyDetector, View
+from .engine import AnomalyScorer, PlainReference, View
+from .engine.images import ImageReader, LoadedImage, UnreadableImage
 from .inspection import InspectionProfile
 from .model_files import DEFAULT_NAME, resolve_model
 from .processing import AdaptCLIPProcessor
+from .runs.executor import Executor, OnRow, Plan, make_plan
+from .runs.rows import row_of
+from .runs.sources import UNKNOWN, Source, Stamp, read_sources
+from .runs.spec import RunSpec
+from .runs.store_parts import CHUNK, PartStore, with_map
+from .runs.summary import RunSummary
+from .runs.tables import BOOKKEEPING, part_schema, rows_of, table_of
 
 WAVE = 16_384  # chunks that are one run of Ray Data, after which nothing of them is left in the driver
 READ_AT_ONCE = 16  # images, after which they go to the actors
 SMALL = 0.25  # CPUs that reading and writing ask for, beside the actors
-PATH, PHOTO, IMAGE = "path", "photo", "image"
+PATH, IMAGE = "path", "image"
+STAMPED, READ, SUMMARY = "stamped", "read", "summary"
 
 
 class Detect:
@@ -34,7 +41,7 @@ class Detect:
 
     Args:
         profile: an [`InspectionProfile`], its folder or Hub id, or
-        job: all that may be set, in its place; see [`adaptclip_hf.bulk.work.Job`].
+        spec: all that may be set, in its place; see [`adaptclip_hf.runs.spec.RunSpec`].
         model: name, folder or Hub id; the profile's by default.
         batch_size: images that the model takes at a time.
         threads: of torch, on a CPU.
@@ -57,18 +64,19 @@ class Detect:
         model: str | None = None,
         batch_size: int = 1,
         threads: int | None = None,
-        job: Job | None = None,
+        spec: RunSpec | None = None,
     ):
-        if job is None:
+        if spec is None:
             if isinstance(profile, str):
                 profile = InspectionProfile.from_pretrained(profile)
             dtype = None if profile is None else profile.made_by["dtype"]
             name = model or (DEFAULT_NAME if profile is None else profile.model)
-            job = Job(name, profile, dtype=dtype, batch_size=batch_size)
+            spec = RunSpec(name, profile or PlainReference(), dtype=dtype, batch_size=batch_size)
         if threads is not None:
             torch.set_num_threads(threads)
-        self.job, self.detector = job, job.detector()
-        self.reference = job.reference(self.detector)
+        self.spec, self.scorer = spec, spec.scorer()
+        self.reference = self.scorer.prepare(spec.reference)
+        self.schema = part_schema(spec.maps)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """
@@ -79,56 +87,83 @@ class Detect:
         Returns:
             `pyarrow.Table`: path, score, p_value, label, regions, height, width, error, ...; a row an image, in order.
         """
-        if PHOTO in batch:
-            photos = list(batch[PHOTO])
-        elif IMAGE in batch:
-            photos = list(self.detector.read_ready(batch[IMAGE], self.reference.view, on_error=lambda *_: None))
+        reader, view = self.scorer.reader, self.spec.reference.view
+        if IMAGE in batch:
+            images = list(reader.read_ready(batch[IMAGE], view, on_error=pass_over))
         else:
-            photos = list(read_photos(self.detector, map(str, batch[PATH]), self.reference.view))
-        results = score_photos(self.detector, photos, self.reference, self.job.batch_size)
-        paths = map(str, batch[PATH]) if PATH in batch else (photo.name for photo in photos)
-        return rows_of(paths, results, self.job)
+            images = list(read_sources(reader, map(Source, map(str, batch[PATH])), view, pass_over))
+        paths = map(str, batch[PATH]) if PATH in batch else [image.name for image in images]
+        return self.table(((path, UNKNOWN) for path in paths), images).drop_columns([*BOOKKEEPING])
+
+    def table(self, stamped: Iterable[tuple[str, Stamp]], images: list[LoadedImage | UnreadableImage]) -> pa.Table:
+        """Scores images that were read; their rows."""
+        referenced, rows, stamped = ((image, self.reference) for image in images), [], iter(stamped)
+        while batch := list(islice(referenced, self.spec.batch_size)):
+            for result in self.scorer.score_images(batch, pass_over):
+                rows.append(with_map(row_of(*next(stamped), result), result, self.schema))
+        return table_of(rows, self.schema)
 
 
-def plan_on_ray(inputs: list[str], output: str) -> Plan:
-    """[`make_plan`] in a task, so that no list of images is held in the driver; raises what that does."""
-    start_ray()
-    try:
-        return ray.get(ray.remote(make_plan).options(num_cpus=SMALL).remote(inputs, output))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+class DetectRead(Detect):
+    """[`Detect`] in the actors of [`OnRay`]: of images that tasks have read."""
+
+    def __init__(self, spec, threads: int | None):
+        super().__init__(spec=ray.get(spec) if isinstance(spec, ray.ObjectRef) else spec, threads=threads)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        return self.table(batch[STAMPED], list(batch[READ]))
 
 
-def work_on_ray(plan: Plan, job: Job, actors: int | None = None) -> Iterator[dict[str, int]]:
-    """Does the work of a plan: tasks read, actors score, tasks write; yields the counts of each file that is written.
-
-    What a worker that died had in hand is done again by another one.
+class OnRay(Executor):
+    """Tasks list and read, actors score, tasks write; what a worker that died had in hand is done again by another.
 
     Args:
         actors: by default one a GPU of the cluster, or one a core.
     """
-    resources = start_ray()
-    gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources["CPU"]) - 1)
-    on_gpu = gpus > 0 and job.device in (None, "cuda")
-    actors = actors or (gpus if on_gpu else cores)
-    threads = None if on_gpu else int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // actors))
-    scoring = {"num_gpus": 1, "num_cpus": SMALL} if on_gpu else {"num_cpus": threads}
-    job = ray.put(job)
-    for first in range(0, plan.chunks, WAVE):
-        count = min(WAVE, plan.chunks - first)
-        numbers = ray.data.range(count, override_num_blocks=count)
-        photos = numbers.map_batches(read_chunk, batch_size=1, fn_args=[plan, first, job], num_cpus=SMALL)
-        rows = photos.map_batches(
-            DetectJob,
-            batch_size=None,
-            fn_constructor_args=[job, threads],
-            compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
-            **scoring,
-        )
-        parts = rows.map_batches(
-            write_rows, batch_size=None, batch_format="pyarrow", fn_args=[plan.output], num_cpus=SMALL
-        )
-        yield from parts.iter_rows()
+
+    def __init__(self, spec: RunSpec, scorer: AnomalyScorer, actors: int | None = None):
+        self.spec, self.scorer, self.actors = spec, scorer, actors
+        self.resources = start_ray()
+
+    def plan(self, sources: Iterable[Source], store: PartStore) -> Plan:
+        self.planner = ray.remote(Planner).options(num_cpus=SMALL).remote(store.folder.address, self.spec.maps)
+        try:
+            plan = ray.get(self.planner.plan.remote(sources))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        self.chunks = -(-plan.waiting // CHUNK)
+        return plan
+
+    def work(self, store: PartStore, on_row: OnRow | None = None) -> Iterator[RunSummary]:
+        spec = ray.put(self.spec)
+        threads, scoring, actors = self._shares()
+        for first in range(0, self.chunks, WAVE):
+            count = min(WAVE, self.chunks - first)
+            numbers = ray.data.range(count, override_num_blocks=count)
+            reading = [self.planner, first, self.spec.model, self.spec.reference.view]
+            images = numbers.map_batches(read_chunk, batch_size=1, fn_args=reading, num_cpus=SMALL)
+            rows = images.map_batches(
+                DetectRead,
+                batch_size=None,
+                fn_constructor_args=[spec, threads],
+                compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+                **scoring,
+            )
+            writing = [store.folder.address, self.spec.maps]
+            parts = rows.map_batches(
+                write_rows, batch_size=None, batch_format="pyarrow", fn_args=writing, num_cpus=SMALL
+            )
+            for part in parts.iter_rows():
+                yield part[SUMMARY]
+
+    def _shares(self) -> tuple[int | None, dict[str, float], int]:
+        """Threads of torch and resources for each actor, and how many actors."""
+        gpus, cores = int(self.resources.get("GPU", 0)), max(1, int(self.resources["CPU"]) - 1)
+        if gpus > 0 and self.spec.device in (None, "cuda"):
+            return None, {"num_gpus": 1, "num_cpus": SMALL}, self.actors or gpus
+        actors = self.actors or cores
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // actors))
+        return threads, {"num_cpus": threads}, actors
 
 
 def start_ray() -> dict[str, float]:
@@ -144,31 +179,49 @@ def start_ray() -> dict[str, float]:
     return ray.cluster_resources()
 
 
-def read_chunk(batch: dict[str, np.ndarray], plan: Plan, first: int, job: Job) -> Iterator[dict[str, np.ndarray]]:
-    """The images of chunks of a plan: decoded, cut and resized, some at a time."""
-    job = ray.get(job) if isinstance(job, ray.ObjectRef) else job
-    view = job.profile.view if job.profile else job.view or View()
+class Planner:
+    """An actor that knows what waits, so that no list of images is held in the driver or in memory."""
+
+    def __init__(self, output: str, maps: bool):
+        self.store = PartStore(output, maps)
+
+    def plan(self, sources: Iterable[Source]) -> Plan:
+        return make_plan(sources, self.store)
+
+    def chunk(self, number: int) -> list[Source]:
+        return self.store.index.waiting(number * CHUNK, CHUNK)
+
+
+def read_chunk(
+    batch: dict[str, np.ndarray], planner, first: int, model: str, view: View
+) -> Iterator[dict[str, np.ndarray]]:
+    """The images of chunks: decoded, cut and resized, some at a time."""
     for number in batch["id"].tolist():
-        paths = iter(plan.paths(first + number))
-        while some := list(islice(paths, READ_AT_ONCE)):
-            photos = np.empty(len(some), object)
-            photos[:] = list(read_photos(reader(job.model), some, view))
-            yield {PATH: np.array(some, object), PHOTO: photos}
+        sources = iter(ray.get(planner.chunk.remote(first + number)))
+        while some := list(islice(sources, READ_AT_ONCE)):
+            stamped = [(source.path, source.stamp()) for source in some]  # as they were when they were read
+            yield {STAMPED: objects(stamped), READ: objects(read_sources(reader(model), some, view, pass_over))}
 
 
 @cache
-def reader(model: str) -> AnomalyDetector:
-    """What reads images for a model, which itself is not loaded."""
-    return AnomalyDetector(None, AdaptCLIPProcessor.from_pretrained(resolve_model(model)))
+def reader(model: str) -> ImageReader:
+    """Reads images for a model, which is not loaded."""
+    return ImageReader(AdaptCLIPProcessor.from_pretrained(resolve_model(model)).image_processor)
 
 
-class DetectJob(Detect):
-    """[`Detect`] in the actors of [`work_on_ray`]."""
+def objects(values: Iterable) -> np.ndarray:
+    values = list(values)
+    array = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
 
-    def __init__(self, job, threads: int | None):
-        super().__init__(job=ray.get(job) if isinstance(job, ray.ObjectRef) else job, threads=threads)
+
+def write_rows(table: pa.Table, output: str, maps: bool) -> dict[str, np.ndarray]:
+    """Writes a part; its summary as a row."""
+    PartStore(output, maps).write(table)
+    return {SUMMARY: objects([RunSummary.of(rows_of(table))])}
 
 
-def write_rows(rows: pa.Table, output: str) -> dict[str, np.ndarray]:
-    """Writes a part; its counts as a row."""
-    return {name: np.array([count]) for name, count in write_part(rows, output).items()}
+def pass_over(name: str, error: Exception):
+    """Called for an image that cannot be read, whose row has the error."""

@@ -64,8 +64,8 @@ def kept(name: str, file: Path) -> tuple[str, bytes]:
         from pyarrow import parquet
 
         rows = parquet.read_table(file).to_pylist()
-        if file.name.startswith("part-"):  # whose rows did not always have it
-            rows = [{key: value for key, value in row.items() if key != "bytes"} for row in rows]
+        if file.name.startswith("part-"):  # whose rows did not always have them
+            rows = [{key: row[key] for key in row if key not in ("bytes", "path_bytes")} for row in rows]
         return f"{name}.json", as_json(rows)
     if file.suffix == ".safetensors":  # whose metadata come in any order
         content = file.read_bytes()

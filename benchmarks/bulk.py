@@ -104,7 +104,7 @@ def start(args, many: Path, output: Path, *words) -> subprocess.Popen:
 
 def actors() -> list[psutil.Process]:
     every = psutil.process_iter(["cmdline"])
-    return [each for each in every if each.info["cmdline"] and "DetectJob" in each.info["cmdline"][0]]
+    return [each for each in every if each.info["cmdline"] and "DetectRead" in each.info["cmdline"][0]]
 
 
 def rows_in(output: Path) -> int:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ..detection.formats import FORMATS
 from ..model_files import DEFAULT_NAME, is_exported
+from ..runs.formats import FORMATS
 from .argument_types import (
     VIEW_ARGUMENTS,
     add_model_arguments,
@@ -104,77 +104,62 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
 
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
-    if args.engine == RAY:
-        return run_in_bulk(args)
-    from ..detection.run import RESULTS_FILE, detect_files
     from ..image_files import ImageFiles
-    from ..reporting import printable
+    from ..reporting import print_line, print_nothing, printable
+    from ..runs.executor import Here
+    from ..runs.run import Run
+    from ..runs.sources import Sources
+    from ..runs.spec import RunSpec
+    from ..runs.store_lines import LineStore
 
-    output = Path(args.output)
-    paths = [] if args.watch else ImageFiles(args.paths, leave_out=output)
-    detector, profile, prompt_bank, unreadable = what_to_score_with(args)
-    summary = detect_files(
-        detector,
-        paths,
-        output,
-        prompt_bank=prompt_bank,
-        object_name=args.object_name,
-        threshold=args.threshold,
-        profile=profile,
-        view=view_of(args),
-        batch_size=args.batch_size,
-        heatmaps=not args.no_heatmaps,
-        maps=args.save_maps,
-        overwrite=args.overwrite,
-        progress=not args.quiet,
-        watch=Path(args.paths[0]) if args.watch else None,
-        false_discovery_rate=args.false_discovery_rate,
-        formats=args.format,
+    output, report = Path(args.output), print_nothing if args.quiet else print_line
+    if args.engine == RAY:
+        sources = Sources(addresses=(*args.paths, *args.input))
+    else:
+        sources = Sources(ImageFiles([] if args.watch else args.paths, leave_out=output), tuple(args.input), output)
+    detector, reference, unreadable = what_to_score_with(args)
+    model = args.model or (reference.model if args.profile else DEFAULT_NAME)
+    spec = RunSpec(
+        str(Path(model).absolute()) if Path(model).is_dir() else model,
+        reference,
+        args.device,
+        None if is_exported(model) else str(detector.model.dtype).removeprefix("torch."),
+        args.trust_remote_code,
+        args.batch_size,
+        not args.no_heatmaps and args.engine == LOCAL,
+        args.save_maps,
+        args.false_discovery_rate,
+        args.format,
     )
+    if args.engine == RAY:
+        executor, store = parts(args, spec, detector, report)
+    else:
+        executor, store = Here(spec, detector, report), LineStore(output, spec, report)
+    run = Run(executor, store, report, progress=not args.quiet)
+    summary = run.watch(Path(args.paths[0]), args.overwrite) if args.watch else run.run(sources, args.overwrite)
     if not args.quiet:
-        print(printable(summary.describe()))
-        print(f"written: {output / RESULTS_FILE}" + ("" if args.no_heatmaps else f", {output / 'heatmaps'}"))
+        print(f"{printable(summary.describe())}\nwritten: {store.describe()}")
     return 1 if summary.unreadable or unreadable else 0
 
 
-def run_in_bulk(args: argparse.Namespace) -> int:
+def parts(args: argparse.Namespace, spec, detector, report):
+    """Who scores into Parquet parts, and their folder."""
     from importlib.util import find_spec
 
-    from ..bulk.run import run_bulk
-    from ..bulk.work import Job
-    from ..reporting import print_line
+    from ..runs.executor import Here
+    from ..runs.store_parts import PartStore
 
-    on_ray = find_spec("ray") is not None
-    if not on_ray and not args.quiet:
-        print_line(
-            "Ray is not installed (`pip install 'adaptclip-hf[ray]'`): working in this process, into the same rows"
-        )
-    detector, profile, prompt_bank, unreadable = what_to_score_with(args)
-    name = args.model or (profile.model if profile else DEFAULT_NAME)
-    job = Job(
-        str(Path(name).absolute()) if Path(name).is_dir() else name,
-        profile,
-        prompt_bank,
-        args.object_name,
-        args.threshold,
-        view_of(args),
-        args.device,
-        args.dtype or (profile.made_by["dtype"] if profile and not is_exported(name) else None),
-        args.trust_remote_code,
-        args.batch_size,
-        args.save_maps,
-    )
-    progress = not args.quiet
-    summary = run_bulk(
-        args.paths + args.input, args.output, job, detector, on_ray, args.actors, args.overwrite, progress
-    )
-    if progress:
-        print(f"{summary.describe()}\nwritten: {args.output}/part-*.parquet")
-    return 1 if summary.failed or unreadable else 0
+    store = PartStore(args.output, spec.maps)
+    if find_spec("ray") is not None:
+        from ..ray import OnRay
+
+        return OnRay(spec, detector, args.actors), store
+    report("Ray is not installed (`pip install 'adaptclip-hf[ray]'`): working in this process, into the same rows")
+    return Here(spec, detector, report), store
 
 
 def what_to_score_with(args: argparse.Namespace):
-    """The detector, the profile and the bank that the arguments name, and how many normal images cannot be read."""
+    """The detector, the reference that the arguments name, and how many normal images cannot be read."""
     from ..engine import View
     from ..image_files import find_images
     from ..inspection import InspectionProfile
@@ -183,29 +168,29 @@ def what_to_score_with(args: argparse.Namespace):
     detector = load_detector(
         args, profile.model if profile else DEFAULT_NAME, dtype=profile.made_by["dtype"] if profile else None
     )
-    prompt_bank, unreadable, view = None, 0, view_of(args) or View()
     if profile is not None:
         profile.require_match(detector)
-    elif args.normal:
+        return detector, profile, 0
+    prompt_bank, unreadable, view = None, 0, view_of(args) or View()
+    if args.normal:
         normal = find_images(args.normal, leave_out=Path(args.output))
         prompt_bank, unreadable = remember(detector, normal, view, args.quiet)
         if args.save_prompt_bank:
             prompt_bank.save_pretrained(args.save_prompt_bank)
     elif args.prompt_bank:
         prompt_bank = detector.open_bank(args.prompt_bank, view)
-    return detector, profile, prompt_bank, unreadable
+    reference = detector.reference(prompt_bank, args.object_name, threshold=args.threshold, view=view)
+    return detector, reference, unreadable
 
 
 def check_arguments(args: argparse.Namespace):
     """Refuses a call whose arguments contradict one another, with exit status 2."""
     if not args.paths + args.input:
-        args.parser.error("name the images: PATH, or with --engine ray --input")
-    local = [name for name in ("watch", "format", "false_discovery_rate") if getattr(args, name)]
-    if args.engine == RAY and local:
-        args.parser.error(f"--{local[0].replace('_', '-')} belongs to --engine {LOCAL}; {RAY} writes Parquet")
-    bulk = [name for name in ("input", "actors") if getattr(args, name)]
-    if args.engine == LOCAL and bulk:
-        args.parser.error(f"--{bulk[0]} belongs to --engine {RAY}")
+        args.parser.error("name the images: PATH, or --input")
+    if args.engine == RAY and args.watch:
+        args.parser.error(f"--watch belongs to --engine {LOCAL}; {RAY} writes Parquet")
+    if args.engine == LOCAL and args.actors:
+        args.parser.error(f"--actors belongs to --engine {RAY}")
     if args.save_prompt_bank and not args.normal:
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
     held = ["threshold", "object_name", *VIEW_ARGUMENTS]
@@ -216,7 +201,7 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--false-discovery-rate takes a --profile: without it there are no p-values")
     if args.false_discovery_rate and args.watch:
         args.parser.error("--false-discovery-rate looks at all images at once, and --watch never has them all")
-    if args.watch and len(args.paths) != 1:
+    if args.watch and (len(args.paths) != 1 or args.input):
         args.parser.error("--watch takes one folder")
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..files import file_name, read_json, write_json
-from ..run_settings import as_json, keep_or_match
+from ..files import as_json, file_name, read_json, write_json
+from ..resume import keep_or_match
 from .category_counts import CategoryCounts
 from .category_record import merge_records
 from .protocol import EvaluatedCategory, Setting

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..detection.run import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
 from ..files import read_json, write_whole
 from ..inspection.drift import Drift
 from ..processing.image_loading import load_image
+from ..runs.store_lines import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
 from .histogram import Histogram, template
 
 LONGEST_SIDE = 480  # pixels of a picture on the page

@@ -20,7 +20,7 @@ from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
 from ..reporting import print_line
-from ..run_settings import keep_or_match
+from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import checkpoints, last_complete_checkpoint
 from .feature_cache import DEFAULT_FOLDER, DEFAULT_LIMIT, FeatureCache, content_digests

@@ -48,12 +48,12 @@ def copies(photos, folder, count: int) -> Path:
 
 
 def test_a_second_call_goes_on_and_scores_nothing_twice(small_folder, photos, tmp_path, monkeypatch, capsys):
-    from adaptclip_hf.engine import AnomalyDetector
+    from adaptclip_hf.engine import scoring
 
     line, output = copies(photos, tmp_path / "line", 5), tmp_path / "out"
     call = ["detect", str(line), "--model", str(small_folder), "--output", str(output), "--save-maps"]
-    encode, encoded = AnomalyDetector.encode, []
-    monkeypatch.setattr(AnomalyDetector, "encode", lambda self, pixels: encoded.append(1) or encode(self, pixels))
+    encode, encoded = scoring.encode, []
+    monkeypatch.setattr(scoring, "encode", lambda model, pixels: encoded.append(1) or encode(model, pixels))
     assert main(call) == 0 and len(encoded) == 5
     before = (output / "results.jsonl").read_bytes()
     assert main(call) == 0 and len(encoded) == 5 and (output / "results.jsonl").read_bytes() == before
@@ -212,16 +212,16 @@ def test_a_broken_file_is_reported_and_the_run_goes_on(small_folder, photos, tmp
 
 
 def test_results_are_flushed_as_they_come(small_folder, photos, tmp_path, monkeypatch):
-    from adaptclip_hf import AnomalyDetector
+    from adaptclip_hf.engine import scoring
 
-    seen, original = [], AnomalyDetector.encode
+    seen, original = [], scoring.encode
 
-    def watch(detector, pixel_values):
+    def watch(model, pixel_values):
         file = tmp_path / "results.jsonl"
         seen.append(len(file.read_text().splitlines()) if file.exists() else 0)
-        return original(detector, pixel_values)
+        return original(model, pixel_values)
 
-    monkeypatch.setattr(AnomalyDetector, "encode", watch)
+    monkeypatch.setattr(scoring, "encode", watch)
     call = ["detect", *photos["bad"], "--model", str(small_folder), "--quiet", "--output", str(tmp_path)]
     assert main(call) == 0
     assert seen == [0, 1, 2]

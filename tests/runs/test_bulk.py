@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from adaptclip_hf import InspectionProfile
-from adaptclip_hf.bulk import plan
-from adaptclip_hf.bulk.plan import make_plan
 from adaptclip_hf.cli import main
+from adaptclip_hf.runs import store_parts
+from adaptclip_hf.runs.executor import make_plan
+from adaptclip_hf.runs.sources import Sources
+from adaptclip_hf.runs.store_parts import PartStore
+from adaptclip_hf.runs.tables import BOOKKEEPING
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -52,20 +56,20 @@ def without_ray(monkeypatch):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(plan, "CHUNK", 8)
-    monkeypatch.setattr(plan, "SHARD", 16)
+    monkeypatch.setattr(store_parts, "CHUNK", 8)
 
 
 def rows(output) -> list[dict]:
-    """Of all parts, by path; as JSON, which compares nested lists and missing values alike."""
+    """Of all parts, by path, without what only a run needs to go on."""
     parts = [parquet.read_table(file).to_pylist() for file in sorted(Path(output).glob("part-*.parquet"))]
-    return sorted((row for part in parts for row in part), key=lambda row: row["path"])
+    found = sorted((row for part in parts for row in part), key=lambda row: row["path"])
+    return [{name: value for name, value in row.items() if name not in BOOKKEEPING} for row in found]
 
 
-def expected_rows(line, output) -> list[dict]:
+def expected_rows(line, output, *words) -> list[dict]:
     """What the local engine finds."""
     call = ["detect", str(line["images"]), "--profile", str(line["profile"]), "--no-heatmaps", "--quiet"]
-    assert main([*call, "--format", "parquet", "--output", str(output)]) == 1  # two are broken
+    assert main([*call, *words, "--format", "parquet", "--output", str(output)]) == 1  # two are broken
     return sorted(parquet.read_table(output / "results.parquet").to_pylist(), key=lambda row: row["path"])
 
 
@@ -110,12 +114,78 @@ def test_maps_are_what_the_local_engine_saves(line, tmp_path, without_ray):
     assert np.abs(found - np.load(tmp_path / "local" / "maps" / "11.npy")).max() < 1e-5
 
 
+def test_changed_files_are_scored_anew(line, tmp_path, without_ray, small_chunks, capsys):
+    shutil.copytree(line["images"], tmp_path / "images")
+    assert bulk(line, tmp_path / "out", "--input", tmp_path / "images") == 1
+    before = {row["path"]: row for row in rows(tmp_path / "out")}
+    shutil.copy(tmp_path / "images" / "11.png", tmp_path / "images" / "broken.png")
+    os.utime(tmp_path / "images" / "12.png")
+    call = ["detect", "--engine", "ray", "--profile", str(line["profile"]), "--output", str(tmp_path / "out")]
+    assert main([*call, "--input", str(tmp_path / "images")]) == 1
+    printed = capsys.readouterr().out
+    assert "2 files have changed" in printed and "2 images in" in printed and "38 scored before" in printed
+    found = {row["path"]: row for row in rows(tmp_path / "out")}
+    broken = str(tmp_path / "images" / "broken.png")
+    assert len(found) == len(rows(tmp_path / "out")) == 40
+    assert found[broken]["score"] == before[str(tmp_path / "images" / "11.png")]["score"]
+    assert {path: row for path, row in found.items() if path != broken} == {
+        path: row for path, row in before.items() if path != broken
+    }
+
+
+def test_formats_beside_parts(line, tmp_path, without_ray, small_chunks):
+    words = ["--profile", str(line["profile"]), "--quiet", "--save-maps", "--format"]
+    words += ["jsonl", "csv", "parquet", "coco", "label-studio"]
+    local, parts = tmp_path / "local", tmp_path / "out"
+    assert main(["detect", str(line["images"]), *words, "--no-heatmaps", "--output", str(local)]) == 1
+    assert bulk(line, parts, "--input", line["images"], *words[2:]) == 1
+    assert len(pd.read_parquet(parts)) == 40  # they do not stand in the way
+    names = {"_results.jsonl", "_results.csv", "_coco.json", "_label-studio.json", "_detect.json"}
+    assert {file.name for file in parts.glob("_*")} == names
+    found = {each["path"]: each for each in map(json.loads, (parts / "_results.jsonl").read_text().splitlines())}
+    for each in map(json.loads, (local / "results.jsonl").read_text().splitlines()):
+        assert found.pop(each["path"]) == each | {"map": None}
+    assert not found
+    coco = [json.loads(file.read_text()) for file in (parts / "_coco.json", local / "coco.json")]
+    assert len(coco[0]["annotations"]) == len(coco[1]["annotations"]) > 0
+
+
+def test_labels_at_a_false_discovery_rate_are_those_of_the_local_engine(line, tmp_path, without_ray, small_chunks):
+    plain = expected_rows(line, tmp_path / "plain")
+    words = ["--false-discovery-rate", "0.1"]
+    for _ in range(2):  # it goes on with the same labels
+        assert bulk(line, tmp_path / "out", "--input", line["images"], "--save-maps", *words) == 1
+        found = rows(tmp_path / "out")
+        assert all(row.pop("map_png") or row["error"] for row in found)
+        assert found == expected_rows(line, tmp_path / "local", *words) != plain
+
+
+def test_names_in_no_encoding_have_one_row(line, tmp_path, without_ray):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in (b"\xff.png", b"\xfe.png"):
+        shutil.copy(line["images"] / "11.png", os.fsdecode(os.fsencode(folder) + b"/" + name))
+    for _ in range(2):
+        assert bulk(line, tmp_path / "out", "--input", folder) == 0
+        assert [Path(row["path"]).name for row in rows(tmp_path / "out")] == ["?.png", "?.png"]
+
+
+def test_addresses_and_lists_in_the_local_engine(line, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{line['images'] / '11.png'}\nfile://{line['images'] / '12.png'}\ngone.png\n")
+    call = ["detect", str(line["images"] / "13.png"), "--input", str(tmp_path / "list.txt"), "--quiet"]
+    assert main([*call, "--profile", str(line["profile"]), "--output", str(tmp_path / "out")]) == 1
+    found = [json.loads(text) for text in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [(Path(each["path"]).name, each["error"]) for each in found] == [
+        ("13.png", None), ("11.png", None), ("12.png", None), ("gone.png", "No such image file: gone.png")
+    ]  # fmt: skip
+
+
 def test_a_row_of_a_worker_that_outlived_its_run_is_taken_out(line, tmp_path, without_ray, small_chunks):
     assert bulk(line, tmp_path, "--input", line["images"]) == 1
     parts = sorted(tmp_path.glob("part-*"))
     table = parquet.read_table(parts[0])
     parquet.write_table(table.slice(2), tmp_path / "part-zz.parquet")
-    assert make_plan([str(line["images"])], str(tmp_path)).before == 40
+    assert make_plan(Sources(addresses=(str(line["images"]),)), PartStore(str(tmp_path))).before.before == 40
     assert len(rows(tmp_path)) == 40 and not (tmp_path / "part-zz.parquet").exists()
 
 
@@ -144,23 +214,27 @@ def test_memory_of_the_local_engine_does_not_grow_with_the_number_of_paths(small
     code = """
 import json, sys, time
 from pathlib import Path
-from adaptclip_hf.detection.lines import ResultLines
-from adaptclip_hf.image_files import ImageFiles
+from adaptclip_hf.engine import PlainReference
+from adaptclip_hf.runs.executor import make_plan
+from adaptclip_hf.runs.sources import Source
+from adaptclip_hf.runs.spec import RunSpec
+from adaptclip_hf.runs.store_lines import LineStore
 import psutil
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 start = time.perf_counter()
 def lines():
     for index in range(count):
-        yield {"path": str(folder / f"{index:06}.png"), "bytes": 1, "modified": 2, "heatmap": None, "map": None}
+        row = {"path": str(folder / f"{index:06}.png"), "bytes": None, "modified": None, "score": 0.5, "label": None}
+        yield row | {"error": None, "heatmap": None, "map": None}
 with (folder / "results.jsonl").open("w") as opened:
     for line in lines():
         opened.write(json.dumps(line) + "\\n")
 import gc
 gc.collect()
+store = LineStore(folder, RunSpec("model", PlainReference()))
 before, start = psutil.Process().memory_info().rss, time.perf_counter()
-with ResultLines(folder / "results.jsonl") as kept:
-    new = kept.new_ones(folder / f"{index:06}.png" for index in range(count))
-    assert sum(str(path) in kept for path in new) == len(kept) == count
+plan = make_plan((Source(str(folder / f"{index:06}.png")) for index in range(count)), store)
+assert plan.before.before == len(store.index) == count and not plan.waiting
 print(json.dumps([psutil.Process().memory_info().rss - before, time.perf_counter() - start]))
 """
     found = []
@@ -183,7 +257,7 @@ def test_the_callable_of_map_batches(line):
     contents = np.array([Path(path).read_bytes() for path in paths], object)
     by_bytes = detect({"path": np.array(paths), "image": contents}).to_pylist()
     assert [row["score"] for row in by_path] == [row["score"] for row in by_bytes]
-    expected = detect.detector.detect(paths[0], profile=InspectionProfile.from_pretrained(line["profile"]))
+    expected = detect.scorer.detect(paths[0], profile=InspectionProfile.from_pretrained(line["profile"]))
     assert by_path[0]["score"] == expected[0].score and by_path[-1]["error"]
 
 
@@ -218,7 +292,7 @@ def actors_of(driver: int) -> list[psutil.Process]:
     """The processes in which a driver's actors score."""
     found = []
     for each in psutil.process_iter(["cmdline"]):
-        if each.info["cmdline"] and "DetectJob" in each.info["cmdline"][0]:
+        if each.info["cmdline"] and "DetectRead" in each.info["cmdline"][0]:
             found.append(each)
     return found
 
@@ -280,12 +354,12 @@ def test_from_a_store_into_a_store(line, tmp_path, store, engine, monkeypatch):
     client.put_object(Bucket="line", Key="today/.hidden/a.png", Body=b"x")
     for _ in range(2):  # the second time nothing is left to do
         if engine == "ray":
-            end(start(line, "s3://line/results", "--input", "s3://line/today", **keys), 1 if _ == 0 else 0)
+            end(start(line, "s3://line/results", "--input", "s3://line/today", **keys), 1)
         else:
             monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
             for name, value in keys.items():
                 monkeypatch.setenv(name, value)
-            assert bulk(line, "s3://line/results", "--input", "s3://line/today") == (1 if _ == 0 else 0)
+            assert bulk(line, "s3://line/results", "--input", "s3://line/today") == 1
     listed = [each["Key"] for each in client.list_objects_v2(Bucket="line", Prefix="results/")["Contents"]]
     parts = [key for key in listed if "part-" in key]
     assert sorted(listed) == sorted(["results/_detect.json", *parts])

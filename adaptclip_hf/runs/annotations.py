@@ -2,35 +2,31 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-
-from ..files import whole_file
+from typing import BinaryIO
 
 LABEL = "anomaly"
 
 
-def write_coco(lines: Iterable[dict], file: Path):
+def write_coco(lines: Iterable[dict], opened: BinaryIO):
     """COCO's detection format: images, annotations with box, polygon, area and score, one category.
 
     Args:
         lines: gone through twice.
     """
     categories = [{"id": 1, "name": LABEL, "supercategory": ""}]
-    with whole_file(file) as opened:
-        opened.write(b'{"info": {}, "licenses": [], "categories": ' + json.dumps(categories).encode())
-        for name, items in (("images", coco_images(lines)), ("annotations", coco_annotations(lines))):
-            opened.write(f', "{name}": '.encode())
-            write_list(items, opened)
-        opened.write(b"}\n")
+    opened.write(b'{"info": {}, "licenses": [], "categories": ' + json.dumps(categories).encode())
+    for name, items in (("images", coco_images(lines)), ("annotations", coco_annotations(lines))):
+        opened.write(f', "{name}": '.encode())
+        write_list(items, opened)
+    opened.write(b"}\n")
 
 
-def write_label_studio(lines: Iterable[dict], file: Path):
+def write_label_studio(lines: Iterable[dict], opened: BinaryIO):
     """See [`as_label_studio`]."""
-    with whole_file(file) as opened:
-        write_list(as_label_studio(lines), opened)
+    write_list(as_label_studio(lines), opened)
 
 
-def write_list(items: Iterable[dict], opened):
+def write_list(items: Iterable[dict], opened: BinaryIO):
     """A JSON list, one item after the other."""
     opened.write(b"[")
     for number, item in enumerate(items):

@@ -1,6 +1,7 @@
 """What a run came to, for people."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
@@ -9,15 +10,15 @@ SHOWN = 10
 
 
 @dataclass
-class DetectionSummary:
-    """What a run came to.
+class RunSummary:
+    """What a run came to; the summaries of its pieces join.
 
     Attributes:
         scored, unreadable: how many images of this call.
         before: how many of its images had been scored by an earlier call.
         labels: how many of each.
         highest: (score, label, path) of the highest scores.
-        lowest: the lowest score.
+        lowest: the lowest score; 1 without any.
         failed: paths of the first files that could not be read.
         seconds: of the whole run.
         waited: seconds of them in which the model waited for an image to be read.
@@ -33,19 +34,30 @@ class DetectionSummary:
     seconds: float = 0.0
     waited: float = 0.0
 
-    def add(self, line: dict):
-        if line["error"] is not None:
+    def add(self, row: dict):
+        """Adds a row, which the caller counts as scored now or before."""
+        if row["error"] is not None:
             self.unreadable += 1
-            self.failed = [*self.failed, line["path"]][:SHOWN]
+            self.failed = [*self.failed, row["path"]][:SHOWN]
             return
-        self.labels[line["label"]] += 1
-        self.lowest = min(self.lowest, line["score"])
-        self.highest = nlargest(SHOWN, [*self.highest, (line["score"], line["label"] or "", line["path"])])
+        self.labels[row["label"]] += 1
+        self.lowest = min(self.lowest, row["score"])
+        self.highest = nlargest(SHOWN, [*self.highest, (row["score"], row["label"] or "", row["path"])])
 
-    def join(self, other: "DetectionSummary"):
-        """Adds what came to another call of the same run."""
+    @classmethod
+    def of(cls, rows: Iterable[dict]) -> "RunSummary":
+        """Of rows that were scored now."""
+        summary = cls()
+        for row in rows:
+            summary.add(row)
+        summary.scored = sum(summary.labels.values())
+        return summary
+
+    def join(self, other: "RunSummary"):
+        """Adds what came to another piece of the same run."""
         self.scored += other.scored
         self.unreadable += other.unreadable
+        self.before += other.before
         self.labels += other.labels
         self.lowest = min(self.lowest, other.lowest)
         self.highest = nlargest(SHOWN, [*self.highest, *other.highest])

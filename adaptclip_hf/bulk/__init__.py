@@ -1,1 +1,0 @@
-"""`adaptclip detect --engine ray`: any number of images of any place, scored into Parquet files by many processes."""

@@ -1,0 +1,37 @@
+"""The check by which a run goes on from results that are there: only with the settings of the run that wrote them."""
+
+from pathlib import Path
+
+from .files import as_json, read_json, write_json
+
+
+def keep_or_match(file: Path, settings: dict, advice: str):
+    """Writes the settings of a new run, or checks that the run that is there has the same.
+
+    Args:
+        file: where they are kept; messages name its folder.
+        settings: {name that people know: value}.
+        advice: what to do where they differ.
+
+    Raises:
+        ValueError: names every setting that differs, and the first one's two values.
+    """
+    if file.is_file():
+        require_same(read_json(file), settings, str(file.parent), advice)
+    else:
+        write_json(file, settings)
+
+
+def require_same(found: dict, settings: dict, folder: str, advice: str):
+    """Raises what [`keep_or_match`] does, where the settings that were found in a folder are others."""
+    wanted = as_json(settings)
+    differing = [name for name in wanted if identity(wanted[name]) != identity(found.get(name))]
+    if differing:
+        there, now = (str(each.get(differing[0]))[:80] for each in (found, wanted))
+        difference = f"{', '.join(differing)} ({differing[0]}: {there} there, {now} now)"
+        raise ValueError(f"{folder} holds another run, which differs in {difference}: {advice}.")
+
+
+def identity(value):
+    """A setting without the words that describe it, which other versions may change: its digest, if it has one."""
+    return value["digest"] if isinstance(value, dict) and "digest" in value else value

@@ -1,0 +1,115 @@
+"""Who does the work of a run: what it has to do, and the scoring."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count, islice
+from typing import Protocol
+
+from ..engine import AnomalyScorer
+from ..engine.prefetch import Prefetch
+from ..engine.reference import PreparedReference
+from ..reporting import Report
+from .rows import row_of
+from .sources import Source, Stamp, read_sources
+from .spec import RunSpec
+from .store import Store
+from .summary import RunSummary
+
+READ_AHEAD = 4  # images, beside a batch
+PAGE = 256  # waiting images that are asked for at a time
+
+OnRow = Callable[[dict], None]
+
+
+@dataclass
+class Plan:
+    """What a run has to do.
+
+    Attributes:
+        before: the images that are asked for and have a row.
+        waiting: how many wait.
+        changed: how many of them have a row, and files that have changed since.
+    """
+
+    before: RunSummary = field(default_factory=RunSummary)
+    waiting: int = 0
+    changed: int = 0
+
+
+def make_plan(sources: Iterable[Source], store: Store) -> Plan:
+    """Lists the images into the store's index, and takes back the rows of files that have changed.
+
+    Raises:
+        FileNotFoundError, ValueError: as [`Sources`].
+    """
+    plan, index = Plan(), store.index
+    index.begin_listing()
+    for source in sources:
+        row = index.find(source.path)
+        waits = row is None or source.has_changed((row["bytes"], row["modified"]))
+        if not index.want(source, plan.waiting if waits else None):
+            continue
+        plan.waiting += waits
+        plan.changed += waits and row is not None
+        if not waits:
+            plan.before.before += 1
+            plan.before.add(row)
+    if plan.changed:
+        store.take_back_waiting()
+    return plan
+
+
+class Executor(Protocol):
+    """Plans the work (see [`make_plan`]) and does it: `work` yields the summary of each piece that is done."""
+
+    spec: RunSpec
+    scorer: AnomalyScorer
+
+    def plan(self, sources: Iterable[Source], store: Store) -> Plan: ...
+
+    def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]: ...
+
+
+class Here(Executor):
+    """Scores in this process, image by image; a thread reads ahead."""
+
+    def __init__(self, spec: RunSpec, scorer: AnomalyScorer, report: Report):
+        self.spec, self.scorer, self.report = spec, scorer, report
+
+    @cached_property
+    def reference(self) -> PreparedReference:
+        return self.scorer.prepare(self.spec.reference)
+
+    def plan(self, sources: Iterable[Source], store: Store) -> Plan:
+        return make_plan(sources, store)
+
+    def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]:
+        begun: deque[tuple[str, Stamp]] = deque()
+
+        def waiting() -> Iterator[Source]:
+            for first in count(0, PAGE):
+                page = store.index.waiting(first, PAGE)
+                for source in page:
+                    begun.append((source.path, source.stamp()))  # as it was when it was read
+                    yield source
+                if len(page) < PAGE:
+                    return
+
+        read = read_sources(self.scorer.reader, waiting(), self.spec.reference.view, self._pass_over)
+        prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size)
+        images = ((image, self.reference) for image in prefetch)
+        while batch := list(islice(images, self.spec.batch_size)):
+            for result in self.scorer.score_images(batch, self._pass_over):
+                row = row_of(*begun.popleft(), result)
+                store.add(row, result)
+                if row["among_normals"]:
+                    self.report(f"{row['path']} is itself among the normal images: its score says nothing")
+                if on_row is not None:
+                    on_row(row)
+                yield RunSummary.of([row])
+        yield RunSummary(waited=prefetch.waited)
+
+    def _pass_over(self, name: str, error: Exception):
+        self.report(f"not read: {error}")

@@ -1,0 +1,75 @@
+"""A folder at any address that fsspec knows: on this machine, in S3 or another store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from ..files import whole_file
+
+
+def is_remote(address: str) -> bool:
+    return "://" in address and not address.startswith("file://")
+
+
+class Folder:
+    """A folder by its path or address. It need not be there.
+
+    Attributes:
+        system, root: the file system, and the path within it.
+
+    Raises:
+        ValueError: an address of no system that is known here.
+    """
+
+    def __init__(self, address: str):
+        try:
+            self.system, root = fsspec.core.url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"{address} cannot be reached: {error}") from error
+        self.address, self.root, self.is_local = address, root.rstrip("/"), isinstance(self.system, LocalFileSystem)
+
+    def names(self, pattern: str) -> list[str]:
+        """Names of the files in this folder that match, sorted."""
+        self.system.invalidate_cache()
+        return sorted(path.rpartition("/")[2] for path in self.system.glob(f"{self.root}/{pattern}"))
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; `None` where there is none."""
+        try:
+            return self.system.cat_file(f"{self.root}/{name}")
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write, which appears whole or not at all."""
+        if self.is_local:
+            with whole_file(Path(self.root, name)) as opened:
+                yield opened
+        else:
+            with NamedTemporaryFile() as opened:
+                yield opened
+                opened.flush()
+                self.system.put_file(opened.name, f"{self.root}/{name}")
+
+    def write(self, name: str, content: bytes):
+        """Writes a file, which appears whole or not at all."""
+        with self.writing(name) as opened:
+            opened.write(content)
+
+    def remove(self, name: str):
+        """Removes a file, or a folder and all in it."""
+        if self.system.exists(f"{self.root}/{name}"):
+            self.system.rm(f"{self.root}/{name}", recursive=True)
+
+    def walk(self) -> Iterator[dict]:
+        """All files below, as fsspec describes them, but for hidden ones; sorted within each folder."""
+        for _, _, files in self.system.walk(self.root, detail=True):
+            for file in sorted(files.values(), key=lambda each: each["name"]):
+                if not any(part.startswith(".") for part in file["name"].removeprefix(self.root).split("/")):
+                    yield file

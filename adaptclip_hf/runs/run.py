@@ -1,0 +1,111 @@
+"""A run over many images; stopped anywhere, it goes on from there."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..inspection import discoveries
+from ..reporting import Report
+from .executor import Executor, OnRow
+from .sources import Source
+from .store import Store
+from .summary import RunSummary
+from .watching import complete_images
+
+
+class Run:
+    """Who does what is asked for, and where the rows go.
+
+    Args:
+        report: called with lines for people.
+        progress: show a bar.
+    """
+
+    def __init__(self, executor: Executor, store: Store, report: Report, progress: bool = True):
+        self.executor, self.store, self.report, self.progress = executor, store, report, progress
+        self.spec = executor.spec
+
+    def run(self, sources: Iterable[Source], overwrite: bool = False) -> RunSummary:
+        """Scores images. Those that have a row are not scored again unless their files have changed since.
+
+        Args:
+            overwrite: begin anew where the store holds other results.
+
+        Raises:
+            ValueError: the store holds results of other settings, named, or another process is writing there.
+        """
+        with self.store.locked():
+            self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
+            summary = self.score(sources)
+            if self.spec.false_discovery_rate is not None:
+                summary.labels = correct_labels(self.store, self.spec.false_discovery_rate)
+            self.write_formats()
+        return summary
+
+    def watch(self, folder: Path, overwrite: bool = False) -> RunSummary:
+        """Scores the images of a folder here as they appear, each once it is complete, until Ctrl-C."""
+        total = RunSummary()
+        with self.store.locked():
+            self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
+            self.report(f"watching {folder}; Ctrl-C stops")
+            try:
+                for paths in complete_images(folder, leave_out=self.store.folder_here, known=self._is_scored):
+                    total.join(self.score([Source(str(path)) for path in paths], self._tell))
+            except KeyboardInterrupt:
+                self.report("stopped; started again, it goes on")
+            self.write_formats()
+        return total
+
+    def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:
+        """Scores some images.
+
+        Args:
+            on_row: called with each row, where the executor has it; in place of a bar.
+        """
+        start = time.perf_counter()
+        plan = self.executor.plan(sources, self.store)
+        if plan.changed:
+            self.report(f"{plan.changed} files have changed since they were scored: they are scored again")
+        summary = plan.before
+        total = summary.before + plan.waiting
+        shown = self.progress and on_row is None
+        with tqdm(total=total, initial=summary.before, unit="image", disable=not shown) as bar:
+            for done in self.executor.work(self.store, on_row):
+                summary.join(done)
+                bar.update(done.scored + done.unreadable)
+        self.store.finish()
+        summary.seconds = time.perf_counter() - start
+        return summary
+
+    def write_formats(self):
+        for name in self.spec.formats:
+            self.store.write_format(name)
+
+    def _is_scored(self, path: Path) -> bool:
+        stamp = self.store.index.stamp(str(path))
+        return stamp is not None and not Source(str(path)).has_changed(stamp)
+
+    def _tell(self, row: dict):
+        if row["error"] is None:
+            decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
+            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
+
+
+def correct_labels(store: Store, false_discovery_rate: float) -> Counter:
+    """Sets the labels of all rows anew, by Benjamini and Hochberg; how many there are of each."""
+    p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
+    called, labels = iter(discoveries(p_values, false_discovery_rate)), Counter()
+
+    def label(row: dict) -> dict:
+        if row["error"] is not None:
+            return row
+        label = "anomalous" if next(called) else "normal"
+        labels[label] += 1
+        return row | {"label": label}
+
+    store.rewrite(label)
+    return labels

@@ -1,0 +1,48 @@
+"""What a run is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..detector import AnomalyDetector
+from ..engine import AnomalyScorer, Reference
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that a worker needs to know. It pickles.
+
+    Attributes:
+        model: name, folder or Hub id; a folder must be there for every worker.
+        reference: what images are scored against.
+        device, dtype, trust_remote_code: of [`AnomalyDetector.from_pretrained`].
+        batch_size: images at a time.
+        heatmaps: draw each map over its image; in a folder of lines alone.
+        maps: keep each map: float32 as `.npy` in a folder of lines, 16-bit PNG (65535 is 1) in Parquet parts.
+        false_discovery_rate: with a profile: of all images that are called anomalous at most this share are good ones,
+            on average; labels are set anew when all images are scored.
+        formats: of [`adaptclip_hf.runs.formats.FORMATS`], written when all images are scored.
+    """
+
+    model: str
+    reference: Reference
+    device: str | None = None
+    dtype: str | None = None
+    trust_remote_code: bool = False
+    batch_size: int = 1
+    heatmaps: bool = False
+    maps: bool = False
+    false_discovery_rate: float | None = None
+    formats: Sequence[str] = ()
+
+    def scorer(self) -> AnomalyScorer:
+        """The model, loaded."""
+        return AnomalyDetector.from_pretrained(
+            self.model, device=self.device, dtype=self.dtype, trust_remote_code=self.trust_remote_code
+        )
+
+    def settings(self, scorer: AnomalyScorer) -> dict:
+        """All that rows depend on beside the image."""
+        settings = scorer.describe(self.reference.object_name)
+        del settings["device"]
+        names = ("heatmaps", "maps", "false_discovery_rate")
+        return settings | self.reference.record() | {name: getattr(self, name) for name in names}

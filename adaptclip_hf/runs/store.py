@@ -1,0 +1,111 @@
+"""Where the rows of a run lie: what every store does."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from filelock import FileLock, Timeout
+
+from ..engine import Result
+from .formats import FORMAT_FILES, write_format
+from .index import Index
+
+ADVICE = "name another --output, or replace it with --overwrite"
+
+
+class Store(ABC):
+    """Rows on disk, which can be iterated any number of times. Whatever stops a run, they are there and whole.
+
+    Attributes:
+        own_format: the one in which they lie.
+        prefix: of the names of other formats' files.
+    """
+
+    own_format: ClassVar[str]
+    prefix: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def folder_here(self) -> Path | None:
+        """The folder, if it is on this machine."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What is written, for people."""
+
+    @abstractmethod
+    def begin(self, settings: dict, overwrite: bool):
+        """Keeps the settings of a new run, or checks that what is there was written with the same.
+
+        Raises:
+            ValueError: names what differs.
+        """
+
+    @abstractmethod
+    def load(self, index: Index):
+        """Notes all rows, and removes what a killed run left unfinished."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[dict]:
+        """All rows."""
+
+    @abstractmethod
+    def rewrite(self, change: Callable[[dict], dict | None]):
+        """Writes all rows anew, each as `change` makes it, without those of which it makes `None`."""
+
+    @abstractmethod
+    def add(self, row: dict, result: Result):
+        """Keeps a row, and what shall be kept of its image."""
+
+    @abstractmethod
+    def finish(self):
+        """Writes what has been added and is not written yet."""
+
+    @abstractmethod
+    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """A file beside the rows, which appears whole or not at all."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process writes here meanwhile, as far as that can be known.
+
+        Raises:
+            ValueError: one does.
+        """
+        try:
+            if self.folder_here is None:
+                yield
+            else:
+                self.folder_here.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.folder_here / ".lock", timeout=0):
+                    yield
+        except Timeout as error:
+            raise ValueError(
+                f"Another `adaptclip detect` is writing to {self.folder_here}: name another --output."
+            ) from error
+        finally:
+            self.close()
+
+    def close(self):
+        if "index" in vars(self):
+            self.index.close()
+
+    @cached_property
+    def index(self) -> Index:
+        """What has a row, and what waits."""
+        index = Index()
+        self.load(index)
+        return index
+
+    def take_back_waiting(self):
+        """Removes the rows of images that wait to be scored again."""
+        self.rewrite(lambda row: None if self.index.is_waiting(row["path"]) else row)
+        self.load(self.index)
+
+    def write_format(self, name: str):
+        if name != self.own_format:
+            with self.writing(self.prefix + FORMAT_FILES[name]) as opened:
+                write_format(name, self, opened)

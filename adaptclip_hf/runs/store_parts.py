@@ -1,0 +1,137 @@
+"""Results as `part-*.parquet`, in a folder at any address that fsspec knows: for any number of images."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from ..engine import Result
+from ..engine.heatmap import map_image
+from ..resume import require_same
+from .folder import Folder
+from .formats import FORMAT_FILES, PARQUET
+from .index import Index
+from .store import ADVICE, Store
+from .tables import MAP_PNG, part_schema, rows_of, table_of
+
+PARTS = "part-*.parquet"
+CHUNK = 128  # images that are read and scored as one piece of work
+HIDDEN = "_"  # whoever reads the folder as one table passes over names that begin so
+SETTINGS_FILE = f"{HIDDEN}detect.json"
+OLD_PLAN = f"{HIDDEN}plan"  # a folder that killed runs of version 0.2 left
+
+
+class PartStore(Store):
+    """Rows in Parquet files, whose names are digests of their paths: the same rows again are the same file.
+
+    Args:
+        maps: rows have a column `map_png`, 16-bit PNG of the image's own size (65535 is 1).
+    """
+
+    own_format, prefix = PARQUET, HIDDEN
+
+    def __init__(self, output: str, maps: bool = False):
+        self.folder, self.schema, self._added = Folder(output), part_schema(maps), []
+
+    @property
+    def folder_here(self) -> Path | None:
+        return Path(self.folder.root) if self.folder.is_local else None
+
+    def describe(self) -> str:
+        return f"{self.folder.address}/{PARTS}"
+
+    def begin(self, settings: dict, overwrite: bool):
+        parts = self.folder.names(PARTS)
+        if overwrite:
+            for name in (*parts, SETTINGS_FILE, *(HIDDEN + file for file in FORMAT_FILES.values())):
+                self.folder.remove(name)
+        settings = {name: value for name, value in settings.items() if name != "heatmaps"}  # there are none in parts
+        found = self.folder.read(SETTINGS_FILE)
+        if found is None and parts and not overwrite:
+            raise ValueError(f"{self.folder.address} holds results without a {SETTINGS_FILE}: name another --output.")
+        if found is None:
+            self.folder.write(SETTINGS_FILE, json.dumps(settings, indent=1).encode())
+        else:
+            require_same(json.loads(found), settings, self.folder.address, ADVICE)
+
+    def load(self, index: Index):
+        """Takes out a second row of an image, which a worker wrote that outlived its run."""
+        with index.loading():
+            for name in self.folder.names(PARTS):
+                new = [index.note(row) for row in self._rows(name)]
+                if not all(new):
+                    self._replace(
+                        name, [row for row, is_new in zip(self._rows(name, True), new, strict=True) if is_new]
+                    )
+
+    def _rows(self, name: str, maps: bool = False) -> Iterator[dict]:
+        file = parquet.ParquetFile(io.BytesIO(self.folder.read(name)))
+        columns = [column for column in file.schema_arrow.names if maps or column != MAP_PNG]
+        yield from rows_of(file.read(columns))
+
+    def __iter__(self) -> Iterator[dict]:
+        """Without their maps."""
+        for name in self.folder.names(PARTS):
+            yield from self._rows(name)
+
+    def rewrite(self, change: Callable[[dict], dict | None]):
+        for name in self.folder.names(PARTS):
+            rows = list(self._rows(name, True))
+            changed = [row for row in map(change, rows) if row is not None]
+            if changed != rows:
+                self._replace(name, changed)
+
+    def _replace(self, name: str, rows: list[dict]):
+        if rows:
+            self.folder.write(name, as_parquet(table_of(rows, self.schema)))
+        else:
+            self.folder.remove(name)
+
+    def add(self, row: dict, result: Result):
+        self._added.append(with_map(row, result, self.schema))
+        if len(self._added) == CHUNK:
+            self._write_added()
+
+    def finish(self):
+        self._write_added()
+        self.folder.remove(OLD_PLAN)
+
+    def _write_added(self):
+        if self._added:
+            self.write(table_of(self._added, self.schema))
+            self._added = []
+
+    def write(self, table: pa.Table):
+        """Writes rows as a part."""
+        paths = zip(table["path_bytes"].to_pylist(), table["path"].to_pylist(), strict=True)
+        digest = hashlib.sha256(b"\n".join(key or path.encode() for key, path in paths)).hexdigest()[:32]
+        self.folder.write(f"part-{digest}.parquet", as_parquet(table))
+
+    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+        return self.folder.writing(name)
+
+
+def with_map(row: dict, result: Result, schema: pa.Schema) -> dict:
+    if row["error"] is not None or MAP_PNG not in schema.names:
+        return row
+    return row | {MAP_PNG: map_png(result.anomaly_map)}
+
+
+def map_png(anomaly_map: np.ndarray) -> bytes:
+    """(H, W) in [0, 1] as a 16-bit grey PNG."""
+    content = io.BytesIO()
+    map_image(anomaly_map).save(content, "PNG")
+    return content.getvalue()
+
+
+def as_parquet(table: pa.Table, **options) -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(table, sink, compression="zstd", **options)
+    return sink.getvalue()

@@ -1,0 +1,101 @@
+"""Rows as a table: CSV and Parquet, a few thousand rows in memory at a time."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import BinaryIO
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from .index import key_of, path_of
+from .rows import ROW
+from .sources import UNKNOWN
+
+ROWS_AT_ONCE = 5000
+REGION = pa.struct(
+    {
+        "box": pa.list_(pa.int32()),
+        "polygon": pa.list_(pa.list_(pa.float64())),
+        "area": pa.int64(),
+        "share": pa.float64(),
+        "peak": pa.float64(),
+        "mean": pa.float64(),
+        "significant": pa.bool_(),
+    }
+)
+SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "score": pa.float64(),
+        "p_value": pa.float64(),
+        "label": pa.string(),
+        "regions": pa.list_(REGION),
+        "height": pa.int32(),
+        "width": pa.int32(),
+        "heatmap": pa.string(),
+        "map": pa.string(),
+        "error": pa.string(),
+        "among_normals": pa.bool_(),
+    }
+)
+
+
+BOOKKEEPING = {"bytes": pa.int64(), "modified": pa.int64(), "path_bytes": pa.binary()}
+MAP_PNG = "map_png"
+
+
+def part_schema(maps: bool) -> pa.Schema:
+    """[`SCHEMA`] and what a run needs to go on: the stamp of each file, and the path where it is in no encoding."""
+    more = ({MAP_PNG: pa.binary()} if maps else {}) | BOOKKEEPING
+    return pa.schema([*SCHEMA, *map(pa.field, more.keys(), more.values())])
+
+
+def table_of(rows: Iterable[dict], schema: pa.Schema = SCHEMA) -> pa.Table:
+    return pa.Table.from_pylist([flat(row, schema.names) for row in rows], schema=schema)
+
+
+def flat(row: dict, names: list[str]) -> dict:
+    """A row as a table has it: height and width apart, letters in no encoding as question marks."""
+    height, width = row["size"] or (None, None)
+    row = {**row, "height": height, "width": width, "path_bytes": None}
+    if readable(row["path"]) != row["path"]:
+        row["path_bytes"] = key_of(row["path"])
+    return {name: readable(row[name]) if isinstance(row.get(name), str) else row.get(name) for name in names}
+
+
+def rows_of(table: pa.Table) -> Iterator[dict]:
+    """The rows of a table of [`part_schema`]; version 0.2 wrote no bookkeeping."""
+    for each in table.to_pylist():
+        row = {name: each.get(name) for name in ROW}
+        row["size"] = None if each["height"] is None else [each["height"], each["width"]]
+        if each.get("path_bytes") is not None:
+            row["path"] = path_of(each["path_bytes"])
+        if "bytes" not in each:
+            row["bytes"], row["modified"] = UNKNOWN
+        yield row | ({MAP_PNG: each[MAP_PNG]} if MAP_PNG in each else {})
+
+
+def readable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def write_parquet(rows: Iterable[dict], opened: BinaryIO):
+    rows = iter(rows)
+    with parquet.ParquetWriter(opened, SCHEMA, compression="zstd") as writer:
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(table_of(some))
+
+
+def write_csv(rows: Iterable[dict], opened: BinaryIO):
+    """With a heading; regions as JSON."""
+    text = io.TextIOWrapper(opened, encoding="utf-8", newline="", write_through=True)
+    writer = csv.DictWriter(text, SCHEMA.names)
+    writer.writeheader()
+    for row in rows:
+        flattened = flat(row, SCHEMA.names)
+        regions = flattened["regions"]
+        writer.writerow(flattened | {"regions": None if regions is None else json.dumps(regions)})
+    text.detach()  # closed by whoever opened it
