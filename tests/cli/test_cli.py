@@ -133,6 +133,7 @@ def test_broken_normal_images_and_normal_images_among_the_queries_are_said(small
     assert [each["among_normals"] for each in lines(tmp_path / "out")] == [True, False]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_each_image_has_one_line(small_folder, photos, tmp_path):
     line, output, chance = copies(photos, tmp_path / "line", 60), tmp_path / "out", random.Random(0)
     command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(line), "--model", str(small_folder)]
@@ -275,6 +276,7 @@ def test_help_teaches(command, capsys):
     assert not command or "examples:" in printed
 
 
+@pytest.mark.slow
 def test_the_installed_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "adaptclip_hf.cli", "detect", "nothing.png", "--output", str(tmp_path)],

@@ -46,6 +46,7 @@ print(adaptclip_hf.__file__)
 """.replace("start = time", "before = {name for name in sys.modules}\nstart = time")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "tests", Path("/")])
 def test_import_from_any_folder(folder):
     assert run_python(LIGHT, folder).endswith("__init__.py")
@@ -77,6 +78,7 @@ assert not calls, calls
 """
 
 
+@pytest.mark.slow
 def test_no_network_call_at_import_load_or_in_a_local_pipeline(small_folder, photos, tmp_path):
     online = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "empty")}
     assert run_python(NO_NETWORK, tmp_path, str(small_folder), photos["bad"][0], **online)

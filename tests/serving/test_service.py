@@ -234,6 +234,7 @@ def test_replaced_under_load_each_answer_is_of_one_or_the_other(server, products
     assert found == {(200, round(score, 5)) for score in expected}
 
 
+@pytest.mark.slow
 def test_tokens(products, small_folder, queries, tmp_path):
     server = Server(tmp_path, {"ring": products["ring"]}, small_folder, ADAPTCLIP_API_TOKEN="secret")
     try:
@@ -251,6 +252,7 @@ def test_tokens(products, small_folder, queries, tmp_path):
         server.stop()
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_what_was_accepted_is_answered_and_one_too_many_is_told(products, small_folder, tmp_path):
     image = io.BytesIO()
     Image.new("RGB", (220, 220)).save(image, "PNG")
