@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 from pathlib import Path
@@ -17,9 +18,20 @@ from adaptclip_hf.synthetic import make_category, render_sample
 SHARED = Path(os.environ.get("ADAPTCLIP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+def pytest_collection_finish():
+    """What the imports made stays until the end: no garbage collection looks at it again, and Trainer asks for many."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
+    """The same random numbers and as many threads for each test."""
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
