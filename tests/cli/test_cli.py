@@ -186,6 +186,20 @@ assert not {"torch", "transformers", "PIL", "datasets"} & sys.modules.keys()
         assert done.returncode == 0, done.stderr
 
 
+def test_threads_of_a_command_wait_politely_unless_the_user_says_otherwise():
+    code = """
+import os, sys
+sys.argv = ["adaptclip"]
+import adaptclip_hf.cli
+assert "torch" not in sys.modules  # which reads it
+print(os.environ["OMP_WAIT_POLICY"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        call = [sys.executable, "-c", code]
+        assert subprocess.check_output(call, text=True, env=environment | given).strip() == expected
+
+
 def test_bank_saved_and_used_again(small_folder, photos, tmp_path):
     bank, model = str(tmp_path / "ring.safetensors"), ["--model", str(small_folder), "--quiet", "--no-heatmaps"]
     one, two = tmp_path / "one", tmp_path / "two"

@@ -1,4 +1,11 @@
 import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def two_threads(seeded):
+    """An evaluation has a worker for each thread, and several must give the figures of one."""
+    torch.set_num_threads(2)
 
 
 @pytest.fixture(autouse=True)

@@ -144,7 +144,8 @@ def kept(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(products, small_folder, kept):
     running = ServerThread(
-        products, small_folder, "--products", kept, *SMALL_LIMITS, ADAPTCLIP_ADMIN_TOKEN="admin-secret"
+        *(products, small_folder, "--products", kept, *SMALL_LIMITS, "--workers", "2"),
+        ADAPTCLIP_ADMIN_TOKEN="admin-secret",
     )
     yield running
     running.stop()
