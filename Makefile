@@ -1,5 +1,5 @@
 # make demo         the main job on the embedded model, from a bare machine with Python 3.11+
-# make test         lint, types and the fast tests; make test-slow: those that take minutes
+# make test         lint, types and the fast tests; make test-slow: those that start processes, export or take long
 # make test-lowest  the fast tests with the lowest versions that pyproject.toml admits
 # make docs         the documentation into site/, without a network
 # make lock         constraints.txt anew, of the newest versions that pyproject.toml admits
@@ -7,6 +7,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# tests run in so many processes, each of one thread: small models gain nothing by more
+JOBS ?= 2
+PYTEST_OPTIONS := --numprocesses $(JOBS) --quiet
 
 .PHONY: demo lint package types docs format test test-slow test-lowest lock benchmark clean
 
@@ -43,16 +46,16 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 test: lint types
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_OPTIONS) --dist loadscope
 
 test-slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_OPTIONS) --dist loadgroup -m slow --durations 20
 
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --upgrade pip
 	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
-	.venv-lowest/bin/pytest
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest $(PYTEST_OPTIONS) --dist loadscope
 
 lock:
 	$(PYTHON) -m venv .venv-lock

@@ -1,5 +1,6 @@
 """AdaptCLIP as a Hugging Face Transformers model package: universal visual anomaly detection."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-if not is_command():
+if is_command():
+    # read when torch is imported: threads that wait leave the processor to others
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+else:
     register()
 
 __all__ = [

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+from small_clip import small_clip_config
+from transformers import AutoTokenizer, CLIPModel
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor
 from adaptclip_hf.conversion import adapter_names
@@ -16,9 +18,20 @@ from adaptclip_hf.synthetic import make_category, render_sample
 SHARED = Path(os.environ.get("ADAPTCLIP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+def pytest_collection_finish():
+    """What the imports made stays until the end: no garbage collection looks at it again, and Trainer asks for many."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
+    """The same random numbers and as many threads for each test."""
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -45,31 +58,6 @@ def case(request, shared) -> dict:
 @pytest.fixture(scope="session")
 def tokenizer():
     return AutoTokenizer.from_pretrained(DEFAULT_MODEL)
-
-
-def small_clip_config(vocab_size: int, patch_size: int = 14, layers: int = 4, width: int = 64, grid: int = 4):
-    return CLIPConfig(
-        projection_dim=32,
-        vision_config={
-            "hidden_size": width,
-            "intermediate_size": 2 * width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 4,
-            "image_size": grid * patch_size,
-            "patch_size": patch_size,
-            "projection_dim": 32,
-        },
-        text_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "vocab_size": vocab_size,
-            "projection_dim": 32,
-            "bos_token_id": 0,
-            "eos_token_id": 1,
-        },
-    )
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import small_clip_config
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_clip import small_clip_config
 from transformers import CLIPModel, pipeline
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel, PromptBank

@@ -133,6 +133,7 @@ def test_broken_normal_images_and_normal_images_among_the_queries_are_said(small
     assert [each["among_normals"] for each in lines(tmp_path / "out")] == [True, False]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_each_image_has_one_line(small_folder, photos, tmp_path):
     line, output, chance = copies(photos, tmp_path / "line", 60), tmp_path / "out", random.Random(0)
     command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(line), "--model", str(small_folder)]
@@ -183,6 +184,20 @@ assert not {"torch", "transformers", "PIL", "datasets"} & sys.modules.keys()
     for words in (["--help"], ["detect", "--help"], ["push", "--help"], ["convert", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_threads_of_a_command_wait_politely_unless_the_user_says_otherwise():
+    code = """
+import os, sys
+sys.argv = ["adaptclip"]
+import adaptclip_hf.cli
+assert "torch" not in sys.modules  # which reads it
+print(os.environ["OMP_WAIT_POLICY"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        call = [sys.executable, "-c", code]
+        assert subprocess.check_output(call, text=True, env=environment | given).strip() == expected
 
 
 def test_bank_saved_and_used_again(small_folder, photos, tmp_path):
@@ -275,6 +290,7 @@ def test_help_teaches(command, capsys):
     assert not command or "examples:" in printed
 
 
+@pytest.mark.slow
 def test_the_installed_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "adaptclip_hf.cli", "detect", "nothing.png", "--output", str(tmp_path)],

@@ -113,6 +113,7 @@ def page(small_folder, tmp_path_factory):
     process.wait()
 
 
+@pytest.mark.slow
 def test_nothing_outside_its_folder_is_served(page, small_folder):
     for path in ("/etc/passwd", "secret.txt", "../secret.txt", f"{small_folder}/config.json", "/proc/self/environ"):
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -120,6 +121,7 @@ def test_nothing_outside_its_folder_is_served(page, small_folder):
         assert refused.value.code in (403, 404)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_in_a_browser(page, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")

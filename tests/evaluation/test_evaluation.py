@@ -81,6 +81,7 @@ def test_drawing_leaves_the_callers_randomness_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.curves
 def test_what_the_command_writes(evaluate, products, tmp_path):
     status, results = evaluate(products)
     assert status == 0

@@ -162,7 +162,7 @@ def test_the_mean_over_data_sets_counts_each_once():
         runs.append(Run(name, figures, by_image))
     for place in scores:
         values[place], variances[place] = slow_delong(other[place], scores[place], labels)
-    [mean] = [line for line in compare(runs) if line.data_set is None]
+    [mean] = [line for line in compare(runs, resamples=200) if line.data_set is None]
     weights = {("a", "x"): 0.5, ("b", "y"): 0.25, ("b", "z"): 0.25}
     difference = sum(weights[place] * values[place] for place in weights)
     deviation = math.sqrt(sum(weights[place] ** 2 * variances[place] for place in weights))
@@ -171,9 +171,10 @@ def test_the_mean_over_data_sets_counts_each_once():
     assert mean.intervals[0][0] < difference < mean.intervals[0][1]
 
 
-def test_compare_two_models(make_model, tokenizer, small_folder, tmp_path, capsys):
+def test_compare_two_models(make_model, tokenizer, small_folder, tmp_path, monkeypatch, capsys):
     from adaptclip_hf import AdaptCLIPProcessor
 
+    monkeypatch.setattr(compare, "__defaults__", (100,))  # resamples
     data = write_dataset(tmp_path / "data", 2, size=60, train=3, good=6, bad=6)
     other = make_model(seed=3)
     other.save_pretrained(tmp_path / "other")

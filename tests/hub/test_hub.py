@@ -61,6 +61,7 @@ print("score", pipeline("anomaly-detection", model=sys.argv[1], **options)(sys.a
 """
 
 
+@pytest.mark.slow
 def test_pushed_and_loaded_elsewhere_with_the_same_bits(hub, call, small_folder, photos, tmp_path):
     folder = shutil.copytree(small_folder, tmp_path / "model")
     (folder / "checkpoint-8").mkdir()
@@ -194,6 +195,7 @@ def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_fold
     assert status == 1 and "org/released is not in the cache and the Hub cannot be asked" in text
 
 
+@pytest.mark.slow
 def test_a_push_without_a_token_says_how_to_log_in(hub, call, small_folder):
     status, text = call(*PUSH, small_folder, "me/parts", token=None)
     assert status == 1 and "does not let you write me/parts: log in with `hf auth login`" in text, text

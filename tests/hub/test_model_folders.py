@@ -136,6 +136,7 @@ assert "adaptclip_hf" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_remote_code_scores_the_same_where_the_package_is_not(small_folder, photos, tmp_path):
     folder, photo = tmp_path / "model", photos["bad"][0]
     parts = AdaptCLIPModel.from_pretrained(small_folder), AdaptCLIPProcessor.from_pretrained(small_folder)

@@ -28,6 +28,7 @@ def test_zero_shot(small_model):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_few_shot_with_the_banks_tensors_as_inputs(small_model):
     few, more = (small_model.encode_prompts(pixels(small_model, count, 1)) for count in (3, 7))
 
@@ -48,6 +49,7 @@ def test_few_shot_with_the_banks_tensors_as_inputs(small_model):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_few_shot_with_the_bank_itself_as_input(small_model):
     few, more = (small_model.encode_prompts(pixels(small_model, count, 1)) for count in (3, 7))
     fields = [({0: COUNT},) * len(few.features), dict.fromkeys(few.fingerprint), {}]

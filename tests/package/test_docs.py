@@ -64,6 +64,7 @@ def test_equations_are_mathml(site):
     assert text.count("<math") > 20 and "$" not in re.sub(r"<(script|code).*?</\1>", "", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_in_a_browser(site):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")

@@ -116,6 +116,7 @@ def test_the_histogram_counts_every_score():
     assert Histogram.of({"scored": [0.0, 0.0]}, None, None).bars
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_in_a_browser(results, width, height, tmp_path):

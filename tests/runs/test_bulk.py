@@ -209,6 +209,7 @@ def test_other_settings_and_wrong_calls(line, tmp_path, without_ray, capsys):
         assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_memory_of_the_local_engine_does_not_grow_with_the_number_of_paths(small_folder, tmp_path):
     """100,000 paths of which all but some are done: started in seconds, in the memory that ten take."""
     code = """

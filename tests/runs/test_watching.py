@@ -68,6 +68,7 @@ def photo(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 40, 3), dtype=np.uint8))
 
 
+@pytest.mark.slow
 def test_files_are_scored_when_they_are_whole(ring, tmp_path):
     line, output = tmp_path / "line", tmp_path / "out"
     (line / "below").mkdir(parents=True)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import pipeline
 
-from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, PromptBank
+from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPProcessor, AnomalyDetector, InspectionProfile, PromptBank
 from adaptclip_hf.cli import main
-from adaptclip_hf.export import export_model
+from adaptclip_hf.export import export_model, exporting
 
 pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
 TOLERANCE = 1e-4
@@ -25,8 +25,17 @@ def opened(folder, **options) -> AnomalyDetector:
 
 
 @pytest.fixture(scope="module")
-def of_torch(small_folder):
-    return opened(small_folder)
+def folder(make_model, tokenizer, tmp_path_factory) -> Path:
+    """A model of two layers: tracing a graph takes as long as it has layers."""
+    folder, model = tmp_path_factory.mktemp("shallow"), make_model(clip={"layers": 2})
+    model.save_pretrained(folder)
+    AdaptCLIPProcessor.for_model(model.config, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_torch(folder):
+    return opened(folder)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +50,19 @@ def exported(of_torch, tmp_path_factory):
         return folders[name]
 
     return export
+
+
+@pytest.fixture
+def graphs_at_hand(exported, monkeypatch):
+    """An export takes the ONNX graphs that were traced before."""
+
+    def copy(detector, folder, *arguments):
+        folder.mkdir()
+        for file in exported("onnx").glob("*"):
+            if file.name in ("config.json", "export.json") or file.name.startswith(("encode.", "score_")):
+                shutil.copy(file, folder)
+
+    monkeypatch.setattr(exporting, "write_graphs", copy)
 
 
 def scores(results) -> list[float]:
@@ -132,7 +154,7 @@ def test_the_program_reads_pixels_bit_for_bit(exported, of_torch, photos, tmp_pa
         np.testing.assert_array_equal(program.pixel_values(program.read_rgb(str(path))), expected, err_msg=str(path))
 
 
-def test_a_baked_profile_decides_without_this_package(of_torch, photos, tmp_path):
+def test_a_baked_profile_decides_without_this_package(of_torch, graphs_at_hand, photos, tmp_path):
     normal = [*photos["normal"], *photos["good"]]
     profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
     export_model(of_torch, tmp_path / "baked", profile=profile)
@@ -143,7 +165,7 @@ def test_a_baked_profile_decides_without_this_package(of_torch, photos, tmp_path
     assert [line["p_value"] for line in found] == pytest.approx([each.p_value for each in expected])
 
 
-def test_nothing_is_left_of_an_export_that_disagrees(of_torch, tmp_path, monkeypatch):
+def test_nothing_is_left_of_an_export_that_disagrees(of_torch, graphs_at_hand, tmp_path, monkeypatch):
     from adaptclip_hf.export import parity
 
     monkeypatch.setattr(parity, "TOLERANCE", -1.0)
@@ -183,15 +205,15 @@ def test_broken_folders(exported, tmp_path):
             opened(without)
 
 
-def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, small_folder, tmp_path):
+def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, folder, tmp_path):
     detector = opened(exported("onnx"))
-    other = AnomalyDetector(make_model(seed=3), of_torch.processor).remember(photos["normal"])
+    other = AnomalyDetector(make_model(seed=3, clip={"layers": 2}), of_torch.processor).remember(photos["normal"])
     with pytest.raises(ValueError, match="made by another model"):
         detector.detect(photos["bad"], prompt_bank=other)
     with pytest.raises(ValueError, match=r"Expected pixel_values of shape \(B, 3, 84, 84\)"):
         detector.encode(torch.zeros(1, 3, 70, 70))
     with pytest.raises(ValueError, match="is for the backend 'torch', not 'onnx'"):
-        opened(small_folder, backend="onnx")
+        opened(folder, backend="onnx")
     with pytest.raises(ValueError, match="is for the backend 'onnx', not 'openvino'"):
         opened(exported("onnx"), backend="openvino")
     with pytest.raises(ValueError, match="leave dtype out"):
@@ -216,8 +238,9 @@ def test_torch_programs_are_opened_for_who_trusts_them_alone(exported):
         opened(exported("torch"))
 
 
+@pytest.mark.slow
 def test_float16_of_float16_weights_loses_nothing(make_model, of_torch, photos, tmp_path):
-    halved = AnomalyDetector(make_model().half().float(), of_torch.processor)
+    halved = AnomalyDetector(make_model(clip={"layers": 2}).half().float(), of_torch.processor)
     export_model(halved, tmp_path / "half", precision="float16")
     detector = opened(tmp_path / "half")
     assert detector.describe() == halved.describe()  # banks and profiles of torch fit
@@ -239,13 +262,18 @@ def test_int8_is_another_model(of_torch, photos, tmp_path, name):
     assert np.isfinite(found).all() and np.abs(np.subtract(found, expected)).max() < 0.2
 
 
-def test_command(small_folder, tmp_path, capsys):
-    words = ["export", "--model", str(small_folder), "--output", str(tmp_path / "out"), "--object-name", "ring"]
+@pytest.mark.slow
+def test_command(folder, tmp_path, capsys):
+    words = ["export", "--model", str(folder), "--output", str(tmp_path / "out"), "--object-name", "ring"]
     assert main(words) == 0
     assert "scores differ by" in capsys.readouterr().out
     about = json.loads((tmp_path / "out" / "adaptclip_export.json").read_text())
     assert about["object_name"] == "ring" and about["parity"]["scores"] <= TOLERANCE
+
+
+def test_wrong_calls(tmp_path, capsys):
     assert main(["export", "--format", "openvino", "--profile", "nowhere", "--output", str(tmp_path / "no")]) == 1
+    assert "nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -267,12 +295,13 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
         assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
 
 
-def test_what_a_lower_precision_costs_is_measured_and_kept(small_folder, photos, tmp_path, capsys):
+@pytest.mark.slow
+def test_what_a_lower_precision_costs_is_measured_and_kept(folder, photos, tmp_path, capsys):
     for kind, split in (("normal", "train/good"), ("good", "test/good"), ("bad", "test/stain")):
         (tmp_path / "ring" / split).mkdir(parents=True)
         for path in photos[kind]:
             shutil.copy(path, tmp_path / "ring" / split)
-    words = ["export", "--model", str(small_folder), "--output", str(tmp_path / "out"), "--precision", "float16"]
+    words = ["export", "--model", str(folder), "--output", str(tmp_path / "out"), "--precision", "float16"]
     assert main([*words, "--data", str(tmp_path / "ring")]) == 0
     about = json.loads((tmp_path / "out" / "adaptclip_export.json").read_text())
     figures = about["accuracy"]["ring 4-shot image_auroc"]

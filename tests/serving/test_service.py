@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import uvicorn
 from hostile_images import FORMATS, mutated, png_bomb, valid_file
 from PIL import Image
 from transformers import pipeline
@@ -60,21 +61,36 @@ def queries() -> list[bytes]:
     return found
 
 
-class Server:
+class Client:
+    """Asks a server."""
+
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def detect(self, image: bytes, product: str | None = None, **fields) -> httpx.Response:
+        data = fields if product is None else {"product": product, **fields}
+        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=60)
+
+
+def call_of(port: int, profiles: dict[str, Path], model: Path, words) -> list[str]:
+    products = [word for name, profile in profiles.items() for word in ("--profile", f"{name}={profile}")]
+    return ["serve", "--port", str(port), "--model", str(model), *products, *map(str, words)]
+
+
+class Server(Client):
     """`adaptclip serve` in a process of its own."""
 
     def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, **environment):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.address, self.log = f"http://127.0.0.1:{self.port}", folder / f"server-{self.port}.log"
-        command = [sys.executable, "-m", "adaptclip_hf.cli", "serve", "--port", str(self.port), "--model", str(model)]
-        for name, profile in profiles.items():
-            command += ["--profile", f"{name}={profile}"]
+        self.log = folder / f"server-{self.port}.log"
+        command = [sys.executable, "-m", "adaptclip_hf.cli", *call_of(self.port, profiles, model, words)]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, *map(str, words)], stdout=log, stderr=log, env=os.environ | environment
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
         for _ in range(600):
             try:
                 httpx.get(f"{self.address}/health").raise_for_status()
@@ -84,20 +100,53 @@ class Server:
                 time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 
-    def detect(self, image: bytes, product: str | None = None, **fields) -> httpx.Response:
-        data = fields if product is None else {"product": product, **fields}
-        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=60)
-
     def stop(self):
         self.process.kill()
         self.process.wait()
 
 
+class ServerThread(Client):
+    """`adaptclip serve` in a thread of this process, which has imported torch already."""
+
+    def __init__(self, profiles: dict[str, Path], model: Path, *words, **environment):
+        served = []
+
+        def run(app, **options):
+            served.append(uvicorn.Server(uvicorn.Config(app, **options | {"port": 0})))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(uvicorn, "run", run)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            assert main(call_of(1, profiles, model, words)) == 0
+        [self.server] = served
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive()
+            time.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join(60)
+
+
+SMALL_LIMITS = ("--megabytes", "2", "--megapixels", "1", "--waiting", "64")
+
+
 @pytest.fixture(scope="module")
-def server(products, small_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    words = ["--products", folder / "kept", "--megabytes", "2", "--megapixels", "1", "--waiting", "64"]
-    running = Server(folder, products, small_folder, *words, ADAPTCLIP_ADMIN_TOKEN="admin-secret")
+def kept(tmp_path_factory) -> Path:
+    """Where the server keeps the products that are added while it runs."""
+    return tmp_path_factory.mktemp("server") / "kept"
+
+
+@pytest.fixture(scope="module")
+def server(products, small_folder, kept):
+    running = ServerThread(
+        *(products, small_folder, "--products", kept, *SMALL_LIMITS, "--workers", "2"),
+        ADAPTCLIP_ADMIN_TOKEN="admin-secret",
+    )
     yield running
     running.stop()
 
@@ -175,7 +224,7 @@ def profile_files(folder: Path) -> list:
     return [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
 
 
-def test_products_change_while_it_runs(server, products, small_folder, make_model, tokenizer, queries, tmp_path):
+def test_products_change_while_it_runs(server, products, kept, queries):
     def put(name: str, files, token=ADMIN):
         return httpx.put(f"{server.address}/products/{name}", files=files, headers=token)
 
@@ -188,7 +237,6 @@ def test_products_change_while_it_runs(server, products, small_folder, make_mode
     assert put("new", files).status_code == 200
     assert server.detect(queries[0], "new").json() == before | {"product": "new"}
     assert put("new", profile_files(products["board"])).status_code == 200  # replaced as a whole
-    kept = server.log.parent / "kept"
     assert (
         InspectionProfile.from_pretrained(kept / "new").digest()
         == InspectionProfile.from_pretrained(products["board"]).digest()
@@ -234,8 +282,8 @@ def test_replaced_under_load_each_answer_is_of_one_or_the_other(server, products
     assert found == {(200, round(score, 5)) for score in expected}
 
 
-def test_tokens(products, small_folder, queries, tmp_path):
-    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, ADAPTCLIP_API_TOKEN="secret")
+def test_tokens(products, small_folder, queries):
+    server = ServerThread({"ring": products["ring"]}, small_folder, ADAPTCLIP_API_TOKEN="secret")
     try:
         assert server.detect(queries[0]).status_code == 401
         for path in ("products", "metrics"):
@@ -251,6 +299,7 @@ def test_tokens(products, small_folder, queries, tmp_path):
         server.stop()
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_what_was_accepted_is_answered_and_one_too_many_is_told(products, small_folder, tmp_path):
     image = io.BytesIO()
     Image.new("RGB", (220, 220)).save(image, "PNG")
@@ -268,7 +317,7 @@ def test_stopped_in_the_middle_what_was_accepted_is_answered_and_one_too_many_is
 
 
 def test_a_slow_sender_and_a_large_body_hold_nothing(server, queries):
-    memory = psutil.Process(server.process.pid).memory_info().rss
+    memory = psutil.Process().memory_info().rss
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
         head = "POST /detect HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         slow.sendall(f"{head}Content-Length: 200000000\r\n\r\n".encode())
@@ -286,7 +335,7 @@ def test_a_slow_sender_and_a_large_body_hold_nothing(server, queries):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as dribbling:
         dribbling.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode())
         assert server.detect(queries[0], "ring").status_code == 200  # others are served meanwhile
-    assert psutil.Process(server.process.pid).memory_info().rss < memory + 100 * 2**20
+    assert psutil.Process().memory_info().rss < memory + 100 * 2**20
 
 
 def test_a_body_that_does_not_come_in_time_gets_408():
@@ -335,21 +384,28 @@ def test_wrong_calls(small_folder, products, tmp_path, capsys):
         assert stopped.value.code == 2
 
 
+@pytest.fixture
+def process(products, small_folder, tmp_path):
+    running = Server(tmp_path, products, small_folder, "--products", tmp_path / "kept", *SMALL_LIMITS)
+    yield running
+    running.stop()
+
+
 @pytest.mark.slow
-def test_two_thousand_mutated_uploads(server, tmp_path):
+def test_two_thousand_mutated_uploads(process, tmp_path):
     rng, chance = np.random.default_rng(1), random.Random(1)
     uploads = []
     for index in range(2000):
         kind, mode = FORMATS[index % len(FORMATS)]
         uploads.append(mutated(valid_file(kind, mode, rng), chance))
     names = ("ring", "../../etc", "Blech ü", "\x00", "a" * 5000)
-    before = sorted(Path(server.log.parent).rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda job: server.detect(job[1], names[job[0] % 5]), enumerate(uploads)))
+        answers = list(pool.map(lambda job: process.detect(job[1], names[job[0] % 5]), enumerate(uploads)))
     codes = [each.status_code for each in answers]
     assert set(codes) <= {200, 400, 422} and codes.count(200) > 100, {code: codes.count(code) for code in set(codes)}
-    assert sorted(Path(server.log.parent).rglob("*")) == before
-    assert "Traceback" not in server.log.read_text() and server.process.poll() is None
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "Traceback" not in process.log.read_text() and process.process.poll() is None
 
 
 def test_the_dockerfile_names_what_is_there():
