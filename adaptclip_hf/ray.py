@@ -126,7 +126,7 @@ class OnRay(Executor):
         self.resources = start_ray()
 
     def plan(self, sources: Iterable[Source], store: PartStore) -> Plan:
-        self.planner = ray.remote(Planner).options(num_cpus=SMALL).remote(store.folder.address, self.spec.maps)
+        self.planner = ray.remote(Planner).options(num_cpus=0).remote(store.folder.address, self.spec.maps)
         try:
             plan = ray.get(self.planner.plan.remote(sources))
         except ray.exceptions.RayTaskError as error:

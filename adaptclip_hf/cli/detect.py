@@ -42,7 +42,7 @@ Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, reg
 OUTPUT/heatmaps/*.png, all on one fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip
 report OUTPUT` makes a page of them. Started again with the same arguments, or with more images, it goes on: what has a
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
-called good no longer look like the profile's own.
+called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
 run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
@@ -58,7 +58,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     parser.add_argument(
         "--threshold",
         type=probability,
-        help="without a profile: label images that score at or above it anomalous; the right one is another for every "
+        help="without a profile: label images that score above it anomalous; the right one is another for every "
         "product, and `adaptclip fit` finds it",
     )
     parser.add_argument(
@@ -68,7 +68,9 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
         help="with a profile: set the labels so that of all images called anomalous at most this share are good ones "
         "(Benjamini and Hochberg), for many images at once",
     )
-    parser.add_argument("--watch", action="store_true", help="watch one folder and score images as they appear")
+    parser.add_argument(
+        "--watch", action="store_true", help="watch one folder and score images as they appear (--engine local)"
+    )
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
     )
@@ -79,7 +81,9 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds other results")
     parser.add_argument("--no-heatmaps", action="store_true", help="draw none")
-    parser.add_argument("--save-maps", action="store_true", help="keep the raw maps too, as OUTPUT/maps/*.npy")
+    parser.add_argument(
+        "--save-maps", action="store_true", help="keep the raw maps: OUTPUT/maps/*.npy, or in the parts"
+    )
     parser.add_argument("--batch-size", type=positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
