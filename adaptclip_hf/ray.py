@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from .runs.executor import Executor, OnRow, Plan, make_plan
 from .runs.rows import row_of
 from .runs.sources import UNKNOWN, Source, Stamp, read_sources
 from .runs.spec import RunSpec
+from .runs.store import Store
 from .runs.store_parts import CHUNK, PartStore, with_map
 from .runs.summary import RunSummary
 from .runs.tables import BOOKKEEPING, part_schema, rows_of, table_of
@@ -33,7 +34,7 @@ WAVE = 16_384  # chunks that are one run of Ray Data, after which nothing of the
 READ_AT_ONCE = 16  # images, after which they go to the actors
 SMALL = 0.25  # CPUs that reading and writing ask for, beside the actors
 PATH, IMAGE = "path", "image"
-STAMPED, READ, SUMMARY = "stamped", "read", "summary"
+READ, SUMMARY = "read", "summary"
 
 
 class Detect:
@@ -93,14 +94,15 @@ class Detect:
         else:
             images = list(read_sources(reader, map(Source, map(str, batch[PATH])), view, pass_over))
         paths = map(str, batch[PATH]) if PATH in batch else [image.name for image in images]
-        return self.table(((path, UNKNOWN) for path in paths), images).drop_columns([*BOOKKEEPING])
+        return self.table(zip(paths, repeat(UNKNOWN), images)).drop_columns([*BOOKKEEPING])
 
-    def table(self, stamped: Iterable[tuple[str, Stamp]], images: list[LoadedImage | UnreadableImage]) -> pa.Table:
-        """Scores images that were read; their rows."""
-        referenced, rows, stamped = ((image, self.reference) for image in images), [], iter(stamped)
-        while batch := list(islice(referenced, self.spec.batch_size)):
-            for result in self.scorer.score_images(batch, pass_over):
-                rows.append(with_map(row_of(*next(stamped), result), result, self.schema))
+    def table(self, read: Iterable[tuple[str, Stamp, LoadedImage | UnreadableImage]]) -> pa.Table:
+        """The rows of images that were read, each with its path and stamp."""
+        rows, read = [], iter(read)
+        while batch := list(islice(read, self.spec.batch_size)):
+            results = self.scorer.score_images([(image, self.reference) for *_, image in batch], pass_over)
+            for (path, stamp, _), result in zip(batch, results, strict=True):
+                rows.append(with_map(row_of(path, stamp, result), result, self.schema))
         return table_of(rows, self.schema)
 
 
@@ -111,22 +113,23 @@ class DetectRead(Detect):
         super().__init__(spec=ray.get(spec) if isinstance(spec, ray.ObjectRef) else spec, threads=threads)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        return self.table(batch[STAMPED], list(batch[READ]))
+        return self.table(batch[READ])
 
 
 class OnRay(Executor):
     """Tasks list and read, actors score, tasks write; what a worker that died had in hand is done again by another.
 
     Args:
+        output: the folder of the [`PartStore`], which workers open by this address.
         actors: by default one a GPU of the cluster, or one a core.
     """
 
-    def __init__(self, spec: RunSpec, scorer: AnomalyScorer, actors: int | None = None):
-        self.spec, self.scorer, self.actors = spec, scorer, actors
+    def __init__(self, spec: RunSpec, scorer: AnomalyScorer, output: str, actors: int | None = None):
+        self.spec, self.scorer, self.output, self.actors = spec, scorer, output, actors
         self.resources = start_ray()
 
-    def plan(self, sources: Iterable[Source], store: PartStore) -> Plan:
-        self.planner = ray.remote(Planner).options(num_cpus=0).remote(store.folder.address, self.spec.maps)
+    def plan(self, sources: Iterable[Source], store: Store) -> Plan:
+        self.planner = ray.remote(Planner).options(num_cpus=0).remote(self.output, self.spec.maps)
         try:
             plan = ray.get(self.planner.plan.remote(sources))
         except ray.exceptions.RayTaskError as error:
@@ -134,7 +137,7 @@ class OnRay(Executor):
         self.chunks = -(-plan.waiting // CHUNK)
         return plan
 
-    def work(self, store: PartStore, on_row: OnRow | None = None) -> Iterator[RunSummary]:
+    def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]:
         spec = ray.put(self.spec)
         threads, scoring, actors = self._shares()
         for first in range(0, self.chunks, WAVE):
@@ -149,10 +152,8 @@ class OnRay(Executor):
                 compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
                 **scoring,
             )
-            writing = [store.folder.address, self.spec.maps]
-            parts = rows.map_batches(
-                write_rows, batch_size=None, batch_format="pyarrow", fn_args=writing, num_cpus=SMALL
-            )
+            writing = {"fn_args": [self.output, self.spec.maps], "batch_format": "pyarrow", "num_cpus": SMALL}
+            parts = rows.map_batches(write_rows, batch_size=None, **writing)
             for part in parts.iter_rows():
                 yield part[SUMMARY]
 
@@ -199,8 +200,9 @@ def read_chunk(
     for number in batch["id"].tolist():
         sources = iter(ray.get(planner.chunk.remote(first + number)))
         while some := list(islice(sources, READ_AT_ONCE)):
-            stamped = [(source.path, source.stamp()) for source in some]  # as they were when they were read
-            yield {STAMPED: objects(stamped), READ: objects(read_sources(reader(model), some, view, pass_over))}
+            stamps = [source.stamp() for source in some]  # as they were when they were read
+            images = read_sources(reader(model), some, view, pass_over)
+            yield {READ: objects([(source.path, *each) for source, *each in zip(some, stamps, images, strict=True)])}
 
 
 @cache
@@ -209,8 +211,7 @@ def reader(model: str) -> ImageReader:
     return ImageReader(AdaptCLIPProcessor.from_pretrained(resolve_model(model)).image_processor)
 
 
-def objects(values: Iterable) -> np.ndarray:
-    values = list(values)
+def objects(values: list) -> np.ndarray:
     array = np.empty(len(values), object)
     for index, value in enumerate(values):
         array[index] = value

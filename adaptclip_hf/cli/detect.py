@@ -157,7 +157,7 @@ def parts(args: argparse.Namespace, spec, detector, report):
     if find_spec("ray") is not None:
         from ..ray import OnRay
 
-        return OnRay(spec, detector, args.actors), store
+        return OnRay(spec, detector, args.output, args.actors), store
     report("Ray is not installed (`pip install 'adaptclip-hf[ray]'`): working in this process, into the same rows")
     return Here(spec, detector, report), store
 

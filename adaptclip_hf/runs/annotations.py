@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import IO
 
 LABEL = "anomaly"
 
 
-def write_coco(lines: Iterable[dict], opened: BinaryIO):
+def write_coco(lines: Iterable[dict], opened: IO[bytes]):
     """COCO's detection format: images, annotations with box, polygon, area and score, one category.
 
     Args:
@@ -21,12 +21,12 @@ def write_coco(lines: Iterable[dict], opened: BinaryIO):
     opened.write(b"}\n")
 
 
-def write_label_studio(lines: Iterable[dict], opened: BinaryIO):
+def write_label_studio(lines: Iterable[dict], opened: IO[bytes]):
     """See [`as_label_studio`]."""
     write_list(as_label_studio(lines), opened)
 
 
-def write_list(items: Iterable[dict], opened: BinaryIO):
+def write_list(items: Iterable[dict], opened: IO[bytes]):
     """A JSON list, one item after the other."""
     opened.write(b"[")
     for number, item in enumerate(items):

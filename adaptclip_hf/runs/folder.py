@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO
+from typing import IO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -46,7 +46,7 @@ class Folder:
             return None
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write, which appears whole or not at all."""
         if self.is_local:
             with whole_file(Path(self.root, name)) as opened:

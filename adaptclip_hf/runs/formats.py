@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import IO
 
 JSONL, CSV, PARQUET, COCO, LABEL_STUDIO = "jsonl", "csv", "parquet", "coco", "label-studio"
 # the file of each, in the folder of results
@@ -16,7 +16,7 @@ FORMAT_FILES = {
 FORMATS = tuple(FORMAT_FILES)
 
 
-def write_format(name: str, rows: Iterable[dict], opened: BinaryIO):
+def write_format(name: str, rows: Iterable[dict], opened: IO[bytes]):
     """Writes rows in one of the formats.
 
     Args:
@@ -29,6 +29,6 @@ def write_format(name: str, rows: Iterable[dict], opened: BinaryIO):
     writers.get(name, write_lines)(rows, opened)
 
 
-def write_lines(rows: Iterable[dict], opened: BinaryIO):
+def write_lines(rows: Iterable[dict], opened: IO[bytes]):
     for row in rows:
         opened.write(json.dumps(row).encode() + b"\n")

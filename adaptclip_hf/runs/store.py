@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import IO, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -65,7 +65,7 @@ class Store(ABC):
         """Writes what has been added and is not written yet."""
 
     @abstractmethod
-    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+    def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """A file beside the rows, which appears whole or not at all."""
 
     @contextmanager

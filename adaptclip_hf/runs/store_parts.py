@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -114,7 +114,7 @@ class PartStore(Store):
         digest = hashlib.sha256(b"\n".join(key or path.encode() for key, path in paths)).hexdigest()[:32]
         self.folder.write(f"part-{digest}.parquet", as_parquet(table))
 
-    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+    def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         return self.folder.writing(name)
 
 

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import BinaryIO
+from typing import IO
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -82,14 +82,14 @@ def readable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def write_parquet(rows: Iterable[dict], opened: BinaryIO):
+def write_parquet(rows: Iterable[dict], opened: IO[bytes]):
     rows = iter(rows)
     with parquet.ParquetWriter(opened, SCHEMA, compression="zstd") as writer:
         while some := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(table_of(some))
 
 
-def write_csv(rows: Iterable[dict], opened: BinaryIO):
+def write_csv(rows: Iterable[dict], opened: IO[bytes]):
     """With a heading; regions as JSON."""
     text = io.TextIOWrapper(opened, encoding="utf-8", newline="", write_through=True)
     writer = csv.DictWriter(text, SCHEMA.names)
