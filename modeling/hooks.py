@@ -1,5 +1,6 @@
 """What the package adds to the model's own code, which also loads alone, as a repository's remote code."""
 
+import sys
 from collections.abc import Callable
 
 from .checks import needs_the_package
@@ -9,15 +10,16 @@ load_released: Callable | None = None  # load_released(model_class, source, **op
 
 
 def hook(name: str, asked: str) -> Callable:
-    """The function that the package has set.
+    """The function that the package has set, here or, where this is remote code, in the package's own copy.
 
     Args:
         name: "publish" or "load_released".
         asked: what the user called, for the error.
 
     Raises:
-        ImportError: none is set, because the package is not installed.
+        ImportError: none is set, because the package was not imported.
     """
-    if (function := globals()[name]) is None:
+    of_the_package = sys.modules.get("adaptclip_hf.modeling.hooks")
+    if (function := globals()[name] or getattr(of_the_package, name, None)) is None:
         raise needs_the_package(asked)
     return function

@@ -9,7 +9,7 @@ from ..loading import load_model_and_processor
 from ..model_files import CARD, DEFAULT_NAME, is_clip, resolve_model
 from ..modeling import AdaptCLIPModel, PromptBank
 from ..modeling.adapters_file import ADAPTERS_FILE
-from ..modeling.prompt_bank import BANK_FILE
+from ..modeling.prompt_bank import BANK_FILE, is_bank
 from ..processing import AdaptCLIPProcessor
 from .cards import check_card, is_hub_id, model_card, profile_card, prompt_bank_card
 from .model_folders import code_files, folder_kind, save_model_folder
@@ -30,7 +30,7 @@ def stage(thing: Published, folder: Path, repo_id: str, token: str | None = None
     Args:
         what: of the function for this kind of thing.
     """
-    if isinstance(thing, PromptBank):
+    if is_bank(thing):
         return stage_prompt_bank(thing, folder, repo_id, **what)
     if isinstance(thing, InspectionProfile):
         return stage_profile(thing, folder, repo_id, **what)
@@ -40,8 +40,8 @@ def stage(thing: Published, folder: Path, repo_id: str, token: str | None = None
 
 
 def commit_message_for(thing: Published) -> str:
-    names = {PromptBank: "prompt bank", InspectionProfile: "inspection profile"}
-    return f"Upload {names.get(type(thing), 'AdaptCLIP model')}"
+    kind = "prompt bank" if is_bank(thing) else "inspection profile" if isinstance(thing, InspectionProfile) else None
+    return f"Upload {kind or 'AdaptCLIP model'}"
 
 
 def stage_model(
