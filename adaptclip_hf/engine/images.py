@@ -56,6 +56,10 @@ class UnreadableImage:
     image: ClassVar[None] = None
     among_normals: ClassVar[bool] = False
 
+    def heatmap(self, image: Image.Image | None = None) -> Image.Image:
+        """Raises a ValueError with the reason: there is no map to draw."""
+        raise ValueError(f"{self.name}: {self.error}.")
+
 
 @dataclass(frozen=True)
 class ImageReader:

@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from adaptclip_hf import AdaptCLIPModel, AnomalyDetector, View
+from adaptclip_hf.engine import AnomalyScorer
+from adaptclip_hf.engine.prefetch import Prefetch
 from adaptclip_hf.engine.scoring import to_cpu
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -220,8 +222,8 @@ def test_streams_are_read_as_they_are_scored(detector, photos):
 
 def test_normal_images_given_again_are_not_encoded_again(small_folder, photos, monkeypatch):
     detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
-    encode, encoded = detect.model.encode_prompts, []
-    monkeypatch.setattr(detect.model, "encode_prompts", lambda *a: encoded.append(1) or encode(*a))
+    remember, encoded = AnomalyScorer.remember, []
+    monkeypatch.setattr(AnomalyScorer, "remember", lambda *a, **b: encoded.append(1) or remember(*a, **b))
     score = detect(photos["bad"][0], normal_images=photos["normal"])["score"]
     pictures = [Image.open(path) for path in photos["normal"]]
     for _ in range(3):
@@ -345,13 +347,18 @@ def test_a_model_saved_before_text_embeddings_were_stored(small_folder, photos, 
     assert found.score == pytest.approx(expected.score, abs=1e-6)
 
 
-def test_reading_ahead_keeps_order_errors_and_place(detector, photos):
+@pytest.fixture
+def read_ahead(detector):
+    return lambda sources, count, on_error=None: Prefetch(detector.reader.read_ready(sources, View(), on_error), count)
+
+
+def test_reading_ahead_keeps_order_errors_and_place(detector, photos, read_ahead):
     paths = [*photos["good"], "nowhere.png", *photos["bad"]]
     failed, expected = [], []
     for result in detector.stream(paths, on_error=lambda name, error: expected.append(name)):
         failed.append((result.name, result.score, result.error))
     named = []
-    ahead = detector.read_ahead(paths, 2, View(), lambda name, error: named.append(name))
+    ahead = read_ahead(paths, 2, lambda name, error: named.append(name))
     found = [(each.name, each.score, each.error) for each in detector.stream(ahead)]
     assert found == failed and named == expected == ["nowhere.png"] and ahead.waited >= 0
 
@@ -359,13 +366,13 @@ def test_reading_ahead_keeps_order_errors_and_place(detector, photos):
         yield from photos["good"]
         raise OSError("the camera is gone")
 
-    results = detector.stream(detector.read_ahead(two_then_an_error(), 4, View(), None))
+    results = detector.stream(read_ahead(two_then_an_error(), 4))
     assert [next(results).name for _ in photos["good"]] == photos["good"]
     with pytest.raises(OSError, match="the camera is gone"):
         next(results)
 
 
-def test_reading_ahead_stops_with_whoever_takes(detector, photos):
+def test_reading_ahead_stops_with_whoever_takes(detector, photos, read_ahead):
     taken = []
 
     def endless():
@@ -373,7 +380,7 @@ def test_reading_ahead_stops_with_whoever_takes(detector, photos):
             taken.append(len(taken))
             yield photos["good"][0]
 
-    results = detector.stream(detector.read_ahead(endless(), 3, View(), None))
+    results = detector.stream(read_ahead(endless(), 3))
     next(results)
     results.close()
     time.sleep(0.3)

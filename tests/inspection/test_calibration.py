@@ -9,6 +9,7 @@ from scipy import stats
 from adaptclip_hf.inspection.audit import suspects
 from adaptclip_hf.inspection.calibration import Calibration, discoveries, lowest_rate, photos_needed
 from adaptclip_hf.inspection.drift import WINDOW, DriftWatch
+from adaptclip_hf.inspection.photo_features import GOOD, ProfilePhoto
 from adaptclip_hf.inspection.split import LEAVE_ONE_OUT, SPLIT, Split
 
 
@@ -124,13 +125,17 @@ def test_drift_is_noted_and_no_drift_is_not():
     assert drifts and drifts[0].higher and f"last {WINDOW} photos" in drifts[0].describe()
 
 
+def photos_that_score(scores) -> list[ProfilePhoto]:
+    return [ProfilePhoto(str(name), "", (8, 8), GOOD, (0, 1), score) for name, score in enumerate(scores)]
+
+
 def test_audit_names_what_stands_out_alone():
     rng = np.random.default_rng(6)
     named = 0
     for _ in range(100):
         scores = 0.1 * np.exp(rng.normal(0, 0.3, 40))
-        named += len(suspects(list(map(str, range(40))), scores))
+        named += len(suspects(photos_that_score(scores)))
         scores[7] = 0.6
-        assert suspects(list(map(str, range(40))), scores)[0].name == "7"
+        assert suspects(photos_that_score(scores))[0].name == "7"
     assert named < 40  # of 4,000 good ones
-    assert suspects(["a"], [0.5]) == []
+    assert suspects(photos_that_score([0.5])) == []

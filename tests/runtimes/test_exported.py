@@ -149,7 +149,7 @@ def test_the_program_reads_pixels_bit_for_bit(exported, of_torch, photos, tmp_pa
     sixteen = np.asarray(picture.convert("L")).astype(np.uint16) * 257
     Image.fromarray(sixteen).save(tmp_path / "sixteen.png")
     for path in (*tmp_path.iterdir(), *photos["good"]):
-        [photo] = of_torch.read([str(path)])
+        [photo] = of_torch.reader.read([str(path)])
         expected = of_torch.pixel_values(photo.image).numpy()
         np.testing.assert_array_equal(program.pixel_values(program.read_rgb(str(path))), expected, err_msg=str(path))
 
@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, fo
 
 
 def test_a_library_that_is_not_there(exported, monkeypatch):
-    from adaptclip_hf.export import formats
+    from adaptclip_hf.runtimes import formats
 
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"The format onnx needs onnxruntime.*: pip install 'adaptclip-hf\[export\]'"):
