@@ -289,16 +289,17 @@ def photos(count):
         yield Image.fromarray(np.roll(noise, index * 1000))
 
 detector = AnomalyDetector.from_pretrained(DEFAULT_MODEL, device="cpu")
-print(len(detector.remember(photos(300))), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(len(detector.remember(photos(80))), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 
 @pytest.mark.slow
-def test_three_hundred_large_normal_images_are_remembered_in_bounded_memory():
+def test_large_normal_images_are_remembered_in_bounded_memory():
+    """Eighty of 12 megapixels, which are 2.9 GB of pixels."""
     done = subprocess.run([sys.executable, "-c", REMEMBER], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     count, gigabytes = done.stdout.split()
-    assert count == "300" and float(gigabytes) < 1.5
+    assert count == "80" and float(gigabytes) < 1
 
 
 def test_bfloat16_in_fewer_passes_scores_as_before(small_folder, photos):

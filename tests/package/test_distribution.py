@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from adaptclip_hf import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("distributions")
 
 
 def run(*words, **options) -> str:

@@ -17,7 +17,8 @@ from adaptclip_hf.export import export_model, exporting
 
 pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
 TOLERANCE = 1e-4
-SLOW_FORMATS = [pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "torch")]
+# small exports are shared by the tests of this file, so that one process has them all
+pytestmark = pytest.mark.xdist_group("exports")
 
 
 def opened(folder, **options) -> AnomalyDetector:
@@ -39,17 +40,11 @@ def of_torch(folder):
 
 
 @pytest.fixture(scope="module")
-def exported(of_torch, tmp_path_factory):
-    """Exports the small model once a format."""
-    folders = {}
-
-    def export(name: str) -> Path:
-        if name not in folders:
-            folders[name] = tmp_path_factory.mktemp(name) / "export"
-            export_model(of_torch, folders[name], name)
-        return folders[name]
-
-    return export
+def exported(of_torch, tmp_path_factory) -> Path:
+    """The small model in ONNX."""
+    folder = tmp_path_factory.mktemp("onnx") / "export"
+    export_model(of_torch, folder)
+    return folder
 
 
 @pytest.fixture
@@ -58,7 +53,7 @@ def graphs_at_hand(exported, monkeypatch):
 
     def copy(detector, folder, *arguments):
         folder.mkdir()
-        for file in exported("onnx").glob("*"):
+        for file in exported.glob("*"):
             if file.name in ("config.json", "export.json") or file.name.startswith(("encode.", "score_")):
                 shutil.copy(file, folder)
 
@@ -69,10 +64,16 @@ def scores(results) -> list[float]:
     return [result.score for result in results]
 
 
-@pytest.mark.parametrize("name", ["onnx", *SLOW_FORMATS])
-def test_the_same_scores_and_maps_as_torch(exported, of_torch, photos, name):
-    detector, queries = opened(exported(name), trust_remote_code=True), photos["good"] + photos["bad"]
-    assert detector.backend == name and detector.describe() == of_torch.describe()
+def test_the_same_scores_and_maps_as_torch(exported, of_torch, photos):
+    detector = opened(exported)
+    assert detector.backend == "onnx"
+    assert_the_same(detector, of_torch, photos)
+
+
+def assert_the_same(detector, of_torch, photos):
+    """Scores and maps, zero-shot and few-shot, whatever the size of a batch."""
+    queries = photos["good"] + photos["bad"]
+    assert detector.describe() == of_torch.describe()
     for count, batch_size in ((None, 2), (1, 1), (4, 5)):
         banks = [each if count is None else each.remember(photos["normal"][:count]) for each in (of_torch, detector)]
         banks = [None, None] if count is None else banks
@@ -86,7 +87,7 @@ def test_the_same_scores_and_maps_as_torch(exported, of_torch, photos, name):
 
 
 def test_a_bank_for_each_image_and_banks_of_torch(exported, of_torch, photos):
-    detector = opened(exported("onnx"))
+    detector = opened(exported)
     banks = [of_torch.remember(photos["normal"][:count]) for count in (1, 3)]
     expected = of_torch.detect(photos["bad"][:2], prompt_bank=banks)
     np.testing.assert_allclose(
@@ -95,7 +96,7 @@ def test_a_bank_for_each_image_and_banks_of_torch(exported, of_torch, photos):
 
 
 def test_pipeline_and_commands_take_the_folder(exported, photos, tmp_path, capsys):
-    folder = str(exported("onnx"))
+    folder = str(exported)
     detect = pipeline("anomaly-detection", model=folder, device="cpu")
     expected = detect(photos["bad"][0], normal_images=photos["normal"])["score"]
     words = ["detect", photos["bad"][0], "--normal", *photos["normal"], "--model", folder, "--output", str(tmp_path)]
@@ -109,7 +110,7 @@ def test_pipeline_and_commands_take_the_folder(exported, photos, tmp_path, capsy
 def test_a_profile_of_torch_decides_alike(exported, of_torch, photos):
     normal = [*photos["normal"], *photos["good"]]
     profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
-    found = [each.detect(photos["bad"], profile=profile) for each in (of_torch, opened(exported("onnx")))]
+    found = [each.detect(photos["bad"], profile=profile) for each in (of_torch, opened(exported))]
     assert [each.label for each in found[0]] == [each.label for each in found[1]]
     assert [each.p_value for each in found[0]] == [each.p_value for each in found[1]]
 
@@ -122,7 +123,7 @@ def run_standalone(folder: Path, *words) -> list[dict]:
 
 
 def test_the_program_in_the_folder_scores_alike(exported, of_torch, photos):
-    folder, queries = exported("onnx"), photos["good"] + photos["bad"]
+    folder, queries = exported, photos["good"] + photos["bad"]
     for normal in ([], photos["normal"]):
         bank = of_torch.remember(normal) if normal else None
         found = run_standalone(folder, *queries, *(["--normal", *normal] if normal else []))
@@ -135,7 +136,7 @@ def test_the_program_reads_pixels_bit_for_bit(exported, of_torch, photos, tmp_pa
 
     from PIL import Image
 
-    spec = spec_from_file_location("standalone", exported("onnx") / "detect.py")
+    spec = spec_from_file_location("standalone", exported / "detect.py")
     program = module_from_spec(spec)
     spec.loader.exec_module(program)
     picture = Image.open(photos["bad"][0])
@@ -187,7 +188,7 @@ def damaged(folder: Path, into: Path) -> Path:
 
 
 def test_broken_folders(exported, tmp_path):
-    folder = exported("onnx")
+    folder = exported
     truncated = damaged(folder, tmp_path / "truncated")
     weights = truncated / "encode.onnx.data"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -206,7 +207,7 @@ def test_broken_folders(exported, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, folder, tmp_path):
-    detector = opened(exported("onnx"))
+    detector = opened(exported)
     other = AnomalyDetector(make_model(seed=3, clip={"layers": 2}), of_torch.processor).remember(photos["normal"])
     with pytest.raises(ValueError, match="made by another model"):
         detector.detect(photos["bad"], prompt_bank=other)
@@ -215,9 +216,9 @@ def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, fo
     with pytest.raises(ValueError, match="is for the backend 'torch', not 'onnx'"):
         opened(folder, backend="onnx")
     with pytest.raises(ValueError, match="is for the backend 'onnx', not 'openvino'"):
-        opened(exported("onnx"), backend="openvino")
+        opened(exported, backend="openvino")
     with pytest.raises(ValueError, match="leave dtype out"):
-        opened(exported("onnx"), dtype="bfloat16")
+        opened(exported, dtype="bfloat16")
     with pytest.raises(ValueError, match="is an export already"):
         export_model(detector, tmp_path / "again")
     with pytest.raises(ValueError, match="int8 is calibrated with images"):
@@ -229,22 +230,7 @@ def test_a_library_that_is_not_there(exported, monkeypatch):
 
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"The format onnx needs onnxruntime.*: pip install 'adaptclip-hf\[export\]'"):
-        opened(exported("onnx"))
-
-
-@pytest.mark.slow
-def test_torch_programs_are_opened_for_who_trusts_them_alone(exported):
-    with pytest.raises(ValueError, match=r"runs code that lies in them.*trust_remote_code=True"):
-        opened(exported("torch"))
-
-
-@pytest.mark.slow
-def test_float16_of_float16_weights_loses_nothing(make_model, of_torch, photos, tmp_path):
-    halved = AnomalyDetector(make_model(clip={"layers": 2}).half().float(), of_torch.processor)
-    export_model(halved, tmp_path / "half", precision="float16")
-    detector = opened(tmp_path / "half")
-    assert detector.describe() == halved.describe()  # banks and profiles of torch fit
-    np.testing.assert_allclose(scores(detector.detect(photos["bad"])), scores(halved.detect(photos["bad"])), atol=1e-5)
+        opened(exported)
 
 
 @pytest.mark.slow
@@ -263,12 +249,19 @@ def test_int8_is_another_model(of_torch, photos, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_command(folder, tmp_path, capsys):
-    words = ["export", "--model", str(folder), "--output", str(tmp_path / "out"), "--object-name", "ring"]
-    assert main(words) == 0
+def test_float16_of_float16_weights_loses_nothing(make_model, of_torch, photos, tmp_path, capsys):
+    halved = AnomalyDetector(make_model(clip={"layers": 2}).half().float(), of_torch.processor)
+    halved.model.save_pretrained(tmp_path / "model")
+    halved.processor.save_pretrained(tmp_path / "model")
+    words = ["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "half"), "--object-name", "ring"]
+    assert main([*words, "--precision", "float16"]) == 0
     assert "scores differ by" in capsys.readouterr().out
-    about = json.loads((tmp_path / "out" / "adaptclip_export.json").read_text())
+    about = json.loads((tmp_path / "half" / "adaptclip_export.json").read_text())
     assert about["object_name"] == "ring" and about["parity"]["scores"] <= TOLERANCE
+    detector = opened(tmp_path / "half")
+    assert detector.describe() == halved.describe("ring")  # banks and profiles of torch fit
+    expected = halved.detect(photos["bad"], object_name="ring")
+    np.testing.assert_allclose(scores(detector.detect(photos["bad"])), scores(expected), atol=1e-5)
 
 
 def test_wrong_calls(tmp_path, capsys):
@@ -281,7 +274,12 @@ def test_wrong_calls(tmp_path, capsys):
 def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
     of_torch = opened(DEFAULT_MODEL)
     export_model(of_torch, tmp_path / "tiny", name)
+    if name == "torch":  # opened for who trusts them alone
+        with pytest.raises(ValueError, match=r"runs code that lies in them.*trust_remote_code=True"):
+            opened(tmp_path / "tiny")
     detector = opened(tmp_path / "tiny", trust_remote_code=True)
+    assert detector.backend == name
+    assert_the_same(detector, of_torch, photos)
     features = of_torch.encode(torch.randn(3, 3, of_torch.model.config.image_size, of_torch.model.config.image_size))
     bank = of_torch.remember(photos["normal"])
     for count in (1, 4, 64, 256):
@@ -329,8 +327,8 @@ def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
     for normal in ([], photos["normal"]):
         [expected] = of_torch.detect(photos["bad"][0], prompt_bank=of_torch.remember(normal) if normal else None)
         words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
-        command = [tmp_path / "build" / "detect", exported("onnx"), *words]
+        command = [tmp_path / "build" / "detect", exported, *words]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         assert float(done.stdout) == pytest.approx(expected.score, abs=TOLERANCE)
-    broken = subprocess.run([command[0], exported("onnx"), photos["bad"][0]], capture_output=True, text=True)
+    broken = subprocess.run([command[0], exported, photos["bad"][0]], capture_output=True, text=True)
     assert broken.returncode == 1 and "is not a binary PPM" in broken.stderr
