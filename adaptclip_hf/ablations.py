@@ -1,4 +1,4 @@
-"""The rows of the paper's table 5, by name, as fields of the configuration."""
+"""The rows of the paper's table 5: their names, and the configuration fields that they stand for."""
 
 
 def _adapters(visual: bool = False, textual: bool = False, prompt_query: bool = False, **fields) -> dict:

@@ -1,4 +1,4 @@
-"""How fast a model is on this machine: one table of what it does, in every runtime that is there, from one run."""
+"""How fast a model is on this machine: one table of its computations in every installed runtime."""
 
 import gc
 import statistics
@@ -11,32 +11,33 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .detector import AnomalyDetector
 from .loading import choose_dtype
-from .modeling import PromptBank
+from .modeling import AdaptCLIPModel, PromptBank
 from .reporting import Report, print_nothing
 
 ENCODER, PLAIN, ZERO_SHOT, FEW_SHOT = "encoder", "CLIP's own image tower", "zero-shot", "few-shot"
 TORCH, COMPILED, ONNX, OPENVINO = RUNTIMES = ("torch", "compiled", "onnx", "openvino")
-SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product gives the machine's rate
+SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product measures the machine's rate
 WARM_UP = 2
 
 
 @dataclass
 class Measurement:
-    """One row.
+    """One row of the table.
 
     Attributes:
-        what: the encoder alone, HF's own tower without the second path, zero-shot or few-shot scoring of pixel values.
-        runtime, dtype: that computes it.
-        batch, normals: images at a time, and in the bank.
-        milliseconds: of a batch, the median.
-        images_per_second: that follow.
-        peak: MiB of the process, or of a GPU, meanwhile.
-        share: of the machine's product rate in that dtype, of the encoder's products.
+        what: the encoder, HF's own tower without the second path, or zero-shot or few-shot scoring of pixel values.
+        runtime, dtype: what computes it.
+        batch, normals: number of images at a time, and in the bank.
+        milliseconds: median time of a batch.
+        images_per_second: the rate that follows from it.
+        peak: largest memory of the process, or of the GPU, in MiB.
+        share: the encoder's rate of matrix products, as a share of the machine's rate in that dtype.
     """
 
     what: str
@@ -64,10 +65,10 @@ def benchmark(
     Args:
         model: "adaptclip-tiny", a folder or a Hub id.
         device: such as "cpu" or "cuda:0"; a GPU where there is one by default.
-        runtimes: of `RUNTIMES`; a GPU is measured with torch's alone.
-        batches: images at a time.
-        normals: of the few-shot banks, which are measured with the first batch size.
-        seconds: that each row takes at least.
+        runtimes: some of `RUNTIMES`; on a GPU only those of torch are measured.
+        batches: numbers of images at a time.
+        normals: sizes of the few-shot banks, which are measured with the first batch size.
+        seconds: the least time to spend on each row.
         report: called with a line for each row.
 
     Returns:
@@ -95,14 +96,15 @@ def benchmark(
 def open_all(
     model: str | Path, detector: AnomalyDetector, runtimes: Sequence[str], dtypes: Sequence[torch.dtype]
 ) -> Iterator[tuple[str, torch.dtype, AnomalyDetector]]:
-    """Each runtime with the model in it, one at a time in memory."""
+    """The model in each runtime; only one is in memory at a time."""
     device = detector.device
     for dtype in dtypes:
         if TORCH in runtimes:
             yield TORCH, dtype, AnomalyDetector.from_pretrained(model, device=device, dtype=dtype)
         if COMPILED in runtimes:
             compiled = AnomalyDetector.from_pretrained(model, device=device, dtype=dtype)
-            compiled.model.image_features = torch.compile(compiled.model.image_features)
+            # the instance's attribute hides the method, which a type checker does not let one assign
+            setattr(compiled.model, "image_features", torch.compile(compiled.model.image_features))  # noqa: B010
             yield COMPILED, dtype, compiled
     for name in (ONNX, OPENVINO):
         library = "onnxruntime" if name == ONNX else name
@@ -118,7 +120,7 @@ def open_all(
 def calls(
     detector: AnomalyDetector, batches: Sequence[int], normals: Sequence[int], with_plain: bool
 ) -> Iterator[tuple[str, int, int, Callable[[], object]]]:
-    """What is measured: (what, batch, normal images, the call)."""
+    """What is measured: (what, batch, number of normal images, the call)."""
     model, size = detector.model, detector.model.config.image_size
     text, generator = detector.encode_text(), torch.Generator().manual_seed(0)
 
@@ -130,11 +132,11 @@ def calls(
 
     for batch in batches:
         pixels = pixel_values(batch)
-        if with_plain:
+        if isinstance(model, AdaptCLIPModel) and with_plain:
             yield PLAIN, batch, 0, partial(model.clip.vision_model, pixels, interpolate_pos_encoding=True)
         yield ENCODER, batch, 0, partial(detector.encode, pixels)
         yield ZERO_SHOT, batch, 0, partial(score, pixels, None)
-    one, pixels = model.encode_prompts(pixel_values(1)), pixel_values(batches[0])
+    one, pixels = detector.remember([Image.new("RGB", (size, size))]), pixel_values(batches[0])
     for count in normals:
         layers = tuple(
             torch.nn.functional.normalize(torch.randn(count, *layer.shape[1:], generator=generator), dim=-1)
@@ -146,26 +148,31 @@ def calls(
 
 @torch.inference_mode()
 def measure(call: Callable[[], object], seconds: float, device: torch.device) -> tuple[float, float]:
-    """Median milliseconds of a call, and the peak of memory in MiB."""
-    settle = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    """Median milliseconds of a call, and the largest memory in MiB."""
     for _ in range(WARM_UP):
-        call()
-    settle()
+        seconds_of(call, device)
     reset_peak(device)
-    times, start = [], time.perf_counter()
-    while time.perf_counter() - start < seconds or len(times) < 3:
-        before = time.perf_counter()
-        call()
-        settle()
-        times.append(time.perf_counter() - before)
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 3:
+        times.append(seconds_of(call, device))
     return 1e3 * statistics.median(times), peak_of(device)
+
+
+def seconds_of(call: Callable[[], object], device: torch.device) -> float:
+    """How long a call takes; a GPU is idle when it begins and when it ends."""
+    settle = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    settle()
+    start = time.perf_counter()
+    call()
+    settle()
+    return time.perf_counter() - start
 
 
 def reset_peak(device: torch.device):
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the largest value
 
 
 def peak_of(device: torch.device) -> float:
@@ -180,28 +187,17 @@ def peak_of(device: torch.device) -> float:
 
 @torch.inference_mode()
 def product_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of large matrix products, the best of some."""
+    """FLOP/s of large matrix products, the fastest of eight."""
     side = SIDES.get(device.type, 2048)
     one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    fastest = min(measure_once(one, other, device) for _ in range(8))
-    return 2 * side**3 / fastest
-
-
-def measure_once(one: torch.Tensor, other: torch.Tensor, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    before = time.perf_counter()
-    one @ other
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - before
+    return 2 * side**3 / min(seconds_of(lambda: one @ other, device) for _ in range(8))
 
 
 def encoder_flops(detector: AnomalyDetector) -> int:
-    """Of the products that encoding an image takes, both paths, attention's among them."""
+    """FLOP of the products that encoding an image takes, in both paths and in attention."""
     size = detector.model.config.image_size
     pixels = torch.zeros(1, 3, size, size, device=detector.device)
-    # the counter knows the products of attention, and not the fused kernel of a CPU
+    # the counter does not know the fused attention of a CPU
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         detector.encode(pixels)
     return counter.get_total_flops()

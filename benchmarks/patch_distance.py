@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector
-from adaptclip_hf.evaluation.evaluate import load_data_sets
+from adaptclip_hf.evaluation.data_sets import load_data_sets
 from adaptclip_hf.evaluation.metrics import PixelMetrics, score_figures
 from adaptclip_hf.evaluation.protocol import EvaluatedCategory, settings_of
 from adaptclip_hf.modeling.alignment import cosine_distance, nearest_tokens
@@ -103,7 +103,7 @@ def main():
     args = parser.parse_args()
     encode = teacher_patches() if args.teacher else model_patches(args.model)
     print("| category | " + " | ".join(METRICS) + " |\n|---|" + "---|" * len(METRICS))
-    for category in load_data_sets(args.data, [], print)[1]:
+    for category in (each for data_set in load_data_sets(args.data, [], print) for each in data_set.categories):
         figures = figures_of(category, encode, args.shots, args.seeds)
         if figures:
             cells = (f"{100 * figures[name]:.1f}" if name in figures else "-" for name in METRICS)

@@ -1,4 +1,4 @@
-"""`adaptclip benchmark`: how fast a model is on this machine."""
+"""`adaptclip benchmark`: measures how fast a model is on this machine."""
 
 import argparse
 from pathlib import Path
@@ -12,25 +12,27 @@ RUNTIMES = ("torch", "compiled", "onnx", "openvino")
 def add_command(commands):
     parser = commands.add_parser(
         "benchmark",
-        help="measure how fast a model is here",
-        description="Measures encoding, zero-shot and few-shot scoring in every runtime that is installed, in one run, "
-        "beside HF's own CLIP tower and the rate at which this machine multiplies matrices.",
+        help="measure how fast a model is on this machine",
+        description="Measures encoding, zero-shot and few-shot scoring in every installed runtime, and for comparison "
+        "HF's own CLIP tower and the rate at which this machine multiplies matrices.",
         epilog="""examples:
-  adaptclip benchmark                                      the embedded model, some minutes
-  adaptclip benchmark --batches 1 --runtimes torch onnx    what one image takes
+  adaptclip benchmark                                      the embedded model, a few minutes
+  adaptclip benchmark --batches 1 --runtimes torch onnx    the time for one image
   adaptclip benchmark --model vitl/ --seconds 10 --output results/
 
-Times are medians of whole calls from pixel values on; reading and resizing files is not part of them. Compiled: by
-torch.compile, whose minutes of warm-up are not counted. Peak: of this process, or of the GPU. On a shared machine
-compare rows of one run alone.""",
+Times are medians of whole calls that start from pixel values; reading and resizing files is not included. "compiled"
+means torch.compile, whose minutes of warm-up are not counted. Peak memory is that of this process or of the GPU. On a
+shared machine compare only rows of the same run.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", default=DEFAULT_NAME, help="folder or Hub id (%(default)s)")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, help="(all that are installed)")
     parser.add_argument("--batches", nargs="+", type=positive, default=[1, 8], help="images at a time (1 8)")
-    parser.add_argument("--normals", nargs="+", type=positive, default=[1, 4, 64, 256], help="in banks (1 4 64 256)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="that each row takes at least (%(default)s)")
+    parser.add_argument(
+        "--normals", nargs="+", type=positive, default=[1, 4, 64, 256], help="sizes of banks (1 4 64 256)"
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="least time for each row (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder for benchmark.json and benchmark.md")
     parser.set_defaults(run=run, parser=parser)
 

@@ -1,28 +1,28 @@
-"""`adaptclip convert`: a released checkpoint and a CLIP to a model folder."""
+"""`adaptclip convert`: makes a model folder from a released checkpoint and a CLIP."""
 
 import argparse
 from pathlib import Path
 
 from ..model_files import CARD
 
-# as a checkpoint's path has it, and as the paper calls it
+# the name in a checkpoint's path, and the name in the paper
 TRAINED_ON = {"mvtec": "MVTec", "visa": "VisA"}
 
 
 def add_command(commands):
     parser = commands.add_parser(
         "convert",
-        help="make a model folder of a released checkpoint and a CLIP",
-        description="Converts the authors' adapters.pth and the CLIP it was trained on to a complete model folder: "
-        "safetensors, config, processor and tokenizer.",
+        help="make a model folder from a released checkpoint and a CLIP",
+        description="Converts the authors' adapters.pth and the CLIP that it was trained on into a complete model "
+        "folder: safetensors, config, processor and tokenizer.",
         epilog="""examples:
-  adaptclip convert --checkpoint csgaobb/AdaptCLIP --trained-on mvtec --output adaptclip-vitl      # fetches both parts
+  adaptclip convert --checkpoint csgaobb/AdaptCLIP --trained-on mvtec --output adaptclip-vitl      # fetches both
   adaptclip convert --checkpoint adapters.pth --clip openai/clip-vit-large-patch14-336 --output adaptclip-vitl
   adaptclip convert --checkpoint adapters.pth --clip ViT-B-16-plus-240.pt --tokenizer openai/clip-vit-base-patch16 \\
       --image-size 512 --output adaptclip-vitb
 
-Every tensor must find its place: one that is missing, superfluous or misshapen is named. Files are opened without
-running anything that is in them.""",
+Every tensor must fit: one that is missing, unexpected or of the wrong shape is named. Files are opened without running
+any code that they contain.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -31,27 +31,29 @@ running anything that is in them.""",
     parser.add_argument(
         "--trained-on",
         choices=TRAINED_ON,
-        help="which of several checkpoints; also writes the card of the released model, with the paper's figures",
+        help="which of several checkpoints to use; also writes the released model's card, with the paper's figures",
     )
     parser.add_argument(
         "--clip",
-        help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names (OpenAI's ViT-L/14@336, "
-        "to which the released checkpoints belong)",
+        help="HF folder, Hub id, or a .pt/.safetensors file with OpenAI's or open_clip's names; by default OpenAI's "
+        "ViT-L/14@336, on which the released checkpoints were trained",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
-    parser.add_argument("--tokenizer", help="folder or Hub id; by default the one beside the CLIP")
+    parser.add_argument("--tokenizer", help="folder or Hub id; by default the CLIP's own")
     parser.add_argument(
         "--feature-layers",
         type=int,
         nargs="+",
         metavar="N",
-        help="chosen layers (6 12 18 24 of 24, in that proportion)",
+        help="layers whose tokens are compared (6 12 18 24 of 24, or in that proportion)",
     )
     parser.add_argument(
-        "--num-dual-path-layers", type=int, metavar="N", help="layers with two paths (19 of 24, 9 of 12)"
+        "--num-dual-path-layers", type=int, metavar="N", help="number of layers with two paths (19 of 24, 9 of 12)"
     )
     parser.add_argument("--image-size", type=int, metavar="S", help="input side (518, or the nearest that fits)")
-    parser.add_argument("--no-prompt-query-context", action="store_true", help="trained without the query's context")
+    parser.add_argument(
+        "--no-prompt-query-context", action="store_true", help="for adapters trained without the query's context"
+    )
     parser.add_argument("--object-name", help='the word for the object in the text prompts ("object")')
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""`adaptclip data`: what a data set holds, and what is wrong with it."""
+"""`adaptclip data`: lists what a data set holds and what is wrong with it."""
 
 import argparse
 
@@ -13,16 +13,16 @@ def add_command(commands):
   mvtec-3d                           the same with rgb/ and gt/ in each folder; the colour images
   mvtec-ad-2                         test_public/good, bad and ground_truth/bad; private images have no labels
   mvtec-loco, autovi                 a folder of masks for each image, ground_truth/DEFECT/000/*.png
-  lookout                            *.manifest of Amazon Lookout for Vision, with its bucket's images below the folder
+  lookout                            *.manifest of Amazon Lookout for Vision; the images of its bucket are in the folder
   visa                               split_csv/1cls.csv beside the categories
   real-iad, real-iad-variety         realiad_jsons/CATEGORY.json beside realiad_1024 (or another resolution)
-  ksdd                               kos01/Part0.jpg and Part0_label.bmp; every fourth good image is kept to test
+  ksdd                               kos01/Part0.jpg and Part0_label.bmp; every fourth good image is used for testing
   br35h                              no/ and yes/
   covid                              NORMAL/ and COVID-19/
   kvasir, endo                       images/ and masks/, or Original/ and Ground Truth/
   meta                               meta.json of AnomalyCLIP-style programs
-  folder                             good/ and bad/, perhaps masks/; every other good image is one to compare with
-  hub:OWNER/NAME                     a Hub data set with columns image, label and perhaps mask, category, split
+  folder                             good/ and bad/, optionally masks/; every other good image is used to compare with
+  hub:OWNER/NAME                     a Hub data set with columns image and label, optionally mask, category, split
 
 examples:
   adaptclip data mvtec:/data/mvtec_ad

@@ -1,4 +1,4 @@
-"""`adaptclip report`: the results of `adaptclip detect` as one page."""
+"""`adaptclip report`: makes one page from the results of `adaptclip detect`."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,9 @@ from .argument_types import positive
 def add_command(commands):
     parser = commands.add_parser(
         "report",
-        help="one page of what `adaptclip detect` found",
-        description="Makes DIR/report.html of the results that `adaptclip detect --output DIR` wrote: one file that "
-        "opens anywhere, without a network: summary, histogram, pictures by score, regions, filters.",
+        help="make a page from the results of `adaptclip detect`",
+        description="Makes DIR/report.html from the results that `adaptclip detect --output DIR` wrote: one file with "
+        "summary, histogram, images by score, regions and filters. It opens in any browser, without a network.",
         epilog="""examples:
   adaptclip detect line/ --profile bottle/ --output monday
   adaptclip report monday                                  monday/report.html
@@ -20,9 +20,9 @@ exit status: 0 done, 1 DIR holds no results, 2 wrong call""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the --output of `adaptclip detect`")
-    parser.add_argument("--title", help="of the page (the folder's name by default)")
+    parser.add_argument("--title", help="title of the page (the folder's name by default)")
     parser.add_argument(
-        "--images", type=positive, default=200, help="show at most so many, those of the highest scores (%(default)s)"
+        "--images", type=positive, default=200, help="number of images to show, highest scores first (%(default)s)"
     )
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""`adaptclip train`: the adapters on a data set, by the paper's recipe."""
+"""`adaptclip train`: trains the adapters on a data set by the paper's recipe."""
 
 import argparse
 from pathlib import Path
@@ -15,13 +15,13 @@ def add_command(commands):
     parser = commands.add_parser(
         NAME,
         help="train the adapters on a data set",
-        description="Trains the adapters on the test split of anomaly data sets (its defects and masks), with normal "
-        "images of the train split to compare with. CLIP stays as it is.",
+        description="Trains the adapters on the test split of anomaly data sets (its defects and masks), compared with "
+        "normal images of the train split. CLIP is not changed.",
         epilog="""examples:
   adaptclip train --data mvtec:/data/mvtec_ad --model openai/clip-vit-large-patch14-336 --output adaptclip-mvtec
                                                            the paper's recipe: 15 epochs, batches of 8, Adam at 1e-3
   adaptclip train --data parts/ --output adaptclip-parts   parts/good and parts/bad (and parts/masks), embedded CLIP
-  adaptclip train --data parts/ --output adaptclip-parts --resume                            goes on where it stopped
+  adaptclip train --data parts/ --output adaptclip-parts --resume                            continues where it stopped
   adaptclip train --data visa:/data/VisA --output run --ablation textual --num-train-epochs 5
   adaptclip train --data visa:/data/VisA --eval-data mvtec:/data/mvtec_ad --output table5 --ablation all
   adaptclip train --data parts/ --output adaptclip-parts --push-to-hub --hub-model-id me/adaptclip-parts
@@ -30,10 +30,10 @@ def add_command(commands):
 
 Every field of transformers.TrainingArguments is an option too (--learning-rate, --num-train-epochs, --bf16,
 --gradient-accumulation-steps, --eval-strategy, --report-to, --use-cpu, ...); `adaptclip train --help-training` lists
-them with their defaults. Checkpoints in OUTPUT/checkpoint-* hold the adapters alone; OUTPUT itself becomes the
-complete model, for `--model OUTPUT` elsewhere. The CLIP's features of each image are computed once and kept in the
-feature cache, where all later runs on the same CLIP and images find them; it may be deleted at any time. Images that
-cannot be read are named and left out, and the exit status is then 1, the model being written.""",
+them with their defaults. Checkpoints in OUTPUT/checkpoint-* hold only the adapters; OUTPUT becomes the complete model,
+which other commands take as `--model OUTPUT`. CLIP's features of each image are computed once and kept in the feature
+cache, where later runs with the same CLIP and images find them; it may be deleted at any time. Images that cannot be
+read are named and left out; the model is still written, and the exit status is 1.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -44,23 +44,21 @@ cannot be read are named and left out, and the exit status is then 1, the model 
     parser.add_argument(
         "--model",
         default=DEFAULT_NAME,
-        help="the CLIP: folder or Hub id of a CLIP or of an AdaptCLIP model, whose CLIP is taken (%(default)s)",
+        help="folder or Hub id of a CLIP, or of an AdaptCLIP model whose CLIP is used (%(default)s)",
     )
     parser.add_argument("--eval-data", nargs="+", metavar="SPEC", help="evaluate on these after every epoch")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT")
     model = parser.add_argument_group("the model")
     model.add_argument(
-        "--keep-adapters", action="store_true", help="go on from the model's adapters; without, they begin anew"
+        "--keep-adapters", action="store_true", help="start from the model's adapters instead of new ones"
     )
     model.add_argument(
         "--ablation",
         default="full",
         choices=[*TABLE_5, ALL_ROWS],
         metavar="ROW",
-        help="of the paper's table 5: "
-        + ", ".join(TABLE_5)
-        + "; all: each of them into a folder of its own, evaluated "
-        "on --eval-data, and one table",
+        help=f"a row of the paper's table 5: {', '.join(TABLE_5)}; all: trains each row in a folder of its own, "
+        "evaluates it on --eval-data and writes one table",
     )
     model.add_argument(
         "--variant",
@@ -72,8 +70,10 @@ cannot be read are named and left out, and the exit status is then 1, the model 
     model.add_argument(
         "--image-size", type=positive, metavar="S", help="input side in pixels (the model's own, or 518)"
     )
-    model.add_argument("--feature-layers", type=positive, nargs="+", metavar="N", help="layers that are compared")
-    model.add_argument("--num-dual-path-layers", type=int, metavar="N", help="layers with two paths")
+    model.add_argument(
+        "--feature-layers", type=positive, nargs="+", metavar="N", help="layers whose tokens are compared"
+    )
+    model.add_argument("--num-dual-path-layers", type=int, metavar="N", help="number of layers with two paths")
     cache = parser.add_argument_group("feature cache")
     cache.add_argument("--feature-cache", type=Path, metavar="DIR", help="its folder (beside the Hub's cache)")
     cache.add_argument(
@@ -81,14 +81,14 @@ cannot be read are named and left out, and the exit status is then 1, the model 
         type=float,
         default=50.0,
         metavar="GB",
-        help="features of a run that need more are not kept; 0 keeps none (%(default)g)",
+        help="keep no features if a run's would need more than this; 0 keeps none (%(default)g)",
     )
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--help-training", action=TrainingHelp, nargs=0, help="list the training arguments and stop")
 
 
 class TrainingHelp(argparse.Action):
-    """Prints the training arguments; they take seconds to import, so `--help` does without."""
+    """Prints the training arguments; `--help` leaves them out, since they take seconds to import."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         training_parser().print_help()
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_training_arguments(args: argparse.Namespace, output: Path):
-    """The training arguments among the words, for a folder."""
+    """The training arguments of the command line, with an output folder."""
     more = [*args.more, "--output_dir", str(output)]
     each_epoch = args.eval_data and args.ablation != ALL_ROWS
     if each_epoch and not any(each.replace("_", "-").startswith("--eval-strategy") for each in more):
@@ -150,7 +150,7 @@ def parse_training_arguments(args: argparse.Namespace, output: Path):
 
 
 def call_train(args: argparse.Namespace, training_arguments, ablation: str, resume: bool, eval_data=()):
-    """Trains one row as the command says."""
+    """Trains one row as the command line says."""
     from ..training.train import train
 
     names = ("image_size", "feature_layers", "num_dual_path_layers")

@@ -13,7 +13,7 @@ from ..engine import DetectionResult, Result
 from ..engine.heatmap import render_heatmap
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
-from ..report.histogram import Histogram
+from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
 
 # procedural products of categories that no stage of adaptclip-tiny's training has seen: seed, name, defects
@@ -112,7 +112,7 @@ class Session:
         if not groups and calibration is None:
             return ""
         good, threshold = (None, None) if calibration is None else (calibration.scores.tolist(), calibration.threshold)
-        return str(Histogram.of(groups, good, threshold).drawing())
+        return str(HistogramDrawing.of(groups, good, threshold).html())
 
     def ranked(self) -> list[Result]:
         """The results, the highest scores first, those without a score at the end."""

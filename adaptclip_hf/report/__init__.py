@@ -1,4 +1,4 @@
-"""The results of `adaptclip detect` as one page that opens anywhere."""
+"""The results of `adaptclip detect` as one page that opens in any browser."""
 
 from .page import write_report
 

@@ -1,4 +1,4 @@
-"""What the page shows, gathered from a folder of results."""
+"""The report page, made from a folder of results."""
 
 import base64
 import io
@@ -15,24 +15,24 @@ from ..files import read_json, write_whole
 from ..inspection.drift import Drift
 from ..processing.image_loading import load_image
 from ..runs.store_lines import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
-from .histogram import Histogram, template
+from .histogram_drawing import HistogramDrawing, template
 
 LONGEST_SIDE = 480  # pixels of a picture on the page
 QUALITY = 82
-NAMED = 200  # files that could not be read
+NAMED = 200  # at most so many unreadable files are named
 
 
 def write_report(folder: str | Path, title: str | None = None, images: int = 200) -> Path:
-    """Makes `folder/report.html`; returns the file.
+    """Writes `folder/report.html` and returns its path.
 
     Args:
-        folder: of results that `adaptclip detect` wrote.
+        folder: results that `adaptclip detect` wrote.
         title: the folder's name by default.
-        images: at most so many are shown, those of the highest scores.
+        images: the number of images to show, those with the highest scores.
 
     Raises:
         FileNotFoundError: the folder holds no results.
-        ValueError: they cannot be read.
+        ValueError: the results cannot be read.
     """
     folder = Path(folder)
     lines = read_lines(folder)
@@ -72,22 +72,24 @@ def read_lines(folder: Path) -> list[dict]:
             needed = ("path", "score", "label", "error", "heatmap", "among_normals", "p_value", "regions", "size")
             lines.append({name: line[name] for name in needed})
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}, line {number}, is not of `adaptclip detect` ({error!r}).") from error
+            raise ValueError(f"{file}, line {number}, was not written by `adaptclip detect` ({error!r}).") from error
     return lines
 
 
-def histogram(scored: list[dict], settings: dict) -> Histogram | None:
+def histogram(scored: list[dict], settings: dict) -> HistogramDrawing | None:
     if not scored:
         return None
     profile = settings.get("profile") or {}
     threshold = profile.get("threshold", settings.get("threshold"))
     groups = {label: [line["score"] for line in scored if line["label"] == label] for label in ("normal", "anomalous")}
     groups["scored"] = [line["score"] for line in scored if line["label"] is None]
-    return Histogram.of({name: scores for name, scores in groups.items() if scores}, profile.get("scores"), threshold)
+    return HistogramDrawing.of(
+        {name: scores for name, scores in groups.items() if scores}, profile.get("scores"), threshold
+    )
 
 
 def card(line: dict) -> dict:
-    """What the gallery shows of an image."""
+    """What the gallery shows for an image."""
     height, width = line["size"]
     regions = line["regions"] or [] if line["label"] != "normal" else []
     return line | {
@@ -102,7 +104,7 @@ def card(line: dict) -> dict:
 
 
 def picture(path: str | None) -> str | None:
-    """A small copy of an image as a data URL; `None` where there is none to be read any more."""
+    """A small copy of an image as a data URL; `None` if the image cannot be read any more."""
     if path is None:
         return None
     try:
@@ -116,7 +118,7 @@ def picture(path: str | None) -> str | None:
 
 
 def drifts(folder: Path) -> list[str]:
-    """What was noted of drift, for people."""
+    """Lines about each drift that was recorded."""
     file = folder / DRIFT_FILE
     if not file.is_file():
         return []

@@ -1,4 +1,4 @@
-"""The paper's table 5 anew: every row trained on one data set, evaluated on others, in one table."""
+"""The paper's table 5, computed again: every row is trained on one data set and evaluated on others."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,16 +22,16 @@ FINISHED = "model.safetensors"
 def train_all_rows(
     train_row: Callable[[str, Path, bool], TrainingRun], eval_data: Sequence[str], output: Path, resume: bool
 ) -> int:
-    """Trains and evaluates the rows, into a folder of each, and writes and prints the table.
+    """Trains and evaluates the rows, each in a folder of its own, and writes and prints the table.
 
     Args:
-        train_row: (row, its folder, whether to go on) trains one of them.
-        eval_data: specs of what is evaluated on.
+        train_row: (row, its folder, whether to resume) trains one row.
+        eval_data: specs of the data sets to evaluate on.
         output: folder for `ROW/`, `ROW/evaluation/`, ablations.md and ablations.json.
-        resume: rows that are finished stay, and one that was begun goes on.
+        resume: keep finished rows, and resume an unfinished one.
 
     Returns:
-        `int`: how many images could not be read.
+        `int`: the number of images that could not be read.
     """
     found, unreadable = {}, 0
     for row in TABLE_5:
@@ -48,19 +48,17 @@ def train_all_rows(
     if PartialState().is_main_process:
         write_whole(output / TABLE_FILE, table.encode())
         write_json(output / FIGURES_FILE, found)
-    print_line(
-        f"\n{table}\nwritten: {output / TABLE_FILE}, {FIGURES_FILE}, and of each row the model and its evaluation"
-    )
+    print_line(f"\n{table}\nwritten: {output / TABLE_FILE}, {FIGURES_FILE}, and the model and evaluation of each row")
     return unreadable
 
 
 def ablation_table(found: dict[str, list[dict]]) -> str:
-    """Rows of the paper's table 5, for each data set and number of shots the means over its categories."""
+    """A table for each data set and number of shots: the rows of the paper's table 5, means over the categories."""
     lines = [
         "# The adapters one by one (rows of the paper's table 5)",
         "",
-        "Per cent, mean ± sample standard deviation over the seeds of the prompt draws. Rows without the prompt-query "
-        "adapter compare by alignment alone where they have normal images, rows without any other score by CLIP's "
+        "Per cent, mean ± sample standard deviation over the seeds of the prompt draws. With normal images, rows "
+        "without the prompt-query adapter compare by alignment alone. Rows without the other adapters score by CLIP's "
         "static prompts.",
     ]
     first = next(iter(found.values()))

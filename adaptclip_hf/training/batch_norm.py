@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes, on any device (torch's own synchronises on GPUs alone)."""
+"""Batch norm over the batches of all processes, on any device (torch's own synchronises only on GPUs)."""
 
 import torch
 import torch.distributed as dist
@@ -6,7 +6,7 @@ from torch import nn
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient."""
+    """The sum of a tensor over all processes; its gradient is summed too."""
 
     @staticmethod
     def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
@@ -20,7 +20,7 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """As `nn.BatchNorm1d` and `2d`, with the mean and variance of the whole batch of all processes."""
+    """Like `nn.BatchNorm1d` and `2d`, with the mean and variance over the batches of all processes."""
 
     def _check_input_dim(self, input):
         pass
@@ -47,7 +47,7 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronize_batch_norm(module: nn.Module):
-    """Replaces every batch norm below, in place; weights and statistics are the same tensors."""
+    """Replaces every batch norm in a module, in place, with the same weights and statistics."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             synchronized = SynchronizedBatchNorm(child.num_features, child.eps, child.momentum)

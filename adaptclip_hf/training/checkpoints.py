@@ -1,4 +1,4 @@
-"""The checkpoints of a run; they hold the adapters alone."""
+"""The checkpoints of a run; they hold only the adapters."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def last_complete_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: its state, which comes last, can be read."""
+    """The newest complete checkpoint: its state file, which is written last, can be read."""
     for folder in reversed(checkpoints(output)):
         try:
             json.loads((folder / STATE_FILE).read_text())

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.constants import HF_HOME
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
 from ..detector import AnomalyDetector
-from ..files import write_json
-from ..modeling import ImageFeatures
+from ..files import write_json, write_whole
+from ..modeling import AdaptCLIPModel, ImageFeatures
 
 DEFAULT_FOLDER = Path(HF_HOME) / "adaptclip-features"
 DEFAULT_LIMIT = 50.0
@@ -23,18 +23,25 @@ IMAGES_AT_ONCE = 8
 
 
 class FeatureCache:
-    """One file an image, named by the image's content, in a folder of the model and preprocessing that made it.
+    """One file for each image, named by the image's content, in a subfolder for the model and preprocessing.
 
     A file appears whole or not at all, so several runs may share the folder and any of them may be killed.
 
     Args:
-        folder: of all caches.
-        detector: whose image encoder and preprocessing it is; features are kept in float16, or in bfloat16 as computed.
-        autocast: the dtype that training computes in, if it is not the weights' own.
+        folder: holds all caches.
+        detector: its image encoder and preprocessing make the features, which are kept in float16, or in bfloat16 if
+            they are computed in it.
+        autocast: the dtype that training computes in, if it is not that of the weights.
+
+    Raises:
+        ValueError: the detector's model runs on another runtime than torch.
     """
 
     def __init__(self, folder: Path, detector: AnomalyDetector, autocast: torch.dtype | None = None):
-        model, self.detector, self.autocast = detector.model, detector, autocast
+        model = detector.model
+        if not isinstance(model, AdaptCLIPModel):
+            raise ValueError(f"Features are cached for a torch model; this one runs on {model.backend}.")
+        self.model, self.detector, self.autocast = model, detector, autocast
         self.dtype = torch.bfloat16 if torch.bfloat16 in (model.dtype, autocast) else torch.float16
         settings = {
             "model": model.fingerprint(),
@@ -50,7 +57,7 @@ class FeatureCache:
         return self.folder / digest[:2] / f"{digest}.safetensors"
 
     def bytes_per_image(self) -> int:
-        config = self.detector.model.config
+        config = self.model.config
         tokens = len(config.feature_layers) * (1 + config.grid_size**2) + 1
         return tokens * config.clip_config.projection_dim * self.dtype.itemsize
 
@@ -67,18 +74,19 @@ class FeatureCache:
         }
         tensors = {name: tensor.to("cpu", self.dtype).contiguous() for name, tensor in tensors.items()}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise ValueError(f"Features of this model overflow in {self.dtype}: train in bfloat16, or without cache.")
-        file = self.file_of(digest)
-        file.parent.mkdir(exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        save_file(tensors, temporary)
-        temporary.replace(file)
+            raise ValueError(f"Features of this model overflow in {self.dtype}: train in bfloat16, or without a cache.")
+        write_whole(self.file_of(digest), save(tensors))
 
     def missing(self, digests: dict[str, dict]) -> dict[str, dict]:
         return {digest: image for digest, image in digests.items() if not self.file_of(digest).is_file()}
 
     def refusal(self, images: int, missing: int, limit: float) -> str | None:
-        """Why the features of so many images cannot be kept, if so."""
+        """Why the features cannot be kept; `None` if they can.
+
+        Args:
+            images, missing: numbers of images, and of those that are not there yet.
+            limit: GB.
+        """
         gigabyte, needed = 2**30, missing * self.bytes_per_image()
         if (total := images * self.bytes_per_image()) > limit * gigabyte:
             return f"{total / gigabyte:.1f} GB are over the limit of {limit:g} GB"
@@ -88,8 +96,8 @@ class FeatureCache:
         return None
 
     def fill(self, missing: dict[str, dict], device: torch.device, progress: bool = True):
-        """Encodes the images {digest: undecoded image} that are not there yet."""
-        self.detector.model.to(device).eval()
+        """Encodes images {digest: undecoded image}."""
+        self.model.to(device).eval()
         digests = list(missing)
         with tqdm(total=len(digests), desc="encoding once", unit="image", disable=not progress) as bar:
             for first in range(0, len(digests), IMAGES_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Training examples: test images with their masks, each beside a random normal image of its category."""
+"""Training examples: test images with their masks, each with a random normal image of its category."""
 
 from collections import defaultdict
 
@@ -15,17 +15,17 @@ from .feature_cache import FeatureCache
 
 
 class PromptedImages(Dataset):
-    """The test split as queries; each gets a normal image of the train split as its prompt, another one every epoch.
+    """The test split as queries; each gets a normal image of the train split as its prompt, a new one every epoch.
 
     Args:
         dataset: of [`load_data_set`].
         processor: the model's.
-        seed: draws of (seed, epoch, query) are repeatable; the query's own category and view are drawn from.
-        with_prompts: `False` for a model without prompt-query adapter, which has no use for them.
+        seed: draws depend on (seed, epoch, query) and are from the query's own category and view.
+        with_prompts: `False` for a model without prompt-query adapter, which does not use prompts.
 
-    Items: `pixel_values` (3, S, S), `prompt_pixel_values` (1, 3, S, S), or `image_features` and `prompt_features` once
-    [`~PromptedImages.read_features_from`] was called; `labels` () and `mask_labels` (S, S), -100 where an anomalous
-    image has no mask. A query of a category without normal images has no prompt.
+    Items hold `pixel_values` (3, S, S) and `prompt_pixel_values` (1, 3, S, S), or `image_features` and
+    `prompt_features` after [`~PromptedImages.read_features_from`]; `labels` () and `mask_labels` (S, S), -100 where an
+    anomalous image has no mask. A query of a category without normal images has no prompt.
     """
 
     def __init__(self, dataset: datasets.Dataset, processor: AdaptCLIPProcessor, seed: int = 0, with_prompts=True):
@@ -39,7 +39,7 @@ class PromptedImages(Dataset):
             elif label == 0 and with_prompts:
                 self.normals[tuple(group)].append(index)
         self.groups = [(columns["category"][index], columns["view"][index]) for index in self.queries]
-        # shared memory: workers that outlive an epoch see its number too
+        # in shared memory, so that workers that outlive an epoch see the new number
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.cache: FeatureCache | None = None
         self.digests: dict[int, str] = {}
@@ -49,11 +49,11 @@ class PromptedImages(Dataset):
         return len(self.queries)
 
     def set_epoch(self, epoch: int):
-        """The prompts of this epoch; Trainer and Accelerate call it."""
+        """Chooses the prompts of an epoch; Trainer and Accelerate call it."""
         self.epoch.fill_(epoch)
 
     def prompt_of(self, index: int) -> int | None:
-        """The row of the normal image beside a query in this epoch."""
+        """The row of a query's prompt in this epoch; `None` if its category has no normal image."""
         normals = self.normals.get(self.groups[index])
         if not normals:
             return None
@@ -63,12 +63,16 @@ class PromptedImages(Dataset):
         return self.groups[index] in self.normals
 
     def used_rows(self) -> list[int]:
-        """Every row that may be read: the queries, and the normal images of their categories."""
+        """Every row that may be read: the queries and the normal images of their categories."""
         groups = dict.fromkeys(self.groups)
         return [*self.queries, *(index for group in groups for index in self.normals.get(group, ()))]
 
     def read_features_from(self, cache: FeatureCache, digests: dict[int, str]):
-        """From here on items hold ready features: {row: digest} of every row used."""
+        """Lets items hold features of the cache instead of pixels.
+
+        Args:
+            digests: {row: digest} of every row used.
+        """
         self.cache, self.digests = cache, digests
 
     def __getitem__(self, index: int) -> dict:
@@ -89,7 +93,7 @@ class PromptedImages(Dataset):
         return self.processor(self.rows[row]["image"])["pixel_values"]
 
     def mask_labels(self, row: int) -> torch.Tensor:
-        """(S, S) of 0 and 1, or -100; decoded once and kept as bits."""
+        """(S, S) of 0 and 1, or of -100; decoded once and kept as bits."""
         size = self.processor.image_processor.size
         shape = (size["height"], size["width"])
         example = self.rows[row]
@@ -103,15 +107,15 @@ class PromptedImages(Dataset):
 
 
 def collate_prompted(items: list[dict]) -> dict:
-    """Items of [`PromptedImages`] to what the model's forward takes.
+    """Joins items of [`PromptedImages`] to the arguments of the model's forward.
 
     Raises:
-        ValueError: when some queries have a prompt and some have none, which one forward cannot serve.
+        ValueError: some queries have a prompt and some have none, which one forward cannot handle.
     """
     if len({frozenset(item) for item in items}) != 1:
         raise ValueError(
-            "Some images of this batch have a normal image to compare with, some are of a category without any. "
-            "AdaptCLIPTrainer keeps them in batches apart; with another loop leave those categories out."
+            "Some images of this batch have a normal image to compare with, others belong to a category without any. "
+            "AdaptCLIPTrainer puts them into separate batches; with another loop leave those categories out."
         )
     return {
         name: stack_features([item[name] for item in items])

@@ -1,4 +1,4 @@
-"""In which order training sees its queries."""
+"""The order in which training sees its queries."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from .prompted_images import PromptedImages
 
 
 class PromptedSampler(Sampler[int]):
-    """Another order every epoch, that of (seed, epoch); queries with and without a prompt in batches apart.
+    """A new order every epoch, drawn from (seed, epoch); queries with and without a prompt are in separate batches.
 
-    What would leave a batch of one, which a batch norm cannot take, or a batch of both kinds, waits for another epoch:
-    fewer queries than a batch, different ones every epoch.
+    Each epoch leaves out the queries that would make a batch of one, which a batch norm cannot take, or a batch of both
+    kinds: fewer than a batch, and different ones every epoch.
 
     Args:
-        batch_size: queries a step of all processes together.
+        batch_size: queries in a step, over all processes.
     """
 
     def __init__(self, dataset: PromptedImages, batch_size: int, seed: int):
@@ -36,8 +36,8 @@ class PromptedSampler(Sampler[int]):
         batches = []
         for kind in self.kinds:
             order = torch.randperm(len(kind), generator=generator)[: self.used(kind)]
-            batches += [[kind[place] for place in part] for part in order.split(self.batch_size)]
+            batches += [[kind[index] for index in part] for part in order.split(self.batch_size)]
         if len(self.kinds) > 1:
-            batches = [batches[place] for place in torch.randperm(len(batches), generator=generator)]
+            batches = [batches[index] for index in torch.randperm(len(batches), generator=generator)]
         for batch in batches:
             yield from batch

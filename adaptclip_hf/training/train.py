@@ -1,4 +1,4 @@
-"""A whole training: data, model, feature cache, Trainer, the finished model folder."""
+"""A whole training run: data, model, feature cache, Trainer and the finished model folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ SETTINGS_FILE = "run.json"
 
 @dataclass
 class TrainingRun:
-    """What a training came to.
+    """A finished training run.
 
     Attributes:
-        trainer: after training; `None` where there was nothing to train.
-        unreadable: how many images could not be read and were left out.
+        trainer: after training; `None` if there was nothing to train.
+        unreadable: the number of images that could not be read and were left out.
     """
 
     trainer: AdaptCLIPTrainer | None
@@ -51,27 +51,27 @@ def train(
     eval_data: Sequence[str] = (),
     ablation: str = "full",
     keep_adapters: bool = False,
-    cache_folder: Path | None = None,
-    cache_limit: float = DEFAULT_LIMIT,
     resume: bool = False,
-    **config,
+    **options,
 ) -> TrainingRun:
     """Trains the adapters and writes the complete model to `args.output_dir`.
 
     Args:
-        model: folder or Hub id of a CLIP, or of an AdaptCLIP model, whose CLIP is taken.
-        data: specs of [`load_data_set`]; their test splits are learned from, their train splits compared with.
-        eval_data: likewise, to evaluate on as `args.eval_strategy` says.
+        model: folder or Hub id of a CLIP, or of an AdaptCLIP model whose CLIP is used.
+        data: specs of [`load_data_set`]; the adapters learn from their test splits, beside normal images of their train
+            splits.
+        eval_data: specs of the data sets to evaluate on, as `args.eval_strategy` says.
         ablation: a row of the paper's table 5.
-        keep_adapters: go on from the adapters of an AdaptCLIP model.
-        cache_folder, cache_limit: where features are kept, and how many GB at most.
-        resume: go on from the last complete checkpoint in the output folder.
-        config: fields of [`AdaptCLIPConfig`], such as `image_size`.
+        keep_adapters: start from the adapters of an AdaptCLIP model.
+        resume: continue from the last complete checkpoint in the output folder.
+        options: `cache_folder` and `cache_limit`, where features are kept and how many GB at most, and fields of
+            [`AdaptCLIPConfig`] such as `image_size`.
 
     Raises:
         FileNotFoundError, ValueError: name the file, field or folder and what was expected; a run is not resumed with
-            other data, model, sizes or recipe than it was begun with.
+            other data, model, sizes or recipe than it was started with.
     """
+    cache_folder, cache_limit = options.pop("cache_folder", None), options.pop("cache_limit", DEFAULT_LIMIT)
     output, state = Path(args.output_dir), PartialState()
     checkpoint = checkpoint_to_resume(output, resume)
     parts, unreadable = load_parts(data)
@@ -79,7 +79,7 @@ def train(
     eval_parts, eval_unreadable = load_parts(eval_data)
     eval_datasets = split_by_category(join_parts(eval_parts, eval_data)) if eval_data else {}
     set_seed(args.seed)
-    built, processor = build_model(model, TABLE_5[ablation] | config, keep_adapters)
+    built, processor = build_model(model, TABLE_5[ablation] | options, keep_adapters)
     unreadable += eval_unreadable
     if not any(parameter.requires_grad for parameter in built.parameters()):
         print_line(f"row {ablation!r} has no adapter: nothing is trained")
@@ -91,7 +91,7 @@ def train(
         if not resume:
             (output / SETTINGS_FILE).unlink(missing_ok=True)
         settings = run_settings(built, processor, dataset, args, ablation, keep_adapters)
-        keep_or_match(output / SETTINGS_FILE, settings, "go on with the same, or name another --output")
+        keep_or_match(output / SETTINGS_FILE, settings, "continue with the same, or name another --output")
     state.wait_for_everyone()
     with_prompts = built.prompt_query_adapter is not None
     queries = PromptedImages(dataset, processor, args.seed, with_prompts)
@@ -113,12 +113,19 @@ def train(
 
 
 def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from; nothing that was trained before is overwritten unasked."""
+    """The checkpoint to continue from.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the output folder holds another run, or is a file.
+    """
     if output.is_file():
         raise ValueError(f"--output {output} is a file; expected a folder.")
     if not resume:
         if checkpoints(output):
-            raise ValueError(f"{output} holds checkpoints of another run: go on with --resume, or name another folder.")
+            raise ValueError(
+                f"{output} holds checkpoints of another run: continue it with --resume, or name another folder."
+            )
         return None
     checkpoint = last_complete_checkpoint(output)
     if checkpoint is None:
@@ -134,9 +141,14 @@ def run_settings(
     ablation: str,
     keep_adapters: bool,
 ) -> dict:
-    """What must be the same for a run to go on to the same weights; it may go on for more epochs."""
+    """What must be the same when a run is resumed, so that it ends with the same weights; it may train more epochs."""
     described = AnomalyDetector(model, processor).describe()
-    names = ("weights", "device", "dtype", "fingerprint")  # the adapters learn; the CLIP has its own line
+    names = (
+        "weights",
+        "device",
+        "dtype",
+        "fingerprint",
+    )  # they change with the adapters or do not matter; the CLIP has its own line
     recipe = ("seed", "data_seed", "learning_rate", "optim", "lr_scheduler_type", "gradient_accumulation_steps", "bf16")
     return {
         "data": listing_digest(dataset),
@@ -150,25 +162,27 @@ def run_settings(
 
 
 def load_parts(specs: Sequence[str]) -> tuple[list[datasets.Dataset], int]:
-    """The readable rows of each data set, and how many are not; one process opens the files, all hear the result."""
+    """The readable rows of each data set, and how many are not readable; one process opens the files for all."""
     parts, unreadable = [], 0
+
+    def report(line: str):
+        print_line(f"! {line}")
+
     for spec in specs:
-        part = load_data_set(spec, lambda line: print_line(f"! {line}"))
-        kept: list = [None]
-        if PartialState().is_main_process:
-            kept = [readable_rows(part, lambda line: print_line(f"! {line}"))]
-        [rows] = broadcast_object_list(kept)
+        part = load_data_set(spec, report)
+        [rows] = broadcast_object_list([readable_rows(part, report) if PartialState().is_main_process else None])
         unreadable += len(part) - len(rows)
         parts.append(part.select(rows))
     return parts, unreadable
 
 
 def join_parts(parts: list[datasets.Dataset], specs: Sequence[str]) -> datasets.Dataset:
-    """One data set; categories of the same name in several get the data set's unique name before theirs."""
+    """Joins data sets; if two share a category's name, all categories are prefixed with their data set's name."""
     names = [set(part.unique("category")) for part in parts]
     if len(set().union(*names)) == sum(map(len, names)):
         return datasets.concatenate_datasets(parts)
-    renamed, taken = [], []
+    renamed: list[datasets.Dataset] = []
+    taken: list[str] = []
     for part, spec in zip(parts, specs, strict=True):
         taken.append(unique_name(resolve_spec(spec)[1], taken))
         categories = [f"{taken[-1]}/{each}" for each in part["category"]]
@@ -177,21 +191,20 @@ def join_parts(parts: list[datasets.Dataset], specs: Sequence[str]) -> datasets.
 
 
 def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
-    categories = list(dataset["category"])
-    return {
-        name: dataset.select([row for row, each in enumerate(categories) if each == name])
-        for name in dict.fromkeys(categories)
-    }
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(dataset["category"]):
+        rows.setdefault(name, []).append(row)
+    return {name: dataset.select(chosen) for name, chosen in rows.items()}
 
 
 def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
-    """Adapters on the CLIP of a folder or Hub id, in float32, and the processor."""
+    """A model in float32 with adapters on the CLIP of a folder or Hub id, and its processor."""
     name = resolve_model(name)
     model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     tokenizer = AutoTokenizer.from_pretrained(name)
     if model_type == "clip":
         if keep_adapters:
-            raise ValueError(f"--keep-adapters: {name} is a plain CLIP, which has none.")
+            raise ValueError(f"--keep-adapters: {name} is a plain CLIP, which has no adapters.")
         model = AdaptCLIPModel.from_clip_pretrained(name, tokenizer, dtype=torch.float32, **config)
     elif model_type == AdaptCLIPConfig.model_type:
         model = AdaptCLIPModel.from_pretrained(name, dtype=torch.float32, **(config if keep_adapters else {}))
@@ -206,9 +219,9 @@ def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIP
 def compute_features_once(
     image_sets: list[PromptedImages], cache: FeatureCache, limit: float, device: torch.device
 ) -> None:
-    """Fills the cache, each process its share, and lets the images be read from it; says why where it is not used.
+    """Fills the cache, each process its share, and reads features from it from then on; prints why if it is not used.
 
-    The main process decides, since each sees a disk of its own that fills meanwhile.
+    The main process decides for all: the processes may have different disks, which fill meanwhile.
     """
     state = PartialState()
     used = [(each, each.used_rows()) for each in image_sets]
@@ -246,7 +259,7 @@ def compute_features_once(
 
 
 def describe(trainer: AdaptCLIPTrainer, ablation: str, checkpoint: Path | None) -> str:
-    """What is about to be trained, in a few lines."""
+    """What will be trained, in a few lines."""
     queries: PromptedImages = trainer.train_dataset
     images = describe_images(queries)
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
@@ -255,16 +268,12 @@ def describe(trainer: AdaptCLIPTrainer, ablation: str, checkpoint: Path | None) 
         f"training: {images['images']} images ({images['anomalous']} anomalous) of {len(images['categories'])} "
         f"categories, beside {images['normal_images']} normal images",
         f"model: {trained:,} parameters in the adapters ({ablation}), {trainer.model.config.image_size} px",
-        f"recipe: {trainer.args.num_train_epochs:g} epochs, {trainer.images_a_step} images a step"
-        + (
-            f" x {trainer.args.gradient_accumulation_steps} accumulated"
-            * (trainer.args.gradient_accumulation_steps > 1)
-        ),
+        f"recipe: {trainer.args.num_train_epochs:g} epochs, {trainer.images_a_step} images a step",
     ]
+    if (accumulated := trainer.args.gradient_accumulation_steps) > 1:
+        lines[-1] += f" x {accumulated} accumulated"
     if without and trainer.model.prompt_query_adapter is not None:
-        lines.append(
-            f"{without} images have no normal image to compare with: the prompt-query adapter does not see them"
-        )
+        lines.append(f"{without} images have no normal image to compare with: the prompt-query adapter skips them")
     if checkpoint:
-        lines.append(f"going on from {checkpoint}")
+        lines.append(f"resuming from {checkpoint}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""transformers' Trainer with what AdaptCLIP needs beside it."""
+"""transformers' Trainer with the additions that AdaptCLIP needs."""
 
 import statistics
 from collections import defaultdict
@@ -22,29 +22,30 @@ from .validation import CategoryMetrics
 class AdaptCLIPTrainer(Trainer):
     """Trains the adapters; takes the arguments of [`~transformers.Trainer`].
 
-    - Queries with and without a normal image of their category come in batches apart, in the order of (seed, epoch).
+    - Queries with and without a normal image of their category are in separate batches, in an order drawn from (seed,
+      epoch).
     - The log has the loss of each adapter: `loss_visual`, `loss_textual`, `loss_prompt_query`.
-    - Checkpoints hold the adapters alone; `save_model` writes the complete model.
-    - Under several processes the batch norms see the whole batch, as one process would.
-    - `save_model` also writes what the run was, for the model's card. `push_to_hub` pushes the complete model and its
-      card in one commit; with `args.push_to_hub` `save_model` does so too. Nothing goes to the Hub before: checkpoints
-      are of no use to anyone else.
+    - Checkpoints hold only the adapters; `save_model` writes the complete model.
+    - With several processes the batch norms see the batch of all processes, as one process would.
+    - `save_model` also writes a record of the run for the model's card. `push_to_hub` pushes the complete model and its
+      card in one commit; `save_model` does so too with `args.push_to_hub`. Checkpoints are never pushed: without the
+      CLIP they are of no use to others.
     - `eval_dataset={category: PromptedImages}` gives `eval_<category>_image_auroc` and so on, and their means as
-      `eval_image_auroc`, ...: 1-shot, each image with a fixed normal one of its category.
+      `eval_image_auroc`, ...: 1-shot, each image with a fixed normal image of its category.
 
     Raises:
-        ValueError: for a batch of one image, which the adapters' batch norms cannot learn from.
+        ValueError: a batch has one image, from which the adapters' batch norms cannot learn.
     """
 
     def __init__(self, model: AdaptCLIPModel, args, **kwargs):
         kwargs.setdefault("data_collator", collate_prompted)
         if kwargs.get("eval_dataset") is not None:
             kwargs.setdefault("compute_metrics", CategoryMetrics())
-        # Trainer would write the tokenizer's special tokens into the model's config
+        # kept from Trainer, which would write the tokenizer's special tokens into the model's config
         self.processor = kwargs.pop("processing_class", None)
         super().__init__(model, args, **kwargs)
-        self.model.config.__dict__.pop("use_cache", None)  # of text generation; Trainer may set it on any model
-        self.data_sets: list[tuple[str, bool]] = []  # names of them, for the record
+        self.model.config.__dict__.pop("use_cache", None)  # for text generation; Trainer may set it on any model
+        self.data_sets: list[tuple[str, bool]] = []  # of [`name_data_set`], for the record
         self.images_a_step = self.args.train_batch_size * self.args.world_size
         if self.images_a_step < 2:
             raise ValueError("The adapters' batch norms need at least 2 images a step: raise the batch size.")
@@ -67,7 +68,7 @@ class AdaptCLIPTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """One batch of an evaluation through the engine: (loss, (scores, maps), (labels, masks))."""
+        """Evaluates one batch: (loss, (scores, maps), (labels, masks))."""
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager(), torch.inference_mode():
             output = self.model(**inputs)
@@ -96,7 +97,7 @@ class AdaptCLIPTrainer(Trainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """Writes the complete model and its processor; checkpoints, which Trainer writes itself, hold the adapters."""
+        """Writes the complete model and its processor; for checkpoints, which Trainer asks for, only the adapters."""
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save and _internal_call:
             save_adapters(self.model, folder)
@@ -118,8 +119,8 @@ class AdaptCLIPTrainer(Trainer):
         """Pushes the complete model, its processor and its card in one commit; returns the commit's URL.
 
         Args:
-            blocking: the upload is always waited for.
-            kwargs: as [`~transformers.Trainer.push_to_hub`] takes them for its card; ours needs none.
+            blocking: has no effect; the call always waits for the upload.
+            kwargs: have no effect; [`~transformers.Trainer.push_to_hub`] takes them for its card.
         """
         token = token or self.args.hub_token
         if self.hub_model_id is None:
@@ -137,7 +138,7 @@ class AdaptCLIPTrainer(Trainer):
         return publish(folder, self.hub_model_id, commit_message=message, **options)
 
     def create_model_card(self, *args, **kwargs):
-        """Writes the card of the trained model to the output folder, in place of the generic one."""
+        """Writes the trained model's card to the output folder, instead of the generic one."""
         if self.is_world_process_zero():
             self._write_card(Path(self.args.output_dir))
 
@@ -145,7 +146,7 @@ class AdaptCLIPTrainer(Trainer):
         (folder / CARD).write_text(model_card(folder, self.hub_model_id or folder.name), encoding="utf-8")
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
-        """Checkpoints stay here: they hold adapters without their CLIP."""
+        """Does nothing: checkpoints hold adapters without their CLIP."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
         load_adapters(self.model if model is None else model, resume_from_checkpoint)

@@ -1,7 +1,6 @@
-"""What a training run was, kept beside the model for its card."""
+"""The record of a training run, kept beside the model for its card."""
 
 import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import datasets
 from transformers import Trainer
 
 from ..data.specs import HUB, resolve_spec
+from ..evaluation.data_sets import add_rows
 from ..evaluation.published import published_name
 from ..files import write_json
 from ..model_files import TRAINING_RECORD
@@ -18,7 +18,7 @@ from .prompted_images import PromptedImages
 
 
 def name_data_set(spec: str, dataset: datasets.Dataset) -> tuple[str, bool]:
-    """The paper's name of a data set, or that of its folder, or its Hub id; and whether it is a Hub id."""
+    """A data set's name in the paper, or its folder's name, or its Hub id; and whether it is a Hub id."""
     layout, root = resolve_spec(spec)
     if layout == HUB and not Path(root).exists():
         return root, True
@@ -26,11 +26,11 @@ def name_data_set(spec: str, dataset: datasets.Dataset) -> tuple[str, bool]:
 
 
 def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()) -> dict:
-    """Data and recipe of a finished run, as they were.
+    """The data and recipe of a finished run.
 
     Args:
         trainer: after `train`, with [`PromptedImages`] as its training data.
-        data_sets: names of them, of [`name_data_set`].
+        data_sets: results of [`name_data_set`].
     """
     args, state, queries = trainer.args, trainer.state, trainer.train_dataset
     losses = [each["train_loss"] for each in state.log_history if "train_loss" in each]
@@ -69,12 +69,7 @@ def write_record(record: dict, folder: str | Path):
 
 
 def listing_digest(dataset: datasets.Dataset) -> str:
-    """Of everything that is listed, with files by their last three names: the data may have moved since."""
-    columns = dataset.with_format("arrow")
+    """A digest of all rows; files count by the last three parts of their paths, since the data may have been moved."""
     digest = hashlib.sha256()
-    for name in ("image", "mask"):
-        paths = [each and each["path"] for each in columns[name].to_pylist()]
-        digest.update(json.dumps([path and Path(path).parts[-3:] for path in paths]).encode())
-    for name in ("label", "split", "category", "view"):
-        digest.update(json.dumps(columns[name].to_pylist()).encode())
+    add_rows(digest, dataset, ("label", "split", "category", "view"), lambda path: Path(path).parts[-3:])
     return digest.hexdigest()

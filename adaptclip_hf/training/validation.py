@@ -1,4 +1,4 @@
-"""Figures of a category while training goes on."""
+"""Figures of a category during training."""
 
 from transformers import EvalPrediction
 

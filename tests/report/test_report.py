@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from adaptclip_hf.cli import main
-from adaptclip_hf.report.histogram import Histogram
+from adaptclip_hf.report.histogram_drawing import HistogramDrawing
 from adaptclip_hf.synthetic import make_category, render_sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -109,11 +109,11 @@ def test_folders_that_hold_no_results(tmp_path, capsys):
 
 
 def test_the_histogram_counts_every_score():
-    drawn = Histogram.of({"normal": [0.1, 0.1, 0.2], "anomalous": [0.9]}, [0.1, 0.15], 0.3)
+    drawn = HistogramDrawing.of({"normal": [0.1, 0.1, 0.2], "anomalous": [0.9]}, [0.1, 0.15], 0.3)
     heights = {name: sum(bar[4] for bar in drawn.bars if bar[0] == name) for name in drawn.counts}
     assert heights["normal"] == pytest.approx(3 * heights["anomalous"])
     assert drawn.threshold == pytest.approx(720 * 0.3 / 0.945) and drawn.good == 2
-    assert Histogram.of({"scored": [0.0, 0.0]}, None, None).bars
+    assert HistogramDrawing.of({"scored": [0.0, 0.0]}, None, None).bars
 
 
 @pytest.mark.slow

@@ -331,7 +331,7 @@ def test_the_command_trains_writes_a_whole_model_and_resumes_bitwise(
     checkpoint = max((tmp_path / "one").glob("checkpoint-*"))
     assert not (checkpoint / "model.safetensors").exists() and (checkpoint / "adapters.safetensors").exists()
 
-    assert main(command) == 1 and "go on with --resume" in capsys.readouterr().err
+    assert main(command) == 1 and "continue it with --resume" in capsys.readouterr().err
     command[command.index("--output") + 1] = str(tmp_path / "two")
     steps = 0
 
@@ -349,7 +349,7 @@ def test_the_command_trains_writes_a_whole_model_and_resumes_bitwise(
     (broken / "trainer_state.json").write_text('{"half')
     assert last_complete_checkpoint(tmp_path / "two").name == "checkpoint-3"
     assert main([*command, "--resume"]) == 0
-    assert "going on from" in capsys.readouterr().out
+    assert "resuming from" in capsys.readouterr().out
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -545,7 +545,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(parts, small_folder
     assert killed.wait() == -signal.SIGKILL and not (tmp_path / "two" / "model.safetensors").exists()
     resumed = start(run_command(parts, small_folder, tmp_path / "two", *more, "--resume"))
     output = resumed.communicate()[0]
-    assert resumed.returncode == 0 and "going on from" in output, output
+    assert resumed.returncode == 0 and "resuming from" in output, output
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 

@@ -1,4 +1,4 @@
-"""A histogram of scores as boxes of a drawing."""
+"""A histogram of scores as an SVG drawing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ WIDTH, HEIGHT = 720, 200  # of the drawing
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """Scores of images, stacked by label, with those of a profile's good photos as a line and the threshold.
+class HistogramDrawing:
+    """Scores of images, stacked by label, with a line for the scores of a profile's good photos, and the threshold.
 
     Attributes:
-        bars: (label, x, y, width, height) each.
-        outline: of the good photos' scores, as the points of a polyline; empty without a profile.
-        threshold: its x, or `None`.
+        bars: (label, x, y, width, height) of each bar.
+        outline: points of the good photos' line; empty without a profile.
+        threshold: the threshold's x, or `None`.
         value: the threshold's value.
-        ticks: (x, text).
-        counts: {label: how many}.
-        good: how many good photos.
+        ticks: (x, text) of each tick.
+        counts: {label: number of images}.
+        good: number of good photos.
     """
 
     bars: list[tuple[str, float, float, float, float]]
@@ -37,12 +37,13 @@ class Histogram:
     @classmethod
     def of(
         cls, groups: Mapping[str, Sequence[float]], good: Sequence[float] | None, threshold: float | None
-    ) -> "Histogram":
-        """The drawing of scores by label; each kind on a scale of its own highest bar."""
+    ) -> "HistogramDrawing":
+        """Draws scores by label; the bars and the good photos' line are each scaled to their own highest value."""
         good = good or []
-        every = [score for scores in groups.values() for score in scores]
-        highest = max([*good, *every, *(threshold,) * (threshold is not None)])
-        end = max(1.05 * highest, 1e-6)
+        drawn = [*good, *(score for scores in groups.values() for score in scores)]
+        if threshold is not None:
+            drawn.append(threshold)
+        end = max(1.05 * max(drawn), 1e-6)
         edges = np.linspace(0, end, BINS + 1)
         counts = {name: np.histogram(scores, edges)[0] for name, scores in groups.items()}
         tallest = max(1, int(sum(counts.values(), np.zeros(BINS, int)).max()))
@@ -58,14 +59,14 @@ class Histogram:
             heights = HEIGHT * heights / max(1, heights.max())
             corners = [(x, HEIGHT - height) for index, height in enumerate(heights) for x in (index, index + 1)]
             outline = " ".join(f"{x * step:.1f},{y:.1f}" for (x, y) in corners)
-        places = np.linspace(0, end, 6)[:-1]
-        ticks = [(WIDTH * place / end, f"{place:.2f}" if end > 0.1 else f"{place:.3f}") for place in places]
+        values = np.linspace(0, end, 6)[:-1]
+        ticks = [(WIDTH * value / end, f"{value:.2f}" if end > 0.1 else f"{value:.3f}") for value in values]
         x = None if threshold is None else WIDTH * threshold / end
         return cls(bars, outline, x, threshold, ticks, {name: len(each) for name, each in groups.items()}, len(good))
 
-    def drawing(self) -> Markup:
-        """As HTML: an SVG and its legend, in the colours of the page's CSS variables (`--ink`, `--good`, `--bad`,
-        `--own`, `--accent`) and of its classes `bar-normal`, `bar-anomalous` and `bar-scored`."""
+    def html(self) -> Markup:
+        """An SVG and its legend as HTML; colours are the page's CSS variables (`--ink`, `--good`, `--bad`, `--own`,
+        `--accent`) and classes (`bar-normal`, `bar-anomalous`, `bar-scored`)."""
         return Markup(template("histogram.html").render(histogram=self))
 
 
