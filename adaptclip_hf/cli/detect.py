@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     run = Run(executor, store, report, progress=not args.quiet)
     summary = run.watch(Path(args.paths[0]), args.overwrite) if args.watch else run.run(sources, args.overwrite)
     if not args.quiet:
-        print(f"{printable(summary.describe())}\nwritten: {store.describe()}")
+        print(f"{printable(summary.describe())}\nwritten: {store.written}")
     return 1 if summary.unreadable or unreadable else 0
 
 

@@ -22,19 +22,15 @@ class Store(ABC):
     Attributes:
         own_format: the one in which they lie.
         prefix: of the names of other formats' files.
+        folder_here: their folder, if it is on this machine.
+        written: what a run writes, for people.
     """
 
     own_format: ClassVar[str]
     prefix: ClassVar[str] = ""
 
-    @property
-    @abstractmethod
-    def folder_here(self) -> Path | None:
-        """The folder, if it is on this machine."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """What is written, for people."""
+    folder_here: Path | None
+    written: str
 
     @abstractmethod
     def begin(self, settings: dict, overwrite: bool):

@@ -38,15 +38,10 @@ class LineStore(Store):
 
     def __init__(self, output: Path, spec: RunSpec, report: Report = print_nothing):
         self.output, self.file, self.spec, self.report = output, output / RESULTS_FILE, spec, report
+        self.folder_here = output
+        self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         profile = spec.reference
         self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
-
-    @property
-    def folder_here(self) -> Path:
-        return self.output
-
-    def describe(self) -> str:
-        return f"{self.file}" + (f", {self.output / HEATMAP_FOLDER}" if self.spec.heatmaps else "")
 
     def begin(self, settings: dict, overwrite: bool):
         if overwrite:

@@ -39,13 +39,8 @@ class PartStore(Store):
 
     def __init__(self, output: str, maps: bool = False):
         self.folder, self.schema, self._added = Folder(output), part_schema(maps), []
-
-    @property
-    def folder_here(self) -> Path | None:
-        return Path(self.folder.root) if self.folder.is_local else None
-
-    def describe(self) -> str:
-        return f"{self.folder.address}/{PARTS}"
+        self.folder_here = Path(self.folder.root) if self.folder.is_local else None
+        self.written = f"{output}/{PARTS}"
 
     def begin(self, settings: dict, overwrite: bool):
         parts = self.folder.names(PARTS)
