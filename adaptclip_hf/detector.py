@@ -23,6 +23,8 @@ from .processing.image_processing_adaptclip import check_threshold
 
 BACKENDS = ("torch", "onnx", "openvino")
 
+GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it alone."
+
 Bank = PromptBank | str | Path
 
 
@@ -140,32 +142,34 @@ class AnomalyDetector(AnomalyScorer):
         return prompt_bank.to(self.device, self.model.dtype)
 
     def reference(
-        self, prompt_bank: Bank | None = None, object_name: str | None = None, **question: Unpack[Question]
+        self,
+        prompt_bank: Bank | None = None,
+        object_name: str | None = None,
+        text_embeds: TextEmbeds | None = None,
+        threshold: float | None = None,
+        profile: InspectionProfile | str | Path | None = None,
+        view: View | None = None,
     ) -> Reference:
-        """Opens and checks what images shall be scored against, for any number of calls.
+        """Opens and checks what images are scored against, for any number of calls.
 
         Args:
             prompt_bank: `None` for zero-shot, or a [`PromptBank`], its file or Hub id.
             object_name: the word for the object in the static prompts.
-            question: `text_embeds`, `threshold`, `profile` and `view`, see [`Question`].
+            text_embeds, threshold, profile, view: see [`Question`].
 
         Raises:
             FileNotFoundError, ValueError: name the argument and what was expected.
         """
-        text_embeds, threshold, profile, view = map(question.get, ("text_embeds", "threshold", "profile", "view"))
-        if unknown := question.keys() - Question.__annotations__.keys():
-            raise TypeError(
-                f"There is no argument {sorted(unknown)[0]!r}; there are {', '.join(Question.__annotations__)}."
-            )
         check_threshold(threshold)
         if object_name is not None and text_embeds is not None:
             raise ValueError("Give object_name or text_embeds, not both.")
         if profile is not None:
-            return open_profile(profile, prompt_bank, object_name, text_embeds, threshold, view)
-        view = view or View()
+            if any(each is not None for each in (prompt_bank, object_name, text_embeds, threshold, view)):
+                raise ValueError(GIVE_ALONE)
+            return InspectionProfile.from_pretrained(profile) if isinstance(profile, str | Path) else profile
         if isinstance(prompt_bank, str | Path):
             prompt_bank = PromptBank.from_pretrained(prompt_bank)
-        return PlainReference(prompt_bank, object_name, view, threshold, text_embeds)
+        return PlainReference(prompt_bank, object_name, view or View(), threshold, text_embeds)
 
     def detect(
         self, images, prompt_bank: Bank | Iterable[PromptBank] | None = None, object_name: str | None = None, **options
@@ -198,24 +202,27 @@ class AnomalyDetector(AnomalyScorer):
         Raises:
             FileNotFoundError, ValueError: name the image or argument and what was expected.
         """
-        one_bank = prompt_bank is None or is_bank(prompt_bank) or isinstance(prompt_bank, str | Path)
-        if not one_bank and question.get("profile") is not None:
-            raise ValueError(GIVE_ALONE)
-        reference = self.prepare(self.reference(prompt_bank if one_bank else None, object_name, **question))
+        banks = None
+        if prompt_bank is not None and not isinstance(prompt_bank, str | Path) and not is_bank(prompt_bank):
+            banks, prompt_bank = prompt_bank, None
+            if question.get("profile") is not None:
+                raise ValueError(GIVE_ALONE)
+        reference = self.prepare(self.reference(prompt_bank, object_name, **question))
         read = self.reader.read(as_list_or_stream(images), reference.reference.view, on_error)
-        referenced = ((image, reference) for image in read)
-        if not one_bank:
-            referenced = self._with_banks(read, prompt_bank, reference)
+        referenced = self._with_banks(read, banks, reference)
         while batch := list(islice(referenced, batch_size)):
             yield from self.score_images(batch, on_error)
 
     def _with_banks(
         self,
         read: Iterator[LoadedImage | UnreadableImage],
-        prompt_banks: Iterable[PromptBank],
+        prompt_banks: Iterable[PromptBank] | None,
         reference: PreparedReference,
     ) -> Iterator[tuple[LoadedImage | UnreadableImage, PreparedReference]]:
-        """Each image with its own bank; another model's bank is refused, and another number of banks."""
+        """Each image with the reference, or with its own bank; another model's bank and another number are refused."""
+        if prompt_banks is None:
+            yield from ((image, reference) for image in read)
+            return
         banks, matched = iter(prompt_banks), None
         for image in read:
             bank = next(banks, None)
@@ -227,24 +234,6 @@ class AnomalyDetector(AnomalyScorer):
             yield image, replace(reference, prompt_bank=bank)
         if next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
-
-
-GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it alone."
-
-
-def open_profile(profile: InspectionProfile | str | Path, *others) -> InspectionProfile:
-    """A profile, read if it is a folder or Hub id.
-
-    Args:
-        others: what a call gives beside it and the profile holds itself; all of them `None`.
-
-    Raises:
-        FileNotFoundError: no such folder or repository.
-        ValueError: something is given beside it.
-    """
-    if any(each is not None for each in others):
-        raise ValueError(GIVE_ALONE)
-    return InspectionProfile.from_pretrained(profile) if isinstance(profile, str | Path) else profile
 
 
 __all__ = ["AnomalyDetector"]

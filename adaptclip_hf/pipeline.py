@@ -44,7 +44,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         # the last normal images and object name, each with a key of all that its value depends on
         self._remembered: tuple[str, PromptBank] | None = None
         self._named: tuple[tuple, TextEmbeds] | None = None
@@ -157,7 +157,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
     def preprocess(self, image, view: View = View()) -> Iterator[dict]:  # noqa: B008
         """The tiles of an image, one after the other; most images are one tile."""
         path = str(image) if isinstance(image, str | Path) else None
-        [loaded] = self.scorer.reader.read([image], view)
+        loaded = self.scorer.reader.load(image, view)
         for each in tile_inputs(self.scorer.reader, loaded):
             about = {"image": loaded, "path": path, "tile": each.tile}
             yield {"pixel_values": each.pixel_values, **about, "is_last": each.tile.number == len(loaded.tiles) - 1}

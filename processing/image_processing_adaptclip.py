@@ -96,7 +96,7 @@ class AdaptCLIPImageProcessor(PilBackend):
         Args:
             outputs: with `anomaly_scores` (B,) and `anomaly_maps` (B, S, S).
             target_sizes: (height, width) of each image; the maps keep their size without.
-            threshold: in [0, 1]; a score at or above it is labelled "anomalous".
+            threshold: in [0, 1]; a score above it is labelled "anomalous".
 
         Returns:
             `list[dict]`: `score` (float in [0, 1]), `label` ("normal", "anomalous" or `None` without a threshold) and
@@ -133,7 +133,7 @@ def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def label_of(score: float, threshold: float | None) -> str | None:
-    return None if threshold is None else "anomalous" if score >= threshold else "normal"
+    return None if threshold is None else "anomalous" if score > threshold else "normal"
 
 
 def check_threshold(threshold: float | None):

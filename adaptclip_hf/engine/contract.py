@@ -33,6 +33,9 @@ class ScoringModel(Protocol):
     def encode_text(self, object_name: str | None = None, tokenizer: Any = None) -> TextEmbeds:
         """Of an object's name; of the model's own by default."""
 
+    def encode_prompts(self, pixel_values: torch.Tensor) -> PromptBank:
+        """Of normal images (k, 3, S, S)."""
+
     def __call__(
         self,
         *,

@@ -86,15 +86,22 @@ class ImageReader:
             if isinstance(source, LoadedImage | UnreadableImage):
                 yield source
                 continue
-            name = name_of(source)
             try:
-                image = load_image(source)
-                yield LoadedImage(name, image, view.tiles((image.height, image.width), name))
+                yield self.load(source, view)
             except (OSError, ValueError) as error:
                 if on_error is None:
                     raise
-                on_error(name, error)
-                yield UnreadableImage(name, str(error))
+                on_error(name_of(source), error)
+                yield UnreadableImage(name_of(source), str(error))
+
+    def load(self, source, view: View = View()) -> LoadedImage:  # noqa: B008
+        """Reads one image and cuts it into tiles.
+
+        Raises:
+            FileNotFoundError, ValueError: it cannot be read.
+        """
+        name, image = name_of(source), load_image(source)
+        return LoadedImage(name, image, view.tiles((image.height, image.width), name))
 
     def read_ready(
         self,

@@ -116,7 +116,8 @@ class AnomalyScorer:
         Raises:
             FileNotFoundError, ValueError: an image cannot be read; or no image is left.
         """
-        images, errors, grids = as_list_or_stream(normal_images), [], {}
+        images, errors = as_list_or_stream(normal_images), []
+        grids: dict[tuple[int, int], str] = {}
         blocks = TokenBlocks(expected=length_hint(images))
 
         def tiles() -> Iterator[TileInput]:

@@ -39,7 +39,8 @@ class TileScore(NamedTuple):
 def tile_inputs(reader: ImageReader, image: LoadedImage) -> Iterator[TileInput]:
     """The tiles of an image, one after the other."""
     if image.pixel_values is not None:
-        yield TileInput(*image.tiles, image.pixel_values)
+        [tile] = image.tiles
+        yield TileInput(tile, image.pixel_values)
         return
     for tile, crop in zip(image.tiles, image.tiles.crops(image.image), strict=True):
         yield TileInput(tile, reader.pixel_values(crop))

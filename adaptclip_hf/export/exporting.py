@@ -14,6 +14,8 @@ from ..engine import AnomalyScorer
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
+from ..modeling.modeling_adaptclip import AdaptCLIPModel
+from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
 from ..runtimes.description import Description
 from ..runtimes.exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
@@ -57,10 +59,11 @@ def export_model(
         ValueError: the format has no such precision; too few images for int8; scores or maps are not torch's.
     """
     output = Path(output)
-    chosen = check(export_format, precision, detector, profile, images)
-    refuse_to_overwrite(output)
+    model, chosen = check(export_format, precision, detector, profile, images)
+    if output.exists() and not (output.is_dir() and (not any(output.iterdir()) or (output / EXPORT_FILE).exists())):
+        raise FileExistsError(f"{output} holds something else than an export: name another folder.")
     about = detector.describe(object_name)
-    exact = keeps_weights(detector, chosen, precision)
+    exact = keeps_weights(model, chosen, precision)
     if not exact:  # other weights, so that banks and profiles of the float32 model are refused
         about["fingerprint"] = about["fingerprint"] | {"weights": f"{precision} of {about['fingerprint']['weights']}"}
         about["weights"] = f"{precision} of {about['weights']}"
@@ -68,12 +71,13 @@ def export_model(
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
         folder = Path(aside, output.name)
-        write_graphs(detector, folder, chosen, precision, object_name, images, report)
+        write_graphs(detector, folder, chosen, precision, exact, about["object_name"], images, report)
         if chosen.name == "onnx":
             write_joined(folder, profile)
         detector.processor.save_pretrained(folder)
-        name = object_name or detector.model.config.object_name
-        description = Description(chosen.name, precision, about, preprocessing_of(detector), {}, name, {}, baked)
+        description = Description(
+            chosen.name, precision, about, preprocessing_of(detector), {}, about["object_name"], {}, baked
+        )
         description.save(folder)
         exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)
         report("comparing with torch")
@@ -93,19 +97,22 @@ def export_model(
     return description
 
 
-def check(export_format: str, precision: str, detector: AnomalyScorer, profile, images: Sequence) -> Format:
-    """The format, where all that it takes is there."""
+def check(
+    export_format: str, precision: str, detector: AnomalyScorer, profile: InspectionProfile | None, images: Sequence
+) -> tuple[AdaptCLIPModel, Format]:
+    """The model and the format, where all that the export takes is there."""
     if export_format not in EXPORT_FORMATS:
         raise ValueError(f"There is no format {export_format!r}; there are {', '.join(EXPORT_FORMATS)}.")
     chosen = EXPORT_FORMATS[export_format]
     if precision not in chosen.precisions:
         raise ValueError(f"The format {chosen.name} is written in {', '.join(chosen.precisions)}, not {precision!r}.")
     chosen.require(*chosen.to_write, *chosen.to_run)
-    if isinstance(detector.model, ExportedAdaptCLIP):
-        raise ValueError(f"{detector.model.name_or_path} is an export already: export the model that it came from.")
-    if detector.model.dtype != torch.float32 or detector.device.type != "cpu":
-        raise ValueError(f"Load the model in float32 on the CPU to export it, not {detector.model.dtype}.")
-    if untrained := sorted(detector.model.untrained_adapters()):
+    model = detector.model
+    if not isinstance(model, AdaptCLIPModel):
+        raise ValueError(f"{model.name_or_path} is an export already: export the model that it came from.")
+    if model.dtype != torch.float32 or model.device.type != "cpu":
+        raise ValueError(f"Load the model in float32 on the CPU to export it, not {model.dtype}.")
+    if untrained := sorted(model.untrained_adapters()):
         raise ValueError(
             f"{', '.join(untrained)} were never trained: train them, or load the model without them "
             f"({', '.join(f'{name}=False' for name in untrained)}) to export what needs no training."
@@ -124,19 +131,16 @@ def check(export_format: str, precision: str, detector: AnomalyScorer, profile, 
                 "This profile looks at parts of a photo (tiles, a region or a mask), and a graph at the whole: export "
                 "without it, and give the profile to `adaptclip detect`."
             )
-    return chosen
+    return model, chosen
 
 
-def refuse_to_overwrite(output: Path):
-    if output.exists() and not (output.is_dir() and (not any(output.iterdir()) or (output / EXPORT_FILE).exists())):
-        raise FileExistsError(f"{output} holds something else than an export: name another folder.")
+def keeps_weights(model: AdaptCLIPModel, chosen: Format, precision: str) -> bool:
+    """Whether a precision loses nothing.
 
-
-def keeps_weights(detector: AnomalyScorer, chosen: Format, precision: str) -> bool:
-    """Whether a precision loses nothing, as ONNX in float16 of an image encoder that was saved in it; the adapters then
-    keep their float32."""
+    ONNX in float16 loses nothing of an image encoder that was saved in float16; the adapters then stay in float32.
+    """
     if precision == FLOAT16 and chosen.name == "onnx":
-        weights = detector.model.clip.vision_model.state_dict().values()
+        weights = model.clip.vision_model.state_dict().values()
         return all(torch.equal(each, each.half().to(each.dtype)) for each in weights)
     return precision == FLOAT32
 
@@ -146,7 +150,8 @@ def write_graphs(
     folder: Path,
     chosen: Format,
     precision: str,
-    object_name: str | None,
+    exact: bool,
+    object_name: str,
     images: Sequence,
     report: Report,
 ):
@@ -154,19 +159,24 @@ def write_graphs(
     components: dict[str, ExportedComponent] = {}
     for graph in graphs_of(detector.model, detector.encode_text(object_name)):
         report(f"exporting {graph.name}")
-        components[graph.name] = export_graph(detector, graph, chosen, precision, images)
+        components[graph.name] = export_graph(detector, graph, chosen, precision, exact, images)
     fields = {key: value for key, value in detector.model.config.to_dict().items() if key != "model_type"}
-    config = ExportedAdaptCLIPConfig(**fields | {"object_name": object_name or fields["object_name"]})
+    config = ExportedAdaptCLIPConfig(**fields | {"object_name": object_name})
     with quiet():
         ExportedModel(components, chosen.exporter_format(), config).save_pretrained(folder)
 
 
 def export_graph(
-    detector: AnomalyScorer, graph: Graph, chosen: Format, precision: str, images: Sequence
+    detector: AnomalyScorer, graph: Graph, chosen: Format, precision: str, exact: bool, images: Sequence
 ) -> ExportedComponent:
+    """Traces one graph.
+
+    Args:
+        exact: of [`keeps_weights`].
+    """
     quantizer, options = None, {}
     if precision == INT8 and graph.name == ENCODE:
-        samples = [{"pixel_values": detector.pixel_values(image.image)} for image in detector.reader.read(images)]
+        samples = [{"pixel_values": detector.pixel_values(load_image(image))} for image in images]
         quantizer = chosen.quantizer(samples)
     if precision == FLOAT16 and chosen.name == "openvino":
         options["compress_to_fp16"] = True
@@ -179,7 +189,7 @@ def export_graph(
 
             strip(component.program)
             if precision == FLOAT16:
-                halve_weights(component.program, keeps_weights(detector, chosen, precision))
+                halve_weights(component.program, exact)
     return component
 
 

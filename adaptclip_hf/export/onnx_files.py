@@ -1,6 +1,5 @@
 """ONNX graphs as files: both steps joined in one graph, a bank baked in, weights kept in float16."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def write_detect(folder: Path, score: str, name: str, bank: PromptBank | None = 
     encoded = {value.name: value for value in whole.graph.outputs}
     stored = {} if bank is None else store_bank(folder, bank)
     for value in list(scoring.graph.inputs):
-        given = value.name.removeprefix("score.")
+        given = (value.name or "").removeprefix("score.")
         scoring.graph.inputs.remove(value)
         if given in encoded:
             ir.convenience.replace_all_uses_with(value, encoded[given])
@@ -39,17 +38,16 @@ def write_detect(folder: Path, score: str, name: str, bank: PromptBank | None = 
         else:
             value.name = given
             whole.graph.inputs.append(value)
-    for initializer in list(scoring.graph.initializers.values()):
-        scoring.graph.initializers.pop(initializer.name)
-        whole.graph.initializers[initializer.name] = initializer
-    nodes = list(scoring.graph)
-    outputs = list(scoring.graph.outputs)
+    for initializer_name, initializer in list(scoring.graph.initializers.items()):
+        scoring.graph.initializers.pop(initializer_name)
+        whole.graph.initializers[initializer_name] = initializer
+    nodes, outputs = list(scoring.graph), list(scoring.graph.outputs)
     scoring.graph.outputs.clear()
     scoring.graph.remove(nodes)
     whole.graph.extend(nodes)
     whole.graph.outputs.clear()
     for value in outputs:
-        value.name = value.name.removeprefix("score.")
+        value.name = (value.name or "").removeprefix("score.")
         whole.graph.outputs.append(value)
     whole.opset_imports.update(scoring.opset_imports)
     whole.functions.update(scoring.functions)
@@ -57,15 +55,10 @@ def write_detect(folder: Path, score: str, name: str, bank: PromptBank | None = 
 
 
 def prefix_names(graph: ir.Graph, prefix: str):
-    """Renames all values and nodes, so that they are none of another graph's."""
-    for initializer in list(graph.initializers.values()):
-        graph.initializers.pop(initializer.name)
-        initializer.name = prefix + initializer.name
-        graph.initializers[initializer.name] = initializer
-    for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
-        value.name = prefix + (value.name or "")
-    for node in graph:
-        node.name = prefix + (node.name or "")
+    """Renames all values and nodes, so that no name is also one of another graph."""
+    outputs = (output for node in graph for output in node.outputs)
+    for each in (*graph.initializers.values(), *graph.inputs, *outputs, *graph):
+        each.name = prefix + (each.name or "")
 
 
 def store_bank(folder: Path, bank: PromptBank) -> dict[str, ir.ExternalTensor]:
@@ -101,28 +94,23 @@ def halve_weights(model: ir.Model, exact: bool):
     Args:
         exact: only those that lose nothing.
     """
-    for value in list(weights_of(model)):
-        weights = value.const_value.numpy()
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < SMALLEST_HALVED:
+            continue
+        weights = tensor.numpy()
         halved = weights.astype(np.float16)
         if exact and not np.array_equal(halved.astype(np.float32), weights):
             continue
         halves = ir.Value(
-            name=f"{value.name}.float16",
+            name=f"{name}.float16",
             shape=value.shape,
             type=ir.TensorType(ir.DataType.FLOAT16),
             const_value=ir.tensor(halved),
         )
         cast = ir.node("Cast", [halves], {"to": ir.DataType.FLOAT.value})
         ir.convenience.replace_all_uses_with(value, cast.outputs[0])
-        model.graph.initializers.pop(value.name)
-        cast.outputs[0].name = value.name
-        cast.outputs[0].shape, cast.outputs[0].type = value.shape, value.type
-        model.graph.initializers[halves.name] = halves
+        model.graph.initializers.pop(name)
+        cast.outputs[0].name, cast.outputs[0].shape, cast.outputs[0].type = name, value.shape, value.type
+        model.graph.register_initializer(halves)
         model.graph.insert_before(model.graph[0], cast)
-
-
-def weights_of(model: ir.Model) -> Iterable[ir.Value]:
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.nbytes >= SMALLEST_HALVED:
-            yield value

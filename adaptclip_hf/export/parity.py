@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ..engine import AnomalyScorer
+from ..processing.image_loading import load_image
 
 TOLERANCE = 1e-4
 # photographs and textures that come with scikit-image, all of them free; its data folder says of each where from
@@ -31,7 +32,7 @@ def compare(of_torch: AnomalyScorer, exported: AnomalyScorer, images: Sequence) 
     Returns:
         `{"images": n, "scores": largest difference, "maps": largest difference}`.
     """
-    pixel_values = torch.cat([of_torch.pixel_values(image.image) for image in of_torch.reader.read(images)])
+    pixel_values = torch.cat([of_torch.pixel_values(load_image(image)) for image in images])
     # text embeddings of the same object name, which the graphs hold
     name = exported.model.config.object_name
     texts = [of_torch.encode_text(name), exported.encode_text()]

@@ -46,14 +46,14 @@ class Calibration:
         Raises:
             ValueError: so few defects cannot carry the rate.
         """
-        defects = ascending(defects)
-        missed = math.floor(escape_rate * (len(defects) + 1) + TOLERANCE)
+        rising = ascending(defects)
+        missed = math.floor(escape_rate * (len(rising) + 1) + TOLERANCE)
         if missed < 1:
             raise ValueError(
-                f"{len(defects)} defects cannot carry an escape rate of {percent(escape_rate)}: "
+                f"{len(rising)} defects cannot carry an escape rate of {percent(escape_rate)}: "
                 f"{photos_needed(escape_rate)} are needed"
             )
-        return cls(ascending(scores), float(np.nextafter(defects[missed - 1], -np.inf)))
+        return cls(ascending(scores), float(np.nextafter(rising[missed - 1], -np.inf)))
 
     @classmethod
     def at_best_f1(cls, scores: Sequence[float], defects: Sequence[float]) -> "Calibration":

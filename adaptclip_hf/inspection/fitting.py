@@ -56,13 +56,13 @@ def fit(
     if isinstance(images, list | tuple):  # refused before anything is encoded
         Split.of(len(images), settings.false_alarm_rate, settings.calibration)
     given = [(images, GOOD), (as_list_or_stream(defects) if defects is not None else (), DEFECT)]
-    features = add_photos(scorer, None, given, view, settings.storage, feedback)
+    features = add_photos(scorer, PhotoFeatures(), given, view, settings.storage, feedback)
     return calibrate(scorer, settings, view, features, feedback)
 
 
 def add_photos(
     scorer: AnomalyScorer,
-    features: PhotoFeatures | None,
+    features: PhotoFeatures,
     given: Sequence[tuple[Iterable, str]],
     view: View,
     storage: str,
@@ -79,10 +79,9 @@ def add_photos(
     total = sum(len(photos) for photos, _ in given if isinstance(photos, Sized)) or None
     with tqdm(desc="photos", unit="photo", total=total, disable=not feedback.progress) as bar:
         for photos, role in given:
-            known = features.photos if features else ()
-            added = encode_photos(scorer, photos, role, view, storage, feedback, known, after_each=bar.update)
-            features = features.joined(added) if features and added else features or added
-            if features is None:
+            added = encode_photos(scorer, photos, role, view, storage, feedback, features.photos, bar.update)
+            features = features.joined(added)
+            if not features.photos:
                 raise ValueError("At least one good photo that can be read is needed, got none.")
     return features
 
@@ -112,10 +111,8 @@ def calibrate(
     features = replace(features, photos=tuple(split.assign(features.photos, settings.seed)))
     about = made_by(scorer, settings.object_name)
     rows = bank_rows(features, settings, view, about)
-    bank = features.bank(about, view, rows)
-    text_embeds = scorer.encode_text(settings.object_name)
-    reference = scorer.prepare(PlainReference(bank, view=view, text_embeds=text_embeds))
-    bank = reference.prompt_bank
+    bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
+    reference = scorer.prepare(PlainReference(bank, settings.object_name, view))
     photos = []
     for photo in tqdm(features.photos, desc="calibrating", unit="photo", disable=not feedback.progress):
         others = [index for index, row in enumerate(rows) if not photo.rows[0] <= row < photo.rows[1]]

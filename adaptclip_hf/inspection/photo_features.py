@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -62,8 +62,8 @@ class PhotoFeatures:
         tensors: as they lie in a file: "image_embeds" (R, d) and "layer.0", ... (R, 1 + L, d), packed.
     """
 
-    photos: tuple[ProfilePhoto, ...]
-    tensors: dict[str, torch.Tensor]
+    photos: tuple[ProfilePhoto, ...] = ()
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def unpacked(self, rows: Sequence[int] | slice) -> ImageFeatures:
         """The features of some tiles."""
@@ -85,6 +85,8 @@ class PhotoFeatures:
 
     def joined(self, other: "PhotoFeatures") -> "PhotoFeatures":
         """These photos, then the other ones."""
+        if not self.photos or not other.photos:
+            return self if self.photos else other
         count = len(self.tensors["image_embeds"])
         moved = (replace(each, rows=(each.rows[0] + count, each.rows[1] + count)) for each in other.photos)
         tensors = {name: torch.cat([tensor, other.tensors[name]]) for name, tensor in self.tensors.items()}
@@ -134,8 +136,8 @@ def encode_photos(
     feedback: Feedback,
     known: Sequence[ProfilePhoto] = (),
     after_each: Callable[[], object] = lambda: None,
-) -> PhotoFeatures | None:
-    """Encodes photos, each once, in memory that holds one photo and the features of all; `None` without a photo.
+) -> PhotoFeatures:
+    """Encodes photos, each once, in memory that holds one photo and the features of all.
 
     A photo with the pixels of another one is named and left out: counted twice, it would vouch for itself.
 
@@ -160,7 +162,7 @@ def encode_photos(
         count = len(image.tiles)
         photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count)))
         rows += count
-    return PhotoFeatures(tuple(photos), concatenated(parts)) if photos else None
+    return PhotoFeatures(tuple(photos), concatenated(parts))
 
 
 def packed_features(scorer: AnomalyScorer, image: LoadedImage, storage: str) -> dict[str, torch.Tensor]:
@@ -175,7 +177,7 @@ def packed_features(scorer: AnomalyScorer, image: LoadedImage, storage: str) -> 
 
 
 def concatenated(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def score_photo(

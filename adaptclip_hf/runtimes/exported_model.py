@@ -36,7 +36,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
 
     def __init__(self, config: ExportedAdaptCLIPConfig, graphs: ExportedModel, description: Description):
         super().__init__(config)
-        self.runners, self.description = graphs.runners, description
+        self.runners, self.description, self.backend = graphs.runners, description, description.format
         # OpenVINO's runner has one request for all calls
         self._one_at_a_time = Lock() if description.format == "openvino" else nullcontext()
 
@@ -79,10 +79,6 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         model = cls(config or graphs.config, graphs, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
-
-    @property
-    def backend(self) -> str:
-        return self.description.format
 
     @property
     def device(self) -> torch.device:

@@ -72,8 +72,8 @@ def test_no_model_means_the_embedded_one(photos):
 
 def test_threshold_sets_labels(detect, photos):
     score = detect(photos["bad"][0])["score"]
-    assert detect(photos["bad"][0], threshold=score)["label"] == "anomalous"
-    assert detect(photos["bad"][0], threshold=min(1.0, score + 1e-3))["label"] == "normal"
+    assert detect(photos["bad"][0], threshold=score)["label"] == "normal"
+    assert detect(photos["bad"][0], threshold=score - 1e-3)["label"] == "anomalous"
 
 
 def test_object_name(small_folder, photos):
