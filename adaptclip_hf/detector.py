@@ -1,13 +1,12 @@
-"""`AnomalyDetector`: the engine by names, of models, banks and profiles."""
+"""`AnomalyDetector`: the engine, which opens models, banks and profiles by their names."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
-from typing_extensions import Unpack
 
 from .engine import AnomalyScorer, PlainReference, Reference, Result, View
 from .engine.fast_layers import use_fast_layers
@@ -26,23 +25,6 @@ BACKENDS = ("torch", "onnx", "openvino")
 GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it alone."
 
 Bank = PromptBank | str | Path
-
-
-class Question(TypedDict, total=False):
-    """What images are scored against, as keywords.
-
-    Attributes:
-        text_embeds: of [`~AnomalyDetector.encode_text`], in place of an object's name.
-        threshold: in [0, 1]; a score above it is labelled anomalous.
-        profile: an [`InspectionProfile`], its folder or Hub id, in place of all else: results then have a p-value, a
-            label and regions.
-        view: how images are looked at, as the bank's were; the default [`View`] without.
-    """
-
-    text_embeds: TextEmbeds | None
-    threshold: float | None
-    profile: InspectionProfile | str | Path | None
-    view: View | None
 
 
 @dataclass(frozen=True)
@@ -155,7 +137,11 @@ class AnomalyDetector(AnomalyScorer):
         Args:
             prompt_bank: `None` for zero-shot, or a [`PromptBank`], its file or Hub id.
             object_name: the word for the object in the static prompts.
-            text_embeds, threshold, profile, view: see [`Question`].
+            text_embeds: of [`~AnomalyDetector.encode_text`], in place of an object's name.
+            threshold: in [0, 1]; a score above it is labelled anomalous.
+            profile: an [`InspectionProfile`], its folder or Hub id, in place of all else: results then have a p-value,
+                a label and regions.
+            view: how images are looked at, as the bank's were; the default [`View`] without.
 
         Raises:
             FileNotFoundError, ValueError: name the argument and what was expected.
@@ -185,7 +171,7 @@ class AnomalyDetector(AnomalyScorer):
         object_name: str | None = None,
         batch_size: int = 1,
         on_error: OnError | None = None,
-        **question: Unpack[Question],
+        **question: Any,
     ) -> Iterator[Result]:
         """Scores images as they come, in memory that does not grow with their number.
 
@@ -197,7 +183,7 @@ class AnomalyDetector(AnomalyScorer):
             batch_size: images at a time; touches the last bits of scores.
             on_error: called for each image that cannot be read, whose place an [`UnreadableImage`] takes; without it
                 the error is raised.
-            question: `text_embeds`, `threshold`, `profile` and `view`, see [`Question`].
+            question: `text_embeds`, `threshold`, `profile` and `view`, see [`~AnomalyDetector.reference`].
 
         Raises:
             FileNotFoundError, ValueError: name the image or argument and what was expected.

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and names that any file system takes."""
+"""Files that appear whole or not at all, and names that every file system takes."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""What counts as an image file, and which ones some paths, folders and patterns mean."""
+"""What counts as an image file, and which images paths, folders and patterns name."""
 
 import glob
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-# of the formats that Pillow opens those that cameras and programs keep pictures in: no data, films, pages or icons
+# the formats that Pillow opens and that hold pictures, not data, video, documents or icons
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
 
 

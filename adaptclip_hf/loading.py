@@ -5,15 +5,15 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
 from .model_files import DEFAULT_MODEL, is_exported, resolve_model
 from .modeling.modeling_adaptclip import AdaptCLIPModel
+from .modeling.pretrained_adaptclip import HUB_ARGUMENTS
 from .processing.processing_adaptclip import AdaptCLIPProcessor
 from .runtimes import ExportedAdaptCLIP
 
 AUTO_DTYPE = "auto"
-PROCESSOR_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
 def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
@@ -28,9 +28,12 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
     """
     name = resolve_model(model)
     if is_exported(name):
-        return load_exported(name, **options)
+        try:
+            return ExportedAdaptCLIP.from_pretrained(name, **options), AdaptCLIPProcessor.from_pretrained(name)
+        except ImportError as error:
+            raise ValueError(str(error)) from error
     options.pop("trust_remote_code", None)  # of exported models: no other brings code that is run
-    shared = {key: options[key] for key in PROCESSOR_OPTIONS if key in options}
+    shared = {key: options[key] for key in HUB_ARGUMENTS if key in options}
     try:
         if AdaptCLIPModel.config_class.get_config_dict(name, **shared)[0].get("model_type") == "clip":
             return load_clip(name, **options)
@@ -55,7 +58,7 @@ def load_clip(name: str, text_tower: bool = True, **options) -> tuple[AdaptCLIPM
     """Fresh adapters on a plain CLIP, which are left out of its scores."""
     if isinstance(options.get("dtype"), str):
         options["dtype"] = getattr(torch, options["dtype"])
-    hub = {key: options[key] for key in PROCESSOR_OPTIONS if key in options}
+    hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
     tokenizer = AutoTokenizer.from_pretrained(name, **hub)
     model = AdaptCLIPModel.from_clip_pretrained(name, tokenizer, **options)
     return model, AdaptCLIPProcessor.for_model(model.config, tokenizer)
@@ -68,14 +71,6 @@ def choose_dtype(device: torch.device) -> torch.dtype | None:
     else:
         fast = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
     return torch.bfloat16 if fast else None
-
-
-def load_exported(folder: str, **options) -> tuple[PreTrainedModel, AdaptCLIPProcessor]:
-    """What `adaptclip export` wrote, and its processor."""
-    try:
-        return ExportedAdaptCLIP.from_pretrained(folder, **options), AdaptCLIPProcessor.from_pretrained(folder)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
 
 
 def choose_device(device: str | int | torch.device | None = None) -> torch.device:

@@ -1,4 +1,4 @@
-"""The files of a model folder, and which folder a model's name means; imports nothing heavy."""
+"""The files of a model folder, and the folder that a model's name means; imports nothing heavy."""
 
 import json
 from pathlib import Path

@@ -14,6 +14,7 @@ from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
 from .modeling.checks import needs_the_package
+from .modeling.fingerprint import ContentMemo
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image
@@ -45,9 +46,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
     _load_tokenizer = False
 
     def __init__(self, *args, **kwargs) -> None:
-        # the last normal images and object name, each with a key of all that its value depends on
-        self._remembered: tuple[str, PromptBank] | None = None
-        self._named: tuple[tuple, TextEmbeds] | None = None
+        self._memo = ContentMemo()  # of the last normal images and the last object name
         super().__init__(*args, **kwargs)
 
     @property
@@ -119,18 +118,12 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         """A [`PromptBank`] of normal images, on the pipeline's device; the same images again are not encoded again."""
         images = list(as_list_or_stream(normal_images))
         key = self._contents(images, view)
-        remembered = self._remembered
-        if remembered is None or remembered[0] != key:
-            self._remembered = remembered = (key, self.scorer.remember(images, view=view))
-        return remembered[1]
+        return self._memo.value("normal_images", key, lambda: self.scorer.remember(images, view=view))
 
     def encode_text(self, object_name: str) -> TextEmbeds:
         """Text embeddings for an object's name; the same name again is not encoded again."""
         key = (object_name, self.model.device, self.model.dtype, *self.model.text_key())
-        named = self._named
-        if named is None or named[0] != key:
-            self._named = named = (key, self.scorer.encode_text(object_name))
-        return named[1]
+        return self._memo.value("object_name", key, lambda: self.scorer.encode_text(object_name))
 
     def _contents(self, images: list, view: View) -> str:
         """Tells other images, another model and other preprocessing apart: a digest of their contents."""

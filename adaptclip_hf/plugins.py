@@ -1,4 +1,4 @@
-"""Plug-ins: Python of one's own that registers layouts of data sets and variants of adapters.
+"""Plug-ins: the user's own Python code, which registers layouts of data sets and variants of adapters.
 
 A plug-in is a file, or a module that an installed package names in the entry point group `adaptclip_hf.plugins`. It is
 run when it is named, and at no other time: a model or a data set never brings one along.

@@ -52,7 +52,7 @@ def require_all_weights(model: nn.Module, info: dict, name: str | Path):
     off += (LEARNED_TEXT,) if model.textual_adapter is None else ()
     if superfluous := sorted(key for key in info["unexpected_keys"] if not key.startswith(off)):
         raise ValueError(
-            f"{name} holds {len(superfluous)} tensors that its config has no place for, such as "
+            f"{name} holds {len(superfluous)} tensors that its config does not describe, such as "
             f"{', '.join(superfluous[:3])}: it is another model than the config says."
         )
 

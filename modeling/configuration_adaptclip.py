@@ -165,7 +165,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"This configures a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
+                f"This is the config of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
                 "on a CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, "
                 "`adaptclip convert`."
             )

@@ -1,4 +1,4 @@
-"""Which weights some parts hold: a digest for what is written to disk, and a quick key of their contents."""
+"""Identifies weights: by a digest that is written to disk, and by a quick key of those in memory."""
 
 import hashlib
 from collections.abc import Callable, Hashable
@@ -44,21 +44,21 @@ def contents_key(*parts: nn.Module | torch.Tensor, every: int = 1) -> tuple[int,
 
 
 class ContentMemo:
-    """Values that are computed from weights, each kept with the [`contents_key`] of the weights.
+    """Values that are computed from weights or other contents, each kept with a key such as [`contents_key`].
 
     A value whose key no longer matches is computed again. So the memo saves time only: no call can change what another
     call answers.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Hashable, tuple[tuple[int, ...], Any]] = {}
+        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
 
-    def value(self, name: Hashable, key: tuple[int, ...], make: Callable[[], Any]) -> Any:
+    def value(self, name: Hashable, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value that is kept for this key; `make()` where there is none, kept from then on."""
         kept = self._kept.get(name)
         return kept[1] if kept is not None and kept[0] == key else self.keep(name, key, make())
 
-    def keep(self, name: Hashable, key: tuple[int, ...], value: Any) -> Any:
-        """Keeps a value that was computed elsewhere from weights of this key, and returns it."""
+    def keep(self, name: Hashable, key: Hashable, value: Any) -> Any:
+        """Keeps a value that was computed elsewhere from contents of this key, and returns it."""
         self._kept[name] = (key, value)
         return value

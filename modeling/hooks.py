@@ -1,4 +1,4 @@
-"""What the package adds to the model's own code, which also loads alone, as a repository's remote code."""
+"""What the package adds to the model's own code, which also loads without it, as a repository's remote code."""
 
 import sys
 from collections.abc import Callable

@@ -22,10 +22,7 @@ def dice_loss(probability: torch.Tensor, mask_labels: torch.Tensor) -> torch.Ten
 
 
 def adapter_loss(
-    logits: torch.Tensor,
-    probabilities: torch.Tensor,
-    labels: torch.Tensor | None,
-    mask_labels: torch.Tensor | None,
+    logits: torch.Tensor, probabilities: torch.Tensor, labels: torch.Tensor | None, mask_labels: torch.Tensor | None
 ) -> torch.Tensor:
     """Loss of one adapter's image logits (B, 2) and two-class map (B, 2, S, S), in float32.
 

@@ -69,7 +69,7 @@ class AdaptCLIPOutput(ModelOutput):
 
 @dataclass
 class AdapterPrediction:
-    """What an adapter says of a batch, or the prompt-query adapter of one layer.
+    """The prediction of an adapter for a batch, or of the prompt-query adapter for one layer.
 
     Attributes:
         logits: of the images (B, 2), normal first.
@@ -195,9 +195,14 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             embeds = (features.image_embeds, features.patch_embeds[-1])
             scored = {"clip": [self._similarity_prediction(embeds, text.static, wants_loss)]}
 
-        losses = self._losses(predictions or scored, labels, mask_labels) if wants_loss else None
+        losses = None
+        if wants_loss:
+            losses = {
+                name: torch.stack([adapter_loss(each.logits, each.maps, labels, mask_labels) for each in layers]).sum()
+                for name, layers in (predictions or scored).items()
+            }
         anomaly_scores, anomaly_maps = self._fuse(scored, alignment)
-        # fusion turns values that are not finite into 0, and an image that could not be encoded is not a normal one
+        # fusion turns values that are not finite into 0, which would call an image normal that was not encoded
         finite = finite & torch.isfinite(text.static).all()
         return AdaptCLIPOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
@@ -278,7 +283,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
     def _zero_shot_predictions(
         self, asked: dict[str, nn.Module], features: ImageFeatures, text: TextEmbeds, both_classes: bool
     ) -> dict[str, list[AdapterPrediction]]:
-        """What the asked adapters say without a normal image, each in a list of one."""
+        """The predictions of the asked adapters without normal images, each in a list of one."""
         embeds = (features.image_embeds, features.patch_embeds[-1])
         predictions = {}
         if self.config.joint_learning:
@@ -305,7 +310,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
     def _compare(
         self, adapter: nn.Module | None, features: ImageFeatures, pools: Sequence[Pool], both_classes: bool
     ) -> tuple[list[AdapterPrediction], torch.Tensor]:
-        """What the prompt-query adapter, if it is asked, says of each layer, and the alignment maps (n, B, S, S): each
+        """Each layer's prediction of the prompt-query adapter, if it is asked, and alignment maps (n, B, S, S): each
         patch's distance to its nearest normal one."""
         tokens, grid = [unit_patch_tokens(layer) for layer in features.patch_embeds], self.config.grid_size
         predictions = []
@@ -328,18 +333,6 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         """(B, C, h, w) -> (B, C, S, S)."""
         size = (self.config.image_size, self.config.image_size)
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-    def _losses(
-        self,
-        predictions: dict[str, list[AdapterPrediction]],
-        labels: torch.Tensor | None,
-        mask_labels: torch.Tensor | None,
-    ) -> dict[str, torch.Tensor]:
-        """The loss () of each adapter: the sum over its predictions."""
-        return {
-            name: torch.stack([adapter_loss(each.logits, each.maps, labels, mask_labels) for each in layers]).sum()
-            for name, layers in predictions.items()
-        }
 
     @torch.no_grad()
     def _fuse(

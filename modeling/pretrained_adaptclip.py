@@ -1,4 +1,4 @@
-"""What surrounds the method: how a model is initialised, loaded, saved, published and identified by its weights."""
+"""All of a model but the method: how it is initialised, loaded, saved, published and identified by its weights."""
 
 import re
 from copy import deepcopy
@@ -85,12 +85,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls,
-        pretrained_model_name_or_path,
-        *args,
-        output_loading_info: bool = False,
-        text_tower: bool = True,
-        **kwargs,
+        cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, text_tower: bool = True, **kwargs
     ):
         """Loads a model, as [`~PreTrainedModel.from_pretrained`] does; adapters alone get the CLIP that they name.
 
@@ -121,7 +116,9 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         info: dict[str, set[str]] = {"missing_keys": set(), "unexpected_keys": set()}
         if adapters_only:
             model = cls._from_adapters(name, **kwargs)
-        elif not text_tower and (file := weights_file(name, **hub)):
+        elif not text_tower and (
+            file := cached_file(name, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
+        ):  # the weights are in one file
             model, info = cls._without_text_tower(name, file, **kwargs)
         else:
             model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
@@ -179,7 +176,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             )
         except OSError as error:
             raise OSError(
-                f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not at hand: {error}"
+                f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not available: {error}"
             ) from error
         if dtype == "auto":
             dtype = config.dtype or clip.dtype
@@ -292,7 +289,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             self.set_object_name(self.config.object_name, tokenizer)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"The prompts of object_name={self.config.object_name!r} cannot be encoded with what lies at {name}: "
+                f"The prompts of object_name={self.config.object_name!r} cannot be encoded with the files of {name}: "
                 f"{error}"
             ) from error
 
@@ -325,8 +322,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """What a prompt bank depends on: the settings and a digest of the frozen image encoder.
 
         Args:
-            sampled: check only one weight row in 16 for a change since the digest was computed, as every forward with
-                a bank does; otherwise all are checked.
+            sampled: look for changed weights in one row of 16, as every forward with a bank does, not in all rows.
         """
         config = self.config
         return {
@@ -368,11 +364,6 @@ def initialized(clip: CLIPModel) -> CLIPModel:
     for module in clip.modules():
         module._is_hf_initialized = True
     return clip
-
-
-def weights_file(name: str | Path, **hub) -> str | None:
-    """The file of a model's weights; `None` where they are in several."""
-    return cached_file(name, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
 
 
 def clip_origin(clip: str | Path, **hub) -> dict[str, str]:

@@ -127,9 +127,8 @@ class PromptBank:
             differing += differences(self.preprocessing, preprocessing)
         if differing:
             raise ValueError(
-                "This prompt bank was made by another model or preprocessing: "
-                + "; ".join(differing)
-                + ". Make it anew from the normal images with this model."
+                f"This prompt bank was made by another model or preprocessing: {'; '.join(differing)}. Make it anew "
+                "from the normal images with this model."
             )
 
     def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
@@ -179,7 +178,12 @@ class PromptBank:
         """
         file = bank_file(Path(path))
         if not file.is_file() and HUB_ID.fullmatch(str(path)) and not Path(path).exists():
-            file = fetch_bank(str(path), hub)
+            try:
+                file = Path(cached_file(str(path), BANK_FILE, **hub))
+            except OSError as error:  # no such repository, one that may not be read, or one without a bank
+                raise FileNotFoundError(
+                    f"No prompt bank at {path}, neither a folder here nor on the Hub: {error}"
+                ) from error
         if not file.is_file():
             raise FileNotFoundError(f"No prompt bank at {file}: expected a file that PromptBank.save_pretrained wrote.")
         try:
@@ -203,20 +207,6 @@ def is_bank(value) -> "TypeIs[PromptBank]":
 
 def bank_file(path: Path) -> Path:
     return path if path.suffix == ".safetensors" else path / BANK_FILE
-
-
-def fetch_bank(repo_id: str, hub: dict) -> Path:
-    """The bank's file of a Hub repository, in the cache.
-
-    Raises:
-        FileNotFoundError: there is no such repository, it may not be read, or it holds no bank.
-    """
-    try:
-        return Path(cached_file(repo_id, BANK_FILE, **hub))
-    except OSError as error:
-        raise FileNotFoundError(
-            f"No prompt bank at {repo_id}, neither a folder here nor on the Hub: {error}"
-        ) from error
 
 
 register_dataclass(PromptBank)  # a bank may be an input of an exported graph

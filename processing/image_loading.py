@@ -1,4 +1,4 @@
-"""Whatever users hand over as an image or a mask, as 8-bit RGB or as booleans."""
+"""Reads images and masks of any kind, as 8-bit RGB and as booleans."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ def load_image(source) -> Image.Image:
     name = name_of(source)
     image = open_image(source)
     try:
-        # one that is ready in memory, as those are that come here a second time, is not copied: it may be large
+        # an RGB image in memory is not copied, because it may be large
         if type(image) is not Image.Image or image.mode != "RGB" or image.getexif():
             image = to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:

@@ -117,11 +117,7 @@ class AdaptCLIPImageProcessor(PilBackend):
         if len(target_sizes) != len(maps):
             raise ValueError(f"Expected {len(maps)} target sizes, one an image, got {len(target_sizes)}.")
         return [
-            {
-                "score": score,
-                "label": label_of(score, threshold),
-                "anomaly_map": resize_map(each.numpy(), size),
-            }
+            {"score": score, "label": label_of(score, threshold), "anomaly_map": resize_map(each.numpy(), size)}
             for score, each, size in zip(scores.tolist(), maps, target_sizes, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""The one way in which an image is scored: everything else stands on it."""
+"""Scores images: every command and every other part of the package uses this code."""
 
 from .images import UnreadableImage
 from .reference import PlainReference, Reference

@@ -1,4 +1,4 @@
-"""What a CPU computes faster in bfloat16: the same layers in fewer passes over memory."""
+"""Layers that a CPU computes faster in bfloat16, in fewer passes over memory."""
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ class InPlaceQuickGELU(nn.Module):
 
 
 def use_fast_layers(model: nn.Module):
-    """Puts them into a model's image encoder, where it runs in bfloat16 on a CPU that has its products."""
+    """Replaces layers of the image encoder, if it runs in bfloat16 on a CPU that multiplies bfloat16."""
     if model.dtype != torch.bfloat16 or model.device.type != "cpu" or not has_fused_products():
         return
     for module in model.clip.vision_model.modules():
@@ -37,7 +37,7 @@ def use_fast_layers(model: nn.Module):
 
 
 def has_fused_products() -> bool:
-    """Whether torch's fused products in bfloat16 are there, and run on this processor (from AVX512 on)."""
+    """Whether torch has fused products in bfloat16, and this processor runs them (AVX512 or later)."""
     operators = torch.ops.mkldnn
     there = torch.backends.mkldnn.is_available() and hasattr(operators, "_linear_pointwise")
     return there and operators._is_mkldnn_bf16_supported()

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-# value -> red, green, blue (0..255) and opacity (0..1) over the photo
+# value -> red, green, blue (0..255) and opacity (0..1) over the image
 STOPS = np.array(
     [
         (0.05, 0, 0, 128, 0.0),

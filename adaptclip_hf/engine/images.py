@@ -36,7 +36,7 @@ class LoadedImage:
 
 @dataclass(frozen=True)
 class UnreadableImage:
-    """An image that could not be read, and the reason. In a list of results it stands at the image's place.
+    """An image that could not be read, and the reason. It takes the image's place in a list of results.
 
     Attributes:
         name: its path or URL, or what kind of thing it was.
@@ -46,7 +46,7 @@ class UnreadableImage:
     name: str
     error: str
 
-    # what a result has and this has not
+    # fields of a result, which there is none of
     score: ClassVar[None] = None
     label: ClassVar[None] = None
     p_value: ClassVar[None] = None
@@ -127,8 +127,5 @@ def as_list_or_stream(images) -> Iterable:
         ValueError: an empty list.
     """
     one_image = isinstance(images, str | Path | bytes | bytearray | dict | Image.Image | np.ndarray | torch.Tensor)
-    return as_list(images) if one_image or isinstance(images, list | tuple) or not iterable(images) else images
-
-
-def iterable(value) -> bool:
-    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
+    iterable = isinstance(images, Iterable) or hasattr(images, "__getitem__")
+    return as_list(images) if one_image or isinstance(images, list | tuple) or not iterable else images

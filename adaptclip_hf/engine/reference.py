@@ -1,7 +1,6 @@
 """What images are scored against, and how the score is decided."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -106,7 +105,7 @@ def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
         (one, its_image), (other, another) = list(grids.items())[:2]
         raise ValueError(
             f"{another} is cut into {other[0]} x {other[1]} tiles and {its_image} into {one[0]} x {one[1]}: to compare "
-            "each place with its own, all photos must have one size."
+            "each place with its own, all images must have one size."
         )
 
 
@@ -115,7 +114,7 @@ def require_same_grid(bank: PromptBank | None, tiles: Tiles, name: str):
     if bank is not None and tiles.view.same_place and bank.preprocessing.get(GRID) != str(tiles.grid):
         raise ValueError(
             f"{name} is cut into {tiles.grid} rows and columns of tiles, the normal ones into "
-            f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all photos must have one size."
+            f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all images must have one size."
         )
 
 
@@ -123,11 +122,5 @@ def bank_for(bank: PromptBank | None, tile: Tile) -> PromptBank | None:
     """What a tile is compared with: the bank, or the bank's tiles at its place and beside it."""
     if bank is None or not tile.tiles.view.same_place:
         return bank
-    return bank.select(list(rows_beside(tile, len(bank))))
-
-
-def rows_beside(tile: Tile, rows: int) -> Iterator[int]:
-    """The rows of a bank of images with the same grid, at a tile's place and beside it."""
-    for first in range(0, rows, len(tile.tiles)):
-        for number in tile.neighbours():
-            yield first + number
+    # all images of the bank have the grid of this one
+    return bank.select([first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()])

@@ -18,7 +18,7 @@ from .result import DetectionResult
 from .tiles import Tile, TileMerger
 
 TILES_AT_ONCE = 8
-# the highest value of a map where every patch of an image has its equal among the normal ones
+# a map stays below this where each patch of the image equals a normal one
 NO_DISTANCE = 1e-4
 
 

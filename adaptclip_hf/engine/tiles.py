@@ -13,10 +13,10 @@ from transformers.image_utils import OPENAI_CLIP_MEAN
 from ..processing.image_processing_adaptclip import resize_map
 
 AUTO, WHOLE = "auto", "whole"
-LONGEST_WHOLE = 2  # times its short side; what is longer is cut into squares rather than squeezed into one
+LONGEST_WHOLE = 2  # times its short side; a longer image is cut into squares
 SMALLEST_TILE = 32  # pixels
 OVERLAP = 0.25
-# what a mask hides gets the colour that the encoder sees as zero
+# the colour of hidden pixels, which the encoder sees as zero
 HIDDEN = tuple(round(255 * value) for value in OPENAI_CLIP_MEAN)
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels

@@ -1,4 +1,4 @@
-"""Writes a model as graphs for another runtime, once they have been seen to agree with it."""
+"""Writes a model as graphs for another runtime, and checks that they agree with torch."""
 
 import shutil
 import tempfile
@@ -64,10 +64,17 @@ def export_model(
         raise FileExistsError(f"{output} holds something else than an export: name another folder.")
     about = detector.describe(object_name)
     exact = keeps_weights(model, chosen, precision)
-    if not exact:  # other weights, so that banks and profiles of the float32 model are refused
+    if not exact:  # banks and profiles of the float32 model are refused
         about["fingerprint"] = about["fingerprint"] | {"weights": f"{precision} of {about['fingerprint']['weights']}"}
         about["weights"] = f"{precision} of {about['weights']}"
-    baked = None if profile is None else profile_constants(profile)
+    baked = None
+    if profile is not None:  # what turns a score of the graph with its bank into a decision
+        baked = {
+            "threshold": profile.calibration.threshold,
+            "pixel_threshold": profile.pixel_threshold,
+            "scores": profile.calibration.scores.tolist(),
+            "tile": profile.view.tile if profile.view.tile == WHOLE else "auto",
+        }
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
         folder = Path(aside, output.name)
@@ -100,7 +107,7 @@ def export_model(
 def check(
     export_format: str, precision: str, detector: AnomalyScorer, profile: InspectionProfile | None, images: Sequence
 ) -> tuple[AdaptCLIPModel, Format]:
-    """The model and the format, where all that the export takes is there."""
+    """The model and the format, if everything that the export needs is there."""
     if export_format not in EXPORT_FORMATS:
         raise ValueError(f"There is no format {export_format!r}; there are {', '.join(EXPORT_FORMATS)}.")
     chosen = EXPORT_FORMATS[export_format]
@@ -194,7 +201,7 @@ def export_graph(
 
 
 def write_joined(folder: Path, profile: InspectionProfile | None):
-    """Of ONNX: each scoring graph joined to the encoding one, and a program that takes them alone."""
+    """ONNX only: joins each scoring graph to the encoding one, and adds a program that needs nothing else."""
     from .onnx_files import write_detect
 
     write_detect(folder, ZERO_SHOT, DETECT_ZERO_SHOT)
@@ -202,16 +209,6 @@ def write_joined(folder: Path, profile: InspectionProfile | None):
     if profile is not None:
         write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
-
-
-def profile_constants(profile: InspectionProfile) -> dict:
-    """What turns a score of the graph with the profile's bank into a decision."""
-    return {
-        "threshold": profile.calibration.threshold,
-        "pixel_threshold": profile.pixel_threshold,
-        "scores": profile.calibration.scores.tolist(),
-        "tile": profile.view.tile if profile.view.tile == WHOLE else "auto",
-    }
 
 
 def preprocessing_of(detector: AnomalyScorer) -> dict:

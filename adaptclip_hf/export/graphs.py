@@ -1,4 +1,4 @@
-"""What of a model is exported: one graph that encodes images, and two that score what it gives."""
+"""The graphs of an export: one that encodes images, and two that score the features."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Encode(AdaptCLIPPreTrainedModel):
 
     def __init__(self, model: AdaptCLIPModel):
         super().__init__(model.config)
-        # the two parts of CLIP that see; its text tower is no part of the graph
+        # CLIP without its text tower, which is no part of the graph
         self.vision_model, self.visual_projection = model.clip.vision_model, model.clip.visual_projection
 
     def forward(self, pixel_values):

@@ -20,7 +20,7 @@ def write_detect(folder: Path, score: str, name: str, bank: PromptBank | None = 
     Args:
         score: the scoring graph's name.
         name: of the new graph.
-        bank: of the normal images that it shall hold; an input of the graph without.
+        bank: the normal images to bake into the graph; without it they are an input of the graph.
     """
     whole, scoring = ir.load(str(folder / f"{ENCODE}.onnx")), ir.load(str(folder / f"{score}.onnx"))
     prefix_names(scoring.graph, "score.")
@@ -77,7 +77,7 @@ def store_bank(folder: Path, bank: PromptBank) -> dict[str, ir.ExternalTensor]:
 
 
 def strip(model: ir.Model):
-    """Takes out where in whose files each node was traced."""
+    """Removes the files and lines where each node was traced."""
     for node in model.graph:
         node.metadata_props.clear()
         node.doc_string = None
@@ -92,7 +92,7 @@ def halve_weights(model: ir.Model, exact: bool):
     """Keeps float32 weights in float16; the runtime makes them float32 when it opens the graph, once.
 
     Args:
-        exact: only those that lose nothing.
+        exact: only weights that lose nothing.
     """
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value

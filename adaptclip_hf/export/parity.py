@@ -1,4 +1,4 @@
-"""The gate of every export: the written graphs must say what torch says."""
+"""The check that every export must pass: its scores and maps are those of torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from ..engine import AnomalyScorer
 from ..processing.image_loading import load_image
 
 TOLERANCE = 1e-4
-# photographs and textures that come with scikit-image, all of them free; its data folder says of each where from
+# free photographs and textures of scikit-image, whose data folder names their sources
 REAL_IMAGES = ("brick.png", "coffee.png", "coins.png", "gravel.png", "ihc.png", "retina.jpg")
 RANDOM_IMAGES = 2
 
 
 def sample_images(given: Sequence[str | Path] = ()) -> list:
-    """Real images, those that are given first, and random ones."""
+    """The given images, some real ones and some random ones."""
     from skimage.data import data_dir
 
     generator = np.random.default_rng(0)

@@ -1,12 +1,12 @@
-"""Good photos that look bad among the others, named before they become the standard."""
+"""Finds photos among the good ones that look bad, before they become the standard."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import median_abs_deviation
 
-from .photo_features import ProfilePhoto
+from .photo_features import CONFIRMED, DEFECT, ProfilePhoto
 
 # a photo is named above this modified z-score of log scores (Iglewicz and Hoaglin 1993 take 3.5)
 SUSPICIOUS = 3.5
@@ -22,11 +22,17 @@ class Suspect:
     deviations: float
 
 
-def suspects(photos: Sequence[ProfilePhoto]) -> list[Suspect]:
-    """The photos whose score, each against the others, stands out above the rest; the worst first.
+def good_photos(photos: Iterable[ProfilePhoto]) -> list[ProfilePhoto]:
+    """Photos of good parts as they came, without false alarms that were confirmed."""
+    return [photo for photo in photos if photo.role not in (CONFIRMED, DEFECT)]
 
-    By the modified z-score of the logarithms: scores are skewed, and a defect's score is a multiple of the usual one.
+
+def suspects(photos: Sequence[ProfilePhoto]) -> list[Suspect]:
+    """The good photos whose score against the others stands out; the worst first.
+
+    Logarithms of the scores are compared, because scores are skewed and a defect's score is a multiple of the usual.
     """
+    photos = good_photos(photos)
     if len(photos) < FEWEST:
         return []
     scores = [photo.score for photo in photos]

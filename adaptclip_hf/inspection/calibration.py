@@ -8,12 +8,12 @@ import numpy as np
 from scipy import stats
 
 CERTAINTY = 0.95
-TOLERANCE = 1e-9  # of products such as 0.05 * 20, which floats miss
+TOLERANCE = 1e-9  # of products such as 0.05 * 20, which are inexact in floats
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of good photos that were no part of what they were compared with, and a threshold.
+    """Scores of good photos, each against normal images without itself, and a threshold.
 
     A new good photo is as likely to take any place among them: its p-value (1 + #{s_i >= s}) / (n + 1) is at or below
     any rate at most that often (Vovk et al., Algorithmic Learning in a Random World; Bates et al. 2023).
@@ -31,7 +31,7 @@ class Calibration:
         """The lowest threshold that good photos exceed at most at this rate, on average.
 
         Raises:
-            ValueError: so few photos cannot carry the rate; says how many would, and what these can.
+            ValueError: there are too few photos for the rate; says how many it needs, and the lowest rate for these.
         """
         rising = ascending(scores)
         exceeding = math.floor(false_alarm_rate * (len(rising) + 1) + TOLERANCE) - 1
@@ -44,7 +44,7 @@ class Calibration:
         """The highest threshold below which new defects stay at most at this rate, on average.
 
         Raises:
-            ValueError: so few defects cannot carry the rate.
+            ValueError: there are too few defects for the rate.
         """
         rising = ascending(defects)
         missed = math.floor(escape_rate * (len(rising) + 1) + TOLERANCE)
@@ -80,12 +80,12 @@ class Calibration:
 
     @property
     def expected_rate(self) -> float:
-        """Of false alarms: not more on average, over draws of calibration photos."""
+        """The false-alarm rate is at most this on average, over draws of calibration photos."""
         return (self.exceeding + 1) / (len(self.scores) + 1)
 
     @property
     def certain_rate(self) -> float:
-        """Of false alarms: not more with 95 % certainty for these very calibration photos.
+        """The false-alarm rate is at most this with 95 % certainty, for these very calibration photos.
 
         The share of good photos above the k-th smallest of n scores is Beta(n - k + 1, k) distributed.
         """
@@ -112,12 +112,12 @@ def ascending(scores: Sequence[float]) -> np.ndarray:
 
 
 def photos_needed(rate: float) -> int:
-    """The fewest photos, none of which is among what they are compared with, that carry a rate."""
+    """The fewest calibration photos that a false-alarm or escape rate needs."""
     return max(1, math.ceil(1 / rate - 1 - TOLERANCE))
 
 
 def lowest_rate(count: int) -> float:
-    """The lowest false-alarm rate that so many photos carry."""
+    """The lowest false-alarm rate that this number of photos allows."""
     return 1 / (count + 1)
 
 

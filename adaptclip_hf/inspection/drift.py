@@ -1,4 +1,4 @@
-"""Whether photos that are called good still look like those that the profile was made of."""
+"""Whether photos that are called good still look like the photos of the profile."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from scipy import stats
 from .calibration import Calibration
 
 WINDOW = 50  # photos called good
-LEVEL = 0.001  # of a test; one of a thousand windows without drift is reported
+LEVEL = 0.001  # of a test: without drift one window of a thousand is reported
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A window of photos whose scores are not those of the profile's good ones."""
+    """A window of photos whose scores differ from those of the profile's good photos."""
 
     photos: int
     statistic: float
@@ -30,7 +30,7 @@ class Drift:
 
 
 class DriftWatch:
-    """Compares the scores of photos that are called good, window by window, with the calibration's that are so too.
+    """Compares the scores of photos that are called good, window by window, with calibration scores of the same label.
 
     A two-sample Kolmogorov-Smirnov test: p-values of good photos are uniform only over draws of the calibration, and
     with few calibration photos a test of uniformity alone would find drift in anything.
@@ -42,7 +42,7 @@ class DriftWatch:
         self.window: deque[float] = deque(maxlen=WINDOW)
 
     def add(self, score: float) -> Drift | None:
-        """Takes one score; a [`Drift`] when a window is full and unlike, after which the next window begins."""
+        """Takes one score. Returns a [`Drift`] when a full window differs; then the next window begins."""
         if score > self.threshold:
             return None
         self.window.append(score)

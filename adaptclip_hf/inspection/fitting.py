@@ -1,4 +1,4 @@
-"""How a profile is made, and made anew: photos in, thresholds out."""
+"""Fits a profile and updates it: photos in, thresholds out."""
 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
@@ -9,8 +9,7 @@ from tqdm.auto import tqdm
 from ..engine import AnomalyScorer, PlainReference, View
 from ..engine.images import as_list_or_stream
 from ..modeling.coreset import greedy_coreset
-from ..reporting import Report
-from .audit import suspects
+from .audit import good_photos, suspects
 from .calibration import Calibration
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .photo_features import (
@@ -28,8 +27,8 @@ from .photo_features import (
 )
 from .split import Split
 
-TILES_IN_BANK = 64  # where photos are cut into tiles: to search all of them would take minutes an image
-ALIKE = 1e-3  # the highest score of good photos against one another, below which they show one photo taken again
+TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
+ALIKE = 1e-3  # good photos that all score below this against one another show one photo again and again
 
 
 class Calibrated(NamedTuple):
@@ -106,8 +105,7 @@ def calibrate(
 ) -> Calibrated:
     """Draws which photos make the bank, scores each photo against the bank without it, and sets the thresholds."""
     confirmed = sum(photo.role == CONFIRMED for photo in features.photos)
-    good = sum(photo.role != DEFECT for photo in features.photos) - confirmed
-    split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed)
+    split = Split.of(len(good_photos(features.photos)), settings.false_alarm_rate, settings.calibration, confirmed)
     features = replace(features, photos=tuple(split.assign(features.photos, settings.seed)))
     about = made_by(scorer, settings.object_name)
     rows = bank_rows(features, settings, view, about)
@@ -121,7 +119,11 @@ def calibrate(
         its_bank = bank if len(others) == len(rows) else bank.select(others)
         photos.append(score_photo(scorer, features, photo, replace(reference, prompt_bank=its_bank)))
     calibration, pixel_calibration = choose_thresholds(photos, settings)
-    audit(photos, feedback.report)
+    for suspect in suspects(photos):
+        feedback.report(
+            f"look at {suspect.name}: among the good photos it stands out (score {suspect.score:.3f}, "
+            f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
+        )
     features = replace(features, photos=tuple(photos))
     return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold)
 
@@ -148,7 +150,7 @@ def choose_thresholds(photos: Sequence[ProfilePhoto], settings: FitSettings) -> 
     """The calibrations of scores and of maps.
 
     Raises:
-        ValueError: all good photos are alike, or the defects do not carry the choice.
+        ValueError: all good photos are alike, or there are too few defects for the choice.
     """
     good = [photo for photo in photos if photo.role in CALIBRATING]
     scores = [photo.score for photo in good]
@@ -167,17 +169,3 @@ def choose_thresholds(photos: Sequence[ProfilePhoto], settings: FitSettings) -> 
         F1: lambda: Calibration.at_best_f1(scores, defects),
     }
     return by_choice[settings.choice](), Calibration.at_rate([each.peak for each in good], settings.false_alarm_rate)
-
-
-def audit(photos: Sequence[ProfilePhoto], report: Report):
-    """Names good photos that look bad among the others."""
-    for suspect in suspects(good_photos(photos)):
-        report(
-            f"look at {suspect.name}: among the good photos it stands out (score {suspect.score:.3f}, "
-            f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
-        )
-
-
-def good_photos(photos: Iterable[ProfilePhoto]) -> list[ProfilePhoto]:
-    """Photos of good parts as they came, without false alarms that were confirmed."""
-    return [photo for photo in photos if photo.role not in (CONFIRMED, DEFECT)]

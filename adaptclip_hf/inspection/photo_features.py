@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -44,9 +44,6 @@ class ProfilePhoto:
     rows: tuple[int, int]
     score: float = 0.0
     peak: float = 0.0
-
-    def as_json(self) -> dict:
-        return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict) -> "ProfilePhoto":
@@ -107,7 +104,7 @@ class PhotoFeatures:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a long call tells while it works.
+    """What a long call reports while it works.
 
     Attributes:
         on_error: called for each photo that cannot be read, which is then left out; without it the error is raised.
@@ -139,7 +136,7 @@ def encode_photos(
 ) -> PhotoFeatures:
     """Encodes photos, each once, in memory that holds one photo and the features of all.
 
-    A photo with the pixels of another one is named and left out: counted twice, it would vouch for itself.
+    A photo with the pixels of another one is named and left out, because it would be compared with itself.
 
     Args:
         known: photos that are there already.

@@ -1,4 +1,4 @@
-"""An inspection profile: all that a yes or no about one product stands on, in one folder."""
+"""An inspection profile: all that decisions about one product depend on, in one folder."""
 
 import hashlib
 import json
@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
-from typing_extensions import Unpack
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.images import OnError
@@ -21,7 +20,7 @@ from ..modeling.prompt_bank import PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of
 from ..reporting import Report, print_nothing
 from . import fitting
-from .audit import Suspect, suspects
+from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .photo_features import (
@@ -41,36 +40,6 @@ from .regions import find_regions
 from .split import LEAVE_ONE_OUT, rates
 
 IGNORE = "ignore"  # the name of the view's mask among the features
-
-
-class Choices(TypedDict, total=False):
-    """The fields of [`FitSettings`] as keywords, but for the false-alarm rate."""
-
-    choice: str
-    escape_rate: float
-    calibration: str
-    object_name: str | None
-    storage: str
-    bank_size: int | None
-    seed: int
-
-
-class FitOptions(Choices, total=False):
-    """Further keywords of [`InspectionProfile.fit`].
-
-    Attributes:
-        view: how photos are looked at.
-        model: the name that the profile shall load the model by; where the scorer's came from without.
-    """
-
-    view: View | None
-    model: str | None
-
-
-class UpdateOptions(Choices, total=False):
-    """Further keywords of [`InspectionProfile.update`]."""
-
-    false_alarm_rate: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +91,7 @@ class InspectionProfile(Reference):
         on_error: OnError | None = None,
         report: Report = print_nothing,
         progress: bool = False,
-        **options: Unpack[FitOptions],
+        **options: Any,
     ) -> "InspectionProfile":
         """Makes a profile of photos of good parts.
 
@@ -133,16 +102,16 @@ class InspectionProfile(Reference):
             on_error: called for each photo that cannot be read, which is then left out; an error without.
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
-            options: `view`, `model` (see [`FitOptions`]), and the other fields of [`FitSettings`].
+            options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
+                default that of the detector's model); and the other fields of [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        chosen: dict[str, Any] = dict(options)
-        view = chosen.pop("view", None) or View()
-        model = model_name(chosen.pop("model", None) or detector.model.name_or_path)
-        settings = FitSettings(false_alarm_rate, **chosen)
+        view = options.pop("view", None) or View()
+        model = model_name(options.pop("model", None) or detector.model.name_or_path)
+        settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback)
         return cls(model=model, settings=settings, view=view, **fitted._asdict())
@@ -155,18 +124,18 @@ class InspectionProfile(Reference):
         defects: Iterable = (),
         drop: Iterable[str] = (),
         feedback: Feedback = Feedback(),  # noqa: B008
-        **settings: Unpack[UpdateOptions],
+        **settings: Any,
     ) -> "InspectionProfile":
         """A profile with more photos, or fewer, calibrated anew.
 
         Args:
             normal_images: more photos of good parts, as they come.
-            confirmed: false alarms that an inspector confirmed as good. They join the bank and never calibrate: picked
-                for their scores, they do not stand for good parts as they come.
+            confirmed: false alarms that an inspector confirmed as good. They join the bank and never calibrate, because
+                photos that were picked by their scores do not represent good parts as they come.
             defects: more photos of known defects.
-            drop: names of photos that shall go.
+            drop: names of photos to remove.
             feedback: see [`Feedback`].
-            settings: fields of [`FitSettings`] that shall be others than before.
+            settings: fields of [`FitSettings`] to change.
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
@@ -187,7 +156,7 @@ class InspectionProfile(Reference):
 
     @property
     def text_embeds(self) -> None:
-        """None: the word is encoded by whoever scores."""
+        """None: the scorer encodes the word."""
 
     @cached_property
     def prompt_bank(self) -> PromptBank:
@@ -196,11 +165,11 @@ class InspectionProfile(Reference):
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """Digests of its own photos: their scores say nothing."""
+        """Digests of its own photos, whose scores mean nothing."""
         return frozenset(photo.digest for photo in self.features.photos)
 
     def digest(self) -> str:
-        """SHA-256 of all that its decisions depend on."""
+        """SHA-256 of everything that its decisions depend on."""
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
         decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
@@ -241,11 +210,11 @@ class InspectionProfile(Reference):
     @property
     def good_photos(self) -> list[ProfilePhoto]:
         """Photos of good parts as they came, without false alarms that were confirmed."""
-        return fitting.good_photos(self.features.photos)
+        return good_photos(self.features.photos)
 
     def suspects(self) -> list[Suspect]:
         """Good photos that look bad among the others; the worst first."""
-        return suspects(self.good_photos)
+        return suspects(self.features.photos)
 
     def escapes(self) -> dict | None:
         """What the threshold does to the known defects, see [`Calibration.escapes`]; `None` without."""
@@ -257,9 +226,14 @@ class InspectionProfile(Reference):
         photos, calibration = self.features.photos, self.calibration
         calibrating, in_bank = (sum(photo.role in roles for photo in photos) for roles in (CALIBRATING, IN_BANK))
         how = "each against the others (approximate)" if self.method == LEAVE_ONE_OUT else "none of them in the bank"
+        choice = {
+            FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
+            ESCAPES: f"an escape rate of {percent(self.settings.escape_rate)}",
+            F1: "the best F1",
+        }[self.settings.choice]
         lines = [
             f"{in_bank} good photos in the bank, {calibrating} calibrate, {how}; {rates(calibrating)}",
-            f"threshold: score {calibration.threshold:.4f}, by {self._choice()}; of maps {self.pixel_threshold:.4f}",
+            f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
             f"false alarms: at most {percent(calibration.expected_rate)} on average, below "
             f"{percent(calibration.certain_rate)} with 95 % certainty",
         ]
@@ -271,7 +245,7 @@ class InspectionProfile(Reference):
         return "\n".join(lines)
 
     def summary(self) -> dict:
-        """What results that it decided keep of it, as JSON has it."""
+        """What results keep of the profile, as JSON values."""
         return {
             "digest": self.digest(),
             "description": self.describe(),
@@ -282,14 +256,6 @@ class InspectionProfile(Reference):
 
     def record(self) -> dict:
         return {"normal_images": None, "threshold": None, "profile": self.summary(), "view": self.view.key()}
-
-    def _choice(self) -> str:
-        settings = self.settings
-        return {
-            FALSE_ALARMS: f"a false-alarm rate of {percent(settings.false_alarm_rate)}",
-            ESCAPES: f"an escape rate of {percent(settings.escape_rate)}",
-            F1: "the best F1",
-        }[settings.choice]
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes `profile.json` and the photos' features (safetensors) into a folder; returns the folder."""
@@ -314,7 +280,7 @@ class InspectionProfile(Reference):
             "suspects": [asdict(suspect) for suspect in self.suspects()],
             "features": None,
             "bank_rows": list(self.bank_rows),
-            "photos": [photo.as_json() for photo in self.features.photos],
+            "photos": [asdict(photo) for photo in self.features.photos],
             "made_by": as_json(self.made_by),
         }
 

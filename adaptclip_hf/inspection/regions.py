@@ -8,7 +8,7 @@ PEAK_SHARE = 0.7  # of a map's highest value, where nothing is above the thresho
 
 
 def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
-    """Where an anomalous image is so: connected parts (by sides and corners) of its map, the highest first.
+    """The anomalous regions of an image: connected parts (by sides and corners) of its map, the highest first.
 
     Args:
         anomaly_map: (H, W).

@@ -10,7 +10,7 @@ from .photo_features import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, ProfileP
 
 AUTO, SPLIT, LEAVE_ONE_OUT = "auto", "split", "leave-one-out"
 METHODS = (AUTO, SPLIT, LEAVE_ONE_OUT)
-FEWEST_IN_BANK = 10  # photos; with fewer than that left, "auto" leaves one out instead
+FEWEST_IN_BANK = 10  # photos; if fewer would be left, "auto" means leave-one-out
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Split:
             confirmed: photos that are in the bank anyway.
 
         Raises:
-            ValueError: they cannot carry the rate; says how many would.
+            ValueError: there are too few photos for the rate; says how many it needs.
         """
         if not 0 < false_alarm_rate < 1:
             raise ValueError(f"Expected a false-alarm rate between 0 and 1, got {false_alarm_rate}.")
@@ -49,8 +49,8 @@ class Split:
             if bank + confirmed < 1:
                 raise ValueError(
                     f"{count} good photos cannot carry a false-alarm rate of {percent(false_alarm_rate)} when split: "
-                    f"{needed} must calibrate, and at least one is left for the bank. {needed + FEWEST_IN_BANK} photos "
-                    "do well."
+                    f"{needed} must calibrate, and at least one must be left for the bank. "
+                    f"{needed + FEWEST_IN_BANK} photos are enough."
                 )
             return cls(SPLIT, bank, calibrating)
         if count < max(needed, 2):
@@ -70,7 +70,7 @@ class Split:
 
 
 def rates(count: int) -> str:
-    """Which rates so many calibration photos carry, for people."""
+    """Which false-alarm rates this number of calibration photos allows, for people."""
     common = [rate for rate in (0.1, 0.05, 0.02, 0.01, 0.001) if photos_needed(rate) > count]
-    more = f"; {percent(common[0])} takes {photos_needed(common[0])}" if common else ""
-    return f"{count} calibrating photos carry rates from {percent(lowest_rate(count))}{more}"
+    more = f"; {percent(common[0])} needs {photos_needed(common[0])}" if common else ""
+    return f"{count} calibration photos allow false-alarm rates of {percent(lowest_rate(count))} or more{more}"

@@ -1,4 +1,4 @@
-"""Models that other runtimes compute: what `adaptclip export` wrote, opened."""
+"""Opens what `adaptclip export` wrote: models that other runtimes compute."""
 
 from .exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
 

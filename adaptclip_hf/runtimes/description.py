@@ -9,7 +9,7 @@ from ..model_files import EXPORT_FILE
 
 @dataclass(frozen=True)
 class Description:
-    """What an exported folder says of itself.
+    """What an exported folder says about itself.
 
     Attributes:
         format, precision: of the graphs.

@@ -1,4 +1,4 @@
-"""An exported model, which the engine takes in the place of one of torch."""
+"""An exported model, which the engine uses like a torch model."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,8 +29,7 @@ class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
 
 
 class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
-    """Scores as [`AdaptCLIPModel`] does, by graphs that another runtime computes; what it is asked beyond them, it
-    refuses. Any number of threads may share it."""
+    """Scores as [`AdaptCLIPModel`] does, by graphs of another runtime. Any number of threads may share it."""
 
     config_class = ExportedAdaptCLIPConfig
 
@@ -48,7 +47,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
             folder: a local one.
             device: "cpu", "cuda:0", or what the format's runtime knows.
             trust_remote_code: open a `torch` export, whose loading runs code that lies in it.
-            options: what torch's models take beside; none of them means anything here but `dtype="auto"`.
+            options: accepted because torch models take them; a `dtype` other than "auto" is refused.
 
         Raises:
             ImportError: the runtime is not installed.
@@ -103,21 +102,21 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         raise ValueError(f"An exported model is its folder: copy {self.name_or_path}.")
 
     def fingerprint(self, sampled: bool = False) -> dict[str, str]:
-        """What a prompt bank depends on; the torch model's own, where the weights are the same."""
+        """What a prompt bank depends on; that of the torch model, if the weights are the same."""
         return self.description.made_by["fingerprint"]
 
     def weights_digest(self) -> str:
         return self.description.made_by["weights"]
 
     def untrained_adapters(self) -> frozenset[str]:
-        """None: what was never trained is not exported."""
+        """None: adapters that were never trained are not exported."""
         return frozenset()
 
     def text_key(self) -> tuple:
         return ()
 
     def encode_text(self, object_name: str | None = None, tokenizer=None) -> TextEmbeds:
-        """Nothing: the text embeddings are constants of the graphs.
+        """Empty: the text embeddings are constants of the graphs.
 
         Raises:
             ValueError: another object name than theirs.
@@ -157,33 +156,25 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
             raise ValueError("The text embeddings of an exported model are constants of its graphs: give none.")
         features = self.image_features(pixel_values) if image_features is None else image_features
         check_finite(features, finite_images(features), pixel_values)
-        given = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
-        if prompt_bank is None:
-            return AdaptCLIPOutput(**self._run(ZERO_SHOT, **given))
+        if prompt_bank is None or is_bank(prompt_bank):
+            return AdaptCLIPOutput(**self._score(features, prompt_bank))
+        parts = [self._score(features.select([index]), bank) for index, bank in enumerate(prompt_bank)]
+        return AdaptCLIPOutput(**{name: torch.cat([each[name] for each in parts]) for name in parts[0]})
+
+    def _score(self, features: ImageFeatures, bank: PromptBank | None) -> dict[str, torch.Tensor]:
+        inputs = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
+        if bank is None:
+            return self._run(ZERO_SHOT, **inputs)
         if FEW_SHOT not in self.runners:
             raise ValueError(
                 f"This export has no graph {FEW_SHOT}, which compares with normal images: export the model again."
             )
-        if is_bank(prompt_bank):
-            return AdaptCLIPOutput(**self._compare(given, prompt_bank))
-        parts = [
-            self._compare({name: rows(value, index) for name, value in given.items()}, bank)
-            for index, bank in enumerate(prompt_bank)
-        ]
-        return AdaptCLIPOutput(**{name: torch.cat([each[name] for each in parts]) for name in parts[0]})
-
-    def _compare(self, given: dict, bank: PromptBank) -> dict[str, torch.Tensor]:
         bank.require_match(self.fingerprint())
-        return self._run(FEW_SHOT, **given, bank=[layer.float() for layer in bank.features])
+        return self._run(FEW_SHOT, **inputs, bank=[layer.float() for layer in bank.features])
 
     def _run(self, graph: str, **inputs):
         with self._one_at_a_time:
             return self.runners[graph](**inputs)
-
-
-def rows(value: torch.Tensor | list[torch.Tensor], index: int):
-    """One image's of a batch."""
-    return value[index : index + 1] if isinstance(value, torch.Tensor) else [each[index : index + 1] for each in value]
 
 
 __all__ = ["ExportedAdaptCLIP", "ExportedAdaptCLIPConfig"]

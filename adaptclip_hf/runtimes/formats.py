@@ -1,4 +1,4 @@
-"""The formats that a model is exported to, and how each runtime is asked to compute as torch does."""
+"""The formats of exports, and the options by which each runtime computes as torch does."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ class Format:
     """One format.
 
     Attributes:
-        to_write, to_run: the libraries that each takes.
-        precisions: that it can be written in.
-        exporter: module and class of transformers' exporter, and the class of its options.
+        to_write, to_run: the libraries that are needed to write and to run it.
+        precisions: those that it can be written in.
+        exporter: the name of transformers' exporter, without its ending.
     """
 
     name: str
     to_write: tuple[str, ...]
     to_run: tuple[str, ...]
     precisions: tuple[str, ...]
-    exporter: tuple[str, str, str]
+    exporter: str
 
     def require(self, *libraries: str):
         """Raises an ImportError that says what to install."""
@@ -37,9 +37,8 @@ class Format:
         """transformers' exporter, and the class of its options."""
         from importlib import import_module
 
-        module, exporter, config = self.exporter
-        module = import_module(f"transformers.exporters.{module}")
-        return getattr(module, exporter)(), getattr(module, config)
+        module = import_module(f"transformers.exporters.exporter_{self.exporter.lower()}")
+        return getattr(module, f"{self.exporter}Exporter")(), getattr(module, f"{self.exporter}Config")
 
     def exporter_format(self):
         """What transformers calls the format."""
@@ -62,14 +61,14 @@ class Format:
         return exporters.quantizers.NNCFOpenVINOQuantizer(calibration_dataset=samples)
 
     def runner_options(self) -> dict:
-        """As many threads as torch has, and float32 products where a runtime would choose others."""
+        """The number of threads that torch has, and float32 products where a runtime would choose other ones."""
         threads = torch.get_num_threads()
         if self.name == "onnx":
             from onnxruntime import SessionOptions
 
             options = SessionOptions()
             options.intra_op_num_threads = threads
-            # threads that wait at work would take the processor from torch's between two graphs
+            # threads that spin would take the processor from torch between two graphs
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             return {"session_options": options}
         if self.name == "openvino":
@@ -80,20 +79,8 @@ class Format:
 EXPORT_FORMATS = {
     each.name: each
     for each in (
-        Format(
-            "onnx",
-            ("onnx", "onnxscript", "onnxruntime"),
-            ("onnxruntime", "onnx_ir"),
-            PRECISIONS,
-            ("exporter_onnx", "OnnxExporter", "OnnxConfig"),
-        ),
-        Format(
-            "openvino",
-            ("openvino",),
-            ("openvino",),
-            PRECISIONS,
-            ("exporter_openvino", "OpenVINOExporter", "OpenVINOConfig"),
-        ),
-        Format("torch", (), (), (FLOAT32,), ("exporter_dynamo", "DynamoExporter", "DynamoConfig")),
+        Format("onnx", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime", "onnx_ir"), PRECISIONS, "Onnx"),
+        Format("openvino", ("openvino",), ("openvino",), PRECISIONS, "OpenVINO"),
+        Format("torch", (), (), (FLOAT32,), "Dynamo"),
     )
 }

@@ -1,4 +1,4 @@
-"""Without the words of other libraries."""
+"""Silences other libraries."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporters' words about versions and progress, which are of no use to who exports."""
+    """Silences the exporters' messages about versions and progress, which do not help the user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

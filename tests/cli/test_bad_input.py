@@ -209,7 +209,7 @@ def test_weights_that_do_not_belong_are_refused(small_folder, tmp_path, photos, 
     shutil.copytree(small_folder, folder)
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors | {"visual_adapter.gate": torch.ones(3)}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"no place for, such as visual_adapter\.gate"):
+    with pytest.raises(ValueError, match=r"does not describe, such as visual_adapter\.gate"):
         AdaptCLIPModel.from_pretrained(folder)
     assert main(["detect", photos["good"][0], "--model", str(folder), "--output", str(tmp_path / "out")]) == 1
     assert "visual_adapter.gate" in capsys.readouterr().err

@@ -126,8 +126,8 @@ def test_each_place_is_compared_with_its_own(detector):
         detector.detect(texture(300, 100), prompt_bank=bank, view=view)
     images = [texture(300, 100), swapped]
     results = detector.detect(images, prompt_bank=bank, view=view, on_error=lambda name, error: None)
-    assert "all photos must have one size" in results[0].error and results[1].score == other.score
-    with pytest.raises(ValueError, match="all photos must have one size"):
+    assert "all images must have one size" in results[0].error and results[1].score == other.score
+    with pytest.raises(ValueError, match="all images must have one size"):
         detector.remember([normal[0], texture(300, 100)], view=view)
 
 
@@ -191,7 +191,7 @@ def test_profiles_of_tiled_photos(detector, tmp_path):
     ImageDraw.Draw(image).rectangle((100, 30, 140, 60), fill=(0, 255, 0))
     one, other = (detector.detect(image, profile=each)[0] for each in (profile, again))
     assert one.score == other.score and one.p_value == other.p_value
-    with pytest.raises(ValueError, match="all photos must have one size"):
+    with pytest.raises(ValueError, match="all images must have one size"):
         InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64, same_place=True)).update(
             detector, [texture(400, 100)]
         )

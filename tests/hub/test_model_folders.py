@@ -85,7 +85,7 @@ def test_a_missing_clip_is_an_error_and_never_a_random_one(adapters_folder, tmp_
     folder = shutil.copytree(adapters_folder, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "clip_name": "openai/not-here", "clip_revision": "a1b2"}))
-    with pytest.raises(OSError, match=r"adapters alone.*openai/not-here \(revision a1b2\), is not at hand"):
+    with pytest.raises(OSError, match=r"adapters alone.*openai/not-here \(revision a1b2\), is not available"):
         AdaptCLIPModel.from_pretrained(folder)
     assert main(["detect", photos["bad"][0], "--model", str(folder), "--output", str(tmp_path / "out")]) == 1
     assert "openai/not-here" in capsys.readouterr().err

@@ -133,7 +133,8 @@ def test_processor_save_and_load(photo, tokenizer, tmp_path):
 def test_post_processing(image_processor):
     maps = torch.rand(2, 8, 8)
     outputs = SimpleNamespace(anomaly_scores=torch.tensor([0.2, 0.5]), anomaly_maps=maps)
-    first, second = image_processor.post_process_anomaly_detection(outputs, [(20, 30), (8, 8)], threshold=0.5)
+    assert image_processor.post_process_anomaly_detection(outputs, threshold=0.5)[1]["label"] == "normal"
+    first, second = image_processor.post_process_anomaly_detection(outputs, [(20, 30), (8, 8)], threshold=0.4)
     assert (first["label"], second["label"]) == ("normal", "anomalous")
     assert first["anomaly_map"].shape == (20, 30) and first["anomaly_map"].dtype == np.float32
     assert maps[0].min() <= first["anomaly_map"].min() and first["anomaly_map"].max() <= maps[0].max()
