@@ -133,7 +133,13 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         align_weights(model)
         model._keep_learned_text()
         if other_prompts:
-            model._encode_other_prompts(name, **hub)
+            try:
+                model.set_object_name(model.config.object_name, AutoTokenizer.from_pretrained(name, **hub))
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"The prompts of object_name={model.config.object_name!r} cannot be encoded with the files of "
+                    f"{name}: {error}"
+                ) from error
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -281,17 +287,6 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """Scores with `learned_text_embeds` as long as the weights that they were computed from stay the same."""
         if self.textual_adapter is not None and self.learned_text_embeds.isfinite().all():
             self._memo.keep(LEARNED_TEXT, self.text_key(), self.learned_text_embeds)
-
-    def _encode_other_prompts(self, name: str | Path, **hub):
-        """Encodes the static prompts of a config that differs from the stored one."""
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-            self.set_object_name(self.config.object_name, tokenizer)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"The prompts of object_name={self.config.object_name!r} cannot be encoded with the files of {name}: "
-                f"{error}"
-            ) from error
 
     def freeze_clip(self):
         """CLIP is never trained, and always in eval mode."""

@@ -67,6 +67,14 @@ def export_model(
     if not exact:  # banks and profiles of the float32 model are refused
         about["fingerprint"] = about["fingerprint"] | {"weights": f"{precision} of {about['fingerprint']['weights']}"}
         about["weights"] = f"{precision} of {about['weights']}"
+    processor = detector.processor.image_processor
+    preprocessing = {
+        "size": model.config.image_size,
+        "resample": int(processor.resample),
+        "rescale_factor": processor.rescale_factor,
+        "image_mean": list(processor.image_mean),
+        "image_std": list(processor.image_std),
+    }
     baked = None
     if profile is not None:  # what turns a score of the graph with its bank into a decision
         baked = {
@@ -82,9 +90,7 @@ def export_model(
         if chosen.name == "onnx":
             write_joined(folder, profile)
         detector.processor.save_pretrained(folder)
-        description = Description(
-            chosen.name, precision, about, preprocessing_of(detector), {}, about["object_name"], {}, baked
-        )
+        description = Description(chosen.name, precision, about, preprocessing, {}, about["object_name"], {}, baked)
         description.save(folder)
         exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)
         report("comparing with torch")
@@ -209,14 +215,3 @@ def write_joined(folder: Path, profile: InspectionProfile | None):
     if profile is not None:
         write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
-
-
-def preprocessing_of(detector: AnomalyScorer) -> dict:
-    processor = detector.processor.image_processor
-    return {
-        "size": detector.model.config.image_size,
-        "resample": int(processor.resample),
-        "rescale_factor": processor.rescale_factor,
-        "image_mean": list(processor.image_mean),
-        "image_std": list(processor.image_std),
-    }
