@@ -63,7 +63,7 @@ class AnomalyDetector(AnomalyScorer):
 
         Args:
             model: "adaptclip-tiny", a folder or a Hub id.
-            backend: "torch", "onnx" or "openvino": what the folder must be made for, which says it by itself.
+            backend: "torch", "onnx" or "openvino": what the folder must be made for; by default anything.
             device: such as "cpu" or "cuda:0"; a GPU where there is one by default.
             dtype: of the weights, such as "bfloat16"; the saved one by default. "auto": what this machine computes
                 fastest; scores then differ in the third digit.
@@ -141,7 +141,7 @@ class AnomalyDetector(AnomalyScorer):
             threshold: in [0, 1]; a score above it is labelled anomalous.
             profile: an [`InspectionProfile`], its folder or Hub id, in place of all else: results then have a p-value,
                 a label and regions.
-            view: how images are looked at, as the bank's were; the default [`View`] without.
+            view: how images are looked at, as the bank's were; by default [`View`]`()`.
 
         Raises:
             FileNotFoundError, ValueError: name the argument and what was expected.

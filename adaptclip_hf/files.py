@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix come to it
+LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix are added
 # separators, what Windows refuses, control characters
 NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]+')
 
@@ -54,7 +54,7 @@ def write_whole(file: Path, content: bytes):
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[BinaryIO]:
-    """A file to write by way of one beside it: it appears when all is written, and not where something is raised."""
+    """A file to write, which appears when all is written, and not if an error is raised."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
@@ -79,7 +79,7 @@ def file_name(text: str) -> str:
 
 
 def new_name(path: Path, taken: Container[str]) -> str:
-    """A name for what is written of a file, without ending: its stem, with its parents' or a number where it is taken.
+    """A name for the results of a file, without ending: its stem, with its parents' names or a number if it is taken.
 
     Args:
         taken: names in use, in lower case.

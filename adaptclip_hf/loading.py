@@ -74,7 +74,7 @@ def choose_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def choose_device(device: str | int | torch.device | None = None) -> torch.device:
-    """The device asked for, or a GPU where there is one.
+    """The given device; by default a GPU, or the CPU without one.
 
     Raises:
         ValueError: there is no such device here.

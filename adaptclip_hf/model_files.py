@@ -7,7 +7,7 @@ DEFAULT_NAME = "adaptclip-tiny"
 DEFAULT_MODEL = str(Path(__file__).resolve().parent / "models" / DEFAULT_NAME)
 
 WEIGHTS_FILE = "model.safetensors"
-# of a complete model, of one in shards, of adapters alone
+# of a complete model, of one in shards, of adapters without their CLIP
 WEIGHTS_FILES = (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", "adapters.safetensors")
 NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 # what a model folder may hold: all weights, the adapters without their CLIP, all weights and the code that loads them
@@ -16,7 +16,7 @@ CARD = "README.md"
 PROFILE_FILE = "profile.json"  # of an inspection profile
 # of an exported model: ours, and transformers' own, which names the graphs
 EXPORT_FILE, EXPORT_MANIFEST = "adaptclip_export.json", "export.json"
-# what training writes beside the model
+# what training writes into the model's folder
 TRAINING_RECORD = "training.json"
 
 

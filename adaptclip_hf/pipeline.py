@@ -95,7 +95,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", or `None` without a
             threshold or profile), `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map`
             (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over the image on a fixed
-            scale), `among_normals` (the image is itself one of the normal ones: its score says nothing) and `path` (of
+            scale), `among_normals` (the image is itself one of the normal ones: its score means nothing) and `path` (of
             a file, else `None`).
 
         Raises:
@@ -184,7 +184,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
 
 
 def as_batch(value) -> list:
-    """A batch of the loader as a list; of a tile alone the loader makes no list."""
+    """A batch of the loader as a list; for a single tile the loader makes no list."""
     return value if isinstance(value, list) else [value]
 
 

@@ -19,7 +19,7 @@ def on_one_device(device_map):
     The encoder reads single weights, and the hooks that would load them from elsewhere work on whole modules only.
 
     Args:
-        device_map: as transformers takes it; "auto" and its like become a GPU where there is one.
+        device_map: as transformers takes it; "auto" and the like mean the GPU, or the CPU without one.
 
     Raises:
         ValueError: it would spread the model over devices or a disk.

@@ -104,7 +104,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         """
         Args:
             config: of the model, which keeps a copy.
-            clip: the frozen CLIP that `config.clip_config` describes; one of random weights is built without.
+            clip: the frozen CLIP that `config.clip_config` describes; by default one of random weights is built.
             text_tower: whether CLIP keeps its text tower, which only encodes prompts.
         """
         # a clip keeps its own config, which may be a part of this one
@@ -160,7 +160,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             labels: (B,), 0 normal or 1 anomalous, for the loss.
             mask_labels: (B, S, S), 0 or 1, for the loss; -100 throughout for an image whose mask is not known.
             image_features: of [`~AdaptCLIPModel.image_features`] in place of `pixel_values`: encode once, use often.
-            prompt_features: likewise in place of `prompt_pixel_values`, those of B*k images in the queries' order.
+            prompt_features: the same in place of `prompt_pixel_values`, of B*k images in the order of the queries.
             text_embeds: of [`~AdaptCLIPModel.encode_text`]; by default those of the model's own object name.
             output_details: also return every intermediate result.
 
@@ -181,7 +181,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         text = self.encode_text() if text_embeds is None else text_embeds
         pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
 
-        # the loss is the sum over all adapters, the score is that of the trained ones alone
+        # the loss is the sum over all adapters, the score takes only the trained ones
         wants_loss = labels is not None or mask_labels is not None
         trained = self._trained_adapters()
         asked = {name: adapter for name, adapter in self.adapters().items() if wants_loss or name in trained}
@@ -326,7 +326,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         return predictions, self._resize(torch.stack(distances, dim=1)).transpose(0, 1)
 
     def _class_maps(self, probabilities: torch.Tensor, both_classes: bool) -> torch.Tensor:
-        """(B, 2, h, w) -> (B, 2, S, S), or of the anomalous class alone (B, 1, S, S)."""
+        """(B, 2, h, w) -> (B, 2, S, S), or of the anomalous class only (B, 1, S, S)."""
         return self._resize(probabilities if both_classes else probabilities[:, 1:])
 
     def _resize(self, maps: torch.Tensor) -> torch.Tensor:

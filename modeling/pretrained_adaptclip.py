@@ -24,7 +24,7 @@ from .weights_file import WEIGHTS_FILE, read_weights
 
 SAMPLED_EVERY = 16  # rows of a weight, of which a sampled fingerprint reads one
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-# arguments of transformers' own loading that mean nothing for adapters alone
+# arguments of transformers' own loading that mean nothing for a folder of adapters
 LOADER_OPTIONS = ("adapter_kwargs", "code_revision", "trust_remote_code", "use_safetensors", "weights_only")
 
 
@@ -38,7 +38,7 @@ class AdaptCLIPPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    backend = "torch"  # what computes; models of other runtimes say theirs
+    backend = "torch"  # what computes the scores; exported models name another one
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -67,7 +67,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
     """All of [`AdaptCLIPModel`] that is not the method: loading, saving, publishing and digests of its weights.
 
     Attributes:
-        clip: the frozen CLIP. Its text tower is `None` in a model that was loaded without.
+        clip: the frozen CLIP. Its text tower is `None` in a model that was loaded without it.
         visual_adapter, textual_adapter, prompt_query_adapter: the adapters; `None` where one is switched off.
         static_text_embeds: (2, d), not normalised, of the static prompts with the word `object_name`.
         learned_text_embeds: (2, d), not normalised, of the learned prompts as they were when the model was saved.
@@ -199,7 +199,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
         Args:
             clip: an HF CLIP's folder or Hub id, or a `CLIPModel`.
-            tokenizer: its tokenizer; needed with a `CLIPModel`, otherwise loaded from beside the CLIP.
+            tokenizer: its tokenizer; needed with a `CLIPModel`, otherwise loaded from the CLIP's folder.
             dtype: of the weights; the CLIP's own by default.
             config: fields of [`AdaptCLIPConfig`], and the usual arguments of a download (`revision`, `token`, ...).
 

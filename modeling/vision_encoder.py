@@ -72,8 +72,8 @@ def dual_path_layer(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One encoder layer on both paths.
 
-    The value-value attention is added to the patch path alone. `class_token_only` computes the ordinary path for the
-    class token alone: of the last layer nothing else is used.
+    The value-value attention is added to the patch path only. `class_token_only` computes the ordinary path for the
+    class token only, because nothing else of the last layer is used.
     """
     attention = layer.self_attn
     normed = layer.layer_norm1(hidden_states)

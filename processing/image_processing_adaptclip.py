@@ -12,7 +12,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 
 from .image_loading import load_image, load_mask, resized_mask
 
-# what pixel values depend on, beside the size
+# what pixel values depend on, besides the size
 SETTINGS = (
     "do_convert_rgb",
     "do_normalize",
@@ -48,7 +48,7 @@ class AdaptCLIPImageProcessor(PilBackend):
         """
         Args:
             images: one image or a list of them: paths, URLs, PIL images, arrays or tensors (see `load_image`).
-            masks: as many masks, of which what is above 0 is anomalous.
+            masks: one mask an image; pixels above 0 are anomalous.
 
         Returns:
             `BatchFeature`: `pixel_values` (B, 3, S, S) float32 and, with masks, `mask_labels` (B, S, S), 0 or 1.
@@ -67,10 +67,7 @@ class AdaptCLIPImageProcessor(PilBackend):
         return features
 
     def resized(self, image: Image.Image, do_resize=None, size=None, resample=None, **others) -> Image.Image:
-        """The image at the model's size, before it becomes an array: the base class copies a large one several times.
-
-        The base class's own resize then has nothing left to do.
-        """
+        """The image at the model's size, before it becomes an array, because the base class copies it several times."""
         if not (self.do_resize if do_resize is None else do_resize):
             return image
         size = dict(self.size) | dict(size or {})
@@ -95,7 +92,7 @@ class AdaptCLIPImageProcessor(PilBackend):
 
         Args:
             outputs: with `anomaly_scores` (B,) and `anomaly_maps` (B, S, S).
-            target_sizes: (height, width) of each image; the maps keep their size without.
+            target_sizes: (height, width) of each image; by default the maps keep their size.
             threshold: in [0, 1]; a score above it is labelled "anomalous".
 
         Returns:

@@ -1,4 +1,4 @@
-"""Work that a thread does ahead of whoever uses it."""
+"""A thread makes items before they are needed."""
 
 import time
 from collections.abc import Iterator

@@ -13,12 +13,12 @@ from .tiles import Tile, Tiles, View
 if TYPE_CHECKING:
     from .scorer import AnomalyScorer
 
-# what a bank records beside the preprocessing
+# what a bank records besides the preprocessing
 VIEW, GRID = "view", "grid"
 
 
 class Reference(ABC):
-    """All that a result depends on beside the image and the model. It is a value without a model, and it pickles."""
+    """All that a result depends on, besides the image and the model. It can be pickled."""
 
     if TYPE_CHECKING:  # each kind of reference has these as fields or properties
 
@@ -48,7 +48,7 @@ class Reference(ABC):
 
     @abstractmethod
     def record(self) -> dict:
-        """What a run keeps of it beside its results, as JSON values."""
+        """What a run stores of it with its results, as JSON values."""
 
 
 @dataclass(frozen=True, eq=False)

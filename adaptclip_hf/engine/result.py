@@ -30,7 +30,7 @@ class DetectionResult:
             An anomalous image whose map is nowhere so high has one region that is not significant: its highest place.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
-        among_normals: the image is itself one of the normal images that it was compared with: its score says nothing.
+        among_normals: the image is itself one of the normal images that it was compared with: its score means nothing.
         image: the RGB image; [`~AnomalyDetector.detect`] leaves it out, [`~AnomalyDetector.stream`] does not.
     """
 

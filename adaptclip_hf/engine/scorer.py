@@ -65,7 +65,7 @@ class AnomalyScorer:
         return ImageReader(self.processor.image_processor)
 
     def describe(self, object_name: str | None = None) -> dict:
-        """All that a score depends on beside the image and the normal ones, as JSON values."""
+        """All that a score depends on, besides the image and the normal ones, as JSON values."""
         config = self.model.config
         untrained = self.model.untrained_adapters()
         return {
@@ -102,7 +102,7 @@ class AnomalyScorer:
         progress: bool = False,
         view: View = View(),  # noqa: B008
     ) -> PromptBank:
-        """Encodes normal images, which come as a stream: a few at a time are in memory, and their features.
+        """Encodes normal images as they come; only a few images and the features are in memory.
 
         Args:
             normal_images: any iterable of what `load_image` reads.

@@ -123,7 +123,7 @@ def join(
     """The result of an image whose tiles were merged, with the reference's decision.
 
     Args:
-        image: RGB, where its pixels are at hand and not its features alone.
+        image: RGB; `None` where only its features are known.
     """
     harmonic = model.config.score_fusion == "harmonic"
     tiles = merger.tiles

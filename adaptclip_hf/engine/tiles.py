@@ -32,7 +32,7 @@ class View:
         overlap: of neighbouring tiles, at least; share of a tile's side, 0 to 0.75.
         same_place: compare each tile with normal ones of its place and the places beside it, not with all: for parts
             that always lie alike. All images must have the same number of tiles.
-        region: the part to look at, (left, top, width, height) in the image's pixels; all of it without.
+        region: the part to look at, (left, top, width, height) in the image's pixels; by default the whole image.
         ignore: (H, W) booleans of the image's size, true where not to look.
 
     Raises:

@@ -48,7 +48,7 @@ def export_model(
         export_format: one of `EXPORT_FORMATS`.
         precision: "float32", "float16" (weights; products stay float32) or "int8" (the image encoder's products).
         object_name: the word for the object in the text prompts, which become constants of the graphs.
-        profile: whose bank is baked into one more graph (ONNX), with threshold and scores beside it.
+        profile: whose bank is baked into one more graph (ONNX), with its threshold and scores in the description.
         images: real ones to compare on, and for int8 to calibrate with.
         measure: accuracy of a detector by data set; called before and after for a lower precision.
         report: called with lines for people.

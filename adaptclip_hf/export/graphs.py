@@ -32,7 +32,7 @@ class Encode(AdaptCLIPPreTrainedModel):
 
 
 class Score(AdaptCLIPPreTrainedModel):
-    """What `Encode` gives, and of normal images the `bank`, for each layer (k, L, d) -> `anomaly_scores` (B,) and
+    """The outputs of `Encode`, and of normal images the `bank`, for each layer (k, L, d) -> `anomaly_scores` (B,) and
     `anomaly_maps` (B, S, S), both in [0, 1]. The text embeddings are constants of it."""
 
     def __init__(self, model: AdaptCLIPModel, text_embeds: TextEmbeds):

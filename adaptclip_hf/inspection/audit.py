@@ -10,7 +10,7 @@ from .photo_features import CONFIRMED, DEFECT, ProfilePhoto
 
 # a photo is named above this modified z-score of log scores (Iglewicz and Hoaglin 1993 take 3.5)
 SUSPICIOUS = 3.5
-FEWEST = 5  # photos that tell what is usual
+FEWEST = 5  # photos that show which scores are usual
 
 
 @dataclass(frozen=True)

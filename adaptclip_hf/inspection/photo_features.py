@@ -18,7 +18,7 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
 from ..reporting import Report, print_nothing
 
-# what a photo is to a profile: good (and not yet drawn), in the bank alone, calibrating alone, both (leave-one-out), a
+# what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
 GOOD, BANK, CALIBRATION, BOTH, CONFIRMED, DEFECT = "good", "bank", "calibration", "both", "confirmed", "defect"
 IN_BANK, CALIBRATING = (BANK, BOTH, CONFIRMED), (CALIBRATION, BOTH)
@@ -118,7 +118,7 @@ class Feedback:
 
 
 def made_by(scorer: AnomalyScorer, object_name: str | None) -> dict:
-    """All that a score depends on beside photo, bank and view; the device does not matter."""
+    """All that a score depends on, besides photo, bank and view; the device is left out."""
     about = scorer.describe(object_name)
     del about["device"]
     return about

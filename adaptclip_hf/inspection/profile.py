@@ -99,7 +99,7 @@ class InspectionProfile(Reference):
             normal_images: any iterable of what `load_image` reads; each is encoded once.
             false_alarm_rate: the share of good parts that may be called anomalous, on average.
             defects: photos of known defects, if there are any: they tell the escape rate, and may set the threshold.
-            on_error: called for each photo that cannot be read, which is then left out; an error without.
+            on_error: called for each photo that cannot be read, which is then left out; without it the error is raised.
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
             options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
@@ -126,7 +126,7 @@ class InspectionProfile(Reference):
         feedback: Feedback = Feedback(),  # noqa: B008
         **settings: Any,
     ) -> "InspectionProfile":
-        """A profile with more photos, or fewer, calibrated anew.
+        """A profile with photos added or removed, calibrated again.
 
         Args:
             normal_images: more photos of good parts, as they come.
@@ -217,7 +217,7 @@ class InspectionProfile(Reference):
         return suspects(self.features.photos)
 
     def escapes(self) -> dict | None:
-        """What the threshold does to the known defects, see [`Calibration.escapes`]; `None` without."""
+        """What the threshold does to the known defects, see [`Calibration.escapes`]; `None` without defects."""
         scores = [photo.score for photo in self.features.photos if photo.role == DEFECT]
         return self.calibration.escapes(scores) if scores else None
 
@@ -304,7 +304,7 @@ class InspectionProfile(Reference):
 
     @classmethod
     def from_contents(cls, content: dict, tensors: dict[str, torch.Tensor]) -> "InspectionProfile":
-        """The profile of what its two files hold; raises one of `DAMAGED` for what is no profile."""
+        """The profile that its two files hold; raises one of `DAMAGED` if they hold none."""
         ignore = tensors.pop(IGNORE, None)
         view = dict(content["view"])
         view["region"] = view["region"] and tuple(view["region"])

@@ -1,4 +1,4 @@
-"""`adaptclip_export.json`: all that a program beside the graphs has to know."""
+"""`adaptclip_export.json`: what a program that runs the graphs needs to know."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -23,7 +23,7 @@ from .quiet import quiet
 
 
 class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
-    """The configuration of a model whose graphs lie beside it."""
+    """The configuration of a model whose graphs are in the same folder."""
 
     model_type = "adaptclip_exported"
 
@@ -85,7 +85,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what goes in and comes out."""
+        """Of inputs and outputs."""
         return torch.float32
 
     def to(self, device=None, *args, **kwargs) -> "ExportedAdaptCLIP":
