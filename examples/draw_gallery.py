@@ -1,8 +1,8 @@
-"""Draws the pictures of docs/gallery.md: outlined regions, and the examples of an evaluation.
+"""Draws two pictures of docs/gallery.md: outlined regions, and the examples of an evaluation.
 
     python examples/draw_gallery.py
 
-docs/report.jpg is a picture of the page that the first tutorial ends with, and docs/demo.jpg one of `adaptclip demo`.
+docs/report.jpg is a screenshot of the report of the first tutorial, and docs/demo.jpg one of `adaptclip demo`.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Draws docs/overview.jpg: what a model makes of the sample images with four normal ones, on one fixed colour scale.
+"""Draws docs/overview.jpg: a model's heatmaps of the sample images with four normal images, on one fixed colour scale.
 
 python examples/draw_overview.py --output docs/overview.jpg
 """

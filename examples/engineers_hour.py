@@ -1,10 +1,9 @@
-"""A quality engineer's first hour, and her next day, as commands: from photos of good parts to a page for her boss.
+"""A quality engineer's first hour, and her next day, as commands: from photos of good parts to a report.
 
     python examples/engineers_hour.py --output hour
-    python examples/engineers_hour.py --good good/ --days monday/ tuesday/ --output hour    # with photos of one's own
+    python examples/engineers_hour.py --good good/ --days monday/ tuesday/ --output hour    # with your own photos
 
-Without photos of one's own it renders some of a made-up product. Each command is printed before it runs; nothing else
-happens than what they do.
+Without your own photos it renders some of an invented product. Each command is printed before it runs.
 """
 
 import argparse
@@ -27,7 +26,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--good", type=Path, help="photos of good parts")
     parser.add_argument("--days", type=Path, nargs=2, help="photos of two days")
-    parser.add_argument("--photos", type=int, default=40, help="so many good ones, where they are rendered")
+    parser.add_argument("--photos", type=int, default=40, help="number of good photos, if they are rendered")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     good, days = args.good, args.days
@@ -35,16 +34,16 @@ def main():
         good, days = render(args.output / "photos", args.photos)
     profile, reports = args.output / "profile", [args.output / name for name in ("first-day", "next-day")]
 
-    # the hour: a profile, the first day's photos, a page
+    # the first hour: a profile, the first day's photos, a report
     adaptclip("fit", "--normal", good, "--false-alarm-rate", "5%", "--output", profile)
     adaptclip("detect", days[0], "--profile", profile, "--output", reports[0])
     adaptclip("report", reports[0])
 
-    # she looks at the page: the part with a chalk mark is a good one, and the alarm is taken back
+    # in the report she sees that the part with a chalk mark is good, and confirms it
     for alarm in false_alarms(reports[0]):
         adaptclip("fit", "--update", profile, "--confirmed", alarm)
 
-    # the next day; in a factory with --watch, as the photos come
+    # the next day; in a factory use --watch, which scores photos as they appear
     adaptclip("detect", days[1], "--profile", profile, "--output", reports[1], "--format", "coco")
     adaptclip("report", reports[1])
 
@@ -56,7 +55,7 @@ def adaptclip(*words):
 
 
 def false_alarms(results: Path) -> list[str]:
-    """Images that were called anomalous and whose names say that they are good: here they stand for her judgement."""
+    """Images that were called anomalous and whose names say that they are good; the names stand for her judgement."""
     lines = [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
     return [line["path"] for line in lines if line["label"] == "anomalous" and "good" in Path(line["path"]).stem]
 

@@ -1,4 +1,4 @@
-"""Renders a line to watch: forty photos of good parts, and a day's photos of which some show defects.
+"""Renders photos of a production line: forty of good parts, and a day's photos, of which some show defects.
 
     python examples/make_line.py line
 

@@ -1,4 +1,4 @@
-"""Draws docs/overview.jpg: sample images above, what the embedded model makes of them below.
+"""Draws docs/overview.jpg: sample images above, the embedded model's heatmaps of them below.
 
 python examples/make_overview.py
 """

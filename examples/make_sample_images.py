@@ -2,8 +2,8 @@
 
     python examples/make_sample_images.py
 
-Procedural, seeded, and of categories that no stage of adaptclip-tiny's training has seen. The images in the repository
-were rendered before categories had traits of their own; a new run gives other ones.
+They are procedural and seeded, and no stage of adaptclip-tiny's training has seen their categories. The images in the
+repository were rendered before categories had their own traits; a new run gives other images.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Trains the adapters on a data set with a loop of one's own under Accelerate.
+"""Trains the adapters on a data set with your own loop under Accelerate.
 
 python examples/train_with_accelerate.py --data parts/ --output adaptclip-parts
 accelerate launch --num_processes 2 examples/train_with_accelerate.py --data parts/ --output adaptclip-parts
@@ -39,7 +39,7 @@ def main():
 
     model.train()
     for epoch in range(args.epochs):
-        images.set_epoch(epoch)  # other normal images to compare with
+        images.set_epoch(epoch)  # draws other normal images to compare with
         for batch in loader:
             output = model(**batch)
             accelerator.backward(output.loss)

@@ -24,7 +24,7 @@ def main():
 
     model = AdaptCLIPModel.from_pretrained(args.model)
     processor = AdaptCLIPProcessor.from_pretrained(args.model)
-    # queries of the test split, each beside a normal image of its category, another one every epoch
+    # queries of the test split, each with a normal image of its category, which changes every epoch
     images = PromptedImages(load_data_set(args.data), processor)
     recipe = TrainingArguments(
         args.output,

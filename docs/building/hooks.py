@@ -1,4 +1,4 @@
-"""What `make docs` makes of a page before it is Markdown: equations as MathML, and links out of the documentation."""
+"""How `make docs` changes a page before it is Markdown: equations as MathML, and links out of the documentation."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
     below = Path(page.file.src_uri).parent
 
     def out(match: re.Match) -> str:
-        """A file of the repository that is no page is named by its path."""
+        """A file of the repository that is not a page is named by its path."""
         target = (ROOT / "docs" / below / match[2] / match[3]).resolve()
         if target.is_relative_to(ROOT / "docs"):
             return match[0]

@@ -1,4 +1,4 @@
-"""Names in brackets in docstrings, [`AdaptCLIPModel`], as mkdocstrings has them: a link where there is an entry."""
+"""Turns names in brackets in docstrings, such as [`AdaptCLIPModel`], into links if the reference has an entry."""
 
 import re
 
@@ -9,7 +9,7 @@ ENTRIES = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 
 
 def entries() -> dict[str, str]:
-    """{name: full path} of what the reference page shows."""
+    """{name: full path} of the entries of the reference page."""
     with open("docs/api.md", encoding="utf-8") as page:  # noqa: PTH123
         return {path.rpartition(".")[2]: path for path in ENTRIES.findall(page.read())}
 

@@ -1,4 +1,4 @@
-"""Stages 6 and 8: the adapters by the method's own recipe, and the finished folder."""
+"""Stages 6 and 8: trains the adapters by the method's own recipe, and writes the finished folder."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ CARD = Path(__file__).resolve().parents[2] / "hub_cards" / "adaptclip-tiny.md"
 
 
 def train_adapters(work: Path, base: Path, epochs: int, seed: int) -> Path:
-    """`adaptclip train`'s recipe on the base set; goes on from its checkpoints."""
+    """Runs the recipe of `adaptclip train` on the base set; continues from its checkpoints."""
     folder = work / f"adapters-{seed}"
     if not (folder / "model.safetensors").exists():
         train(

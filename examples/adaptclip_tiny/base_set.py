@@ -1,6 +1,6 @@
-"""Stage 5: what the adapters learn from and are chosen by, in MVTec AD's layout.
+"""Stage 5: the images that the adapters are trained on and selected by, in MVTec AD's layout.
 
-Procedural products, and surfaces out of real pictures with defects drawn, pasted and blended into them.
+Procedural products, and surfaces from real pictures with defects drawn, pasted and blended into them.
 """
 
 import os
@@ -18,7 +18,7 @@ from adaptclip_hf.synthetic import DEFECTS, make_category, write_dataset
 from adaptclip_hf.synthetic.categories import save_mask
 from adaptclip_hf.synthetic.defects import add_defect, blob
 
-FIRST_SEED = 1_000_000  # beyond every category that the CLIP learned from
+FIRST_SEED = 1_000_000  # larger than the seed of every category that the CLIP learned from
 BLENDED = "blended surface"
 BLENDED_SHARE = 0.3
 HELD_OUT_SHARE = 0.1  # of the canvases of pictures
@@ -48,7 +48,7 @@ HELD_OUT = SetPlan("held-out", 500_000, True, train=4, good=4, bad=4)
 
 
 def write_set(work: Path, plan: SetPlan, categories: int, canvases: Canvases, size: int) -> Path:
-    """So many procedural categories, and as many of real surfaces where there are pictures."""
+    """The given number of procedural categories, and the same number of real surfaces if there are pictures."""
     folder = work / plan.name
     if (folder / "done").exists():
         return folder
@@ -72,7 +72,7 @@ def write_procedural(folder: Path, plan: SetPlan, size: int, number: int):
 
 
 def write_surface(folder: Path, plan: SetPlan, size: int, work: Path, choice: tuple[int, int], number: int):
-    """One canvas as a product that lies a little differently in every photo, under changing light."""
+    """One canvas as a product whose position and light vary a little from photo to photo."""
     pixels = np.load(work / "canvases" / "pixels.npy", mmap_mode="r")
     rng = np.random.default_rng([number, 40])
     chosen, other = rng.integers(*choice, 2)
@@ -101,7 +101,7 @@ def pose(rng: np.random.Generator, canvas: np.ndarray, size: int, reach: float) 
     cosine, sine, middle = scale * np.cos(angle), scale * np.sin(angle), size / 2
     across = SIDE / 2 + shift[0] - middle * (cosine - sine)
     down = SIDE / 2 + shift[1] - middle * (sine + cosine)
-    # reflected at its edges, so that no turn shows a border
+    # reflected at its edges, so that a rotation shows no border
     padded = np.pad(canvas, ((SIDE // 2,) * 2, (SIDE // 2,) * 2, (0, 0)), "reflect")
     matrix = (cosine, -sine, across + SIDE // 2, sine, cosine, down + SIDE // 2)
     picture = Image.fromarray(padded).transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
@@ -109,7 +109,7 @@ def pose(rng: np.random.Generator, canvas: np.ndarray, size: int, reach: float) 
 
 
 def spoil(rng: np.random.Generator, scene: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """A defect drawn, pasted, or blended from another surface; every other one is faint."""
+    """A defect drawn, pasted, or blended from another surface; every second one is faint."""
     everywhere, strength = np.ones(scene.shape[:2], bool), rng.choice([1.0, rng.uniform(0.35, 1)])
     if rng.random() < BLENDED_SHARE:
         weight = blob(rng, everywhere, 0.03, 0.2)[..., None] * np.float32(strength)

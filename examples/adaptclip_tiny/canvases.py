@@ -1,7 +1,7 @@
-"""Stage 3: the images to learn from, and what the teacher says of them, computed once.
+"""Stage 3: the images to learn from, and the teacher's features of them, computed once.
 
-A canvas is somewhat larger than what is cut out of it. The teacher's patches have 16 px, and the student sees a crop
-with as many patches, so every crop at a multiple of 16 has its features in the cache.
+A canvas is somewhat larger than the crops from it. The teacher's patches have 16 px, and the student sees a crop
+with the same number of patches, so the features of every crop at a multiple of 16 are in the cache.
 """
 
 import os
@@ -46,7 +46,7 @@ class Canvases:
 
 
 def make_canvases(work: Path, categories: int, pictures: list[Path]) -> Canvases:
-    """Renders, crops and asks the teacher; what already lies in the work folder is used as it is."""
+    """Renders and crops images and computes the teacher's features; results in the work folder are used again."""
     folder = work / "canvases"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "kinds.npy").exists():
@@ -94,7 +94,7 @@ def ask_teacher(folder: Path):
     unfinished = folder / "coarse.part.npy"
     coarse = create(unfinished, shape=(len(pixels), GRID // 2, GRID // 2, COARSE_SIZE))
     for start in tqdm(range(0, len(pixels), TEACHER_BATCH), "teacher"):
-        # the last batch begins earlier rather than being shorter, which would be compiled anew
+        # the last batch begins earlier instead of being shorter, because another shape would be compiled again
         start = max(0, min(start, len(pixels) - TEACHER_BATCH))
         stop = start + TEACHER_BATCH
         batch = torch.from_numpy(pixels[start:stop].copy()).to(device).permute(0, 3, 1, 2).to(dtype) / 255

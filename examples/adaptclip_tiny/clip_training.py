@@ -1,9 +1,9 @@
-"""Stage 1: a small CLIP, trained on procedural images alone for what AdaptCLIP reads of it.
+"""Stage 1: trains a small CLIP, only on procedural images, for the features that AdaptCLIP uses.
 
-Through the same two-path encoder that will be used: image against caption (which material, good or defective), image
-and patch against the static prompts (zero-shot), the distance of a patch to its nearest patch in normal images of the
-same product (few-shot), and a linear read-out of local colour and gradients from every chosen layer, so that the
-features do not forget what a plain detector would see.
+It is trained through the two-path encoder that AdaptCLIP uses, with four losses: image against caption (which
+material, good or defective); image and patch against the static prompts (zero-shot); the distance of a patch to its
+nearest patch in normal images of the same product (few-shot); and a linear read-out of local colour and gradients from
+every chosen layer, so that the features keep what a plain detector would see.
 """
 
 import math
@@ -26,7 +26,7 @@ from adaptclip_hf.modeling.vision_encoder import encode_image
 
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [2, 4, 6, 8], 6
 WARM_UP = 100  # steps
-# many grids, that no pattern of interpolated position embeddings be mistaken for the image
+# many grids, so that the model does not mistake a pattern of interpolated position embeddings for the image
 SMALL_SIDES, LARGE_SIDES, TOKENS_PER_STEP = [112, 126, 140, 154], [182, 196, 210, 224, 280, 336], 4096
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
@@ -59,8 +59,8 @@ def clip_config(vocab_size: int) -> CLIPConfig:
 
 @torch.no_grad()
 def start_from_cosines(patch_embedding: nn.Conv2d):
-    """Sets the patch embedding to the low frequencies of a patch's brightness and colours: nothing has to be learned
-    before an edge or a tint can be seen. Finer frequencies are amplified, as images have less of them."""
+    """Sets the patch embedding to the low frequencies of a patch's brightness and colours, so that the model sees edges
+    and tints before it has learned anything. Finer frequencies are amplified, because images have less of them."""
     width, _, side, _ = patch_embedding.weight.shape
     positions = torch.arange(side) + 0.5
     basis = torch.stack([torch.cos(math.pi * frequency * positions / side) for frequency in range(side)])
@@ -94,7 +94,7 @@ def describe_patches(pixels: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 class Objective(nn.Module):
-    """What the CLIP is trained for; holds what only training needs."""
+    """The losses of the CLIP; holds the modules that only training needs."""
 
     def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, config: AdaptCLIPConfig):
         super().__init__()
@@ -110,7 +110,7 @@ class Objective(nn.Module):
         return encode_text(self.clip, embeds, encoded["attention_mask"].sum(-1) - 1)
 
     def captions(self, batch: dict, rng: np.random.Generator, defective: list[bool]) -> tuple[list[str], list[str]]:
-        """One caption an image, and the key of what it says: the material and its state."""
+        """One caption for each image, and the key of its meaning: the material and its state."""
         templates, sentences, keys = self.config.prompt_templates, [], []
         for image in range(len(defective)):
             name, kind = batch["names"][image // 4], batch["kinds"][image // 4][image % 4]
@@ -178,14 +178,14 @@ class Objective(nn.Module):
 
 
 def balanced(logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy in which defective and good patches weigh the same; those hardly touched are left out."""
+    """Binary cross-entropy with equal weights of defective and good patches; hardly defective ones are left out."""
     loss = F.binary_cross_entropy_with_logits(logits, (covered > 0.06).float(), reduction="none")
     sides = [loss[covered > 0.06], loss[covered == 0]]
     return torch.stack([side.mean() for side in sides if len(side)]).mean()
 
 
 def train_clip(work: Path, data: dict, steps: int, minutes: float) -> bool:
-    """Learns as [`learn`] says; true when it is done and lies in `work / "procedural-clip"`."""
+    """Trains as [`learn`] does; true when training is done and the CLIP is in `work / "procedural-clip"`."""
     final = work / "procedural-clip" / "model.safetensors"
     if final.exists():
         return True
@@ -212,7 +212,7 @@ def train_clip(work: Path, data: dict, steps: int, minutes: float) -> bool:
 
 
 def draw_step(data: dict, steps: int, step: int) -> dict:
-    """The batch of a step: crops of one of many sizes, large ones more often towards the end."""
+    """The batch of a step: crops of one size out of many, with large sizes more often towards the end."""
     rng = np.random.default_rng([step, 7])
     large = rng.random() < (0.15 if step < 0.7 * steps else 0.5)
     side = int(rng.choice(LARGE_SIDES if large else SMALL_SIDES))

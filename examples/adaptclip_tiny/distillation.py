@@ -1,9 +1,9 @@
 """Stage 4: the small CLIP learns from the teacher.
 
-It goes on from the one that saw procedural images alone. Its patch tokens, as the method reads them, learn the
-teacher's local features, its class token the teacher's view of the whole. On the procedural images, whose masks and
-names are known, it keeps what a CLIP must know for zero-shot: which material, good or defective, for the image and for
-each patch.
+It starts from the CLIP that was trained on procedural images. Its patch tokens, as the method uses them, learn the
+teacher's local features; its class token learns the teacher's features of the whole image. The masks and names of the
+procedural images are known. On these images it keeps what a CLIP needs for zero-shot: which material, and good or
+defective, for the image and for each patch.
 """
 
 from functools import partial
@@ -25,20 +25,20 @@ from adaptclip_hf.modeling.text_encoder import encode_text
 from adaptclip_hf.modeling.vision_encoder import encode_image
 
 FEATURE_LAYERS, DUAL_PATH_LAYERS = [4, 8], 1
-STUDENT_PATCH = 14  # pixels, against the teacher's 16: it sees the same crop, with as many patches, smaller
+STUDENT_PATCH = 14  # pixels; the teacher's has 16: it sees the same crop at a smaller size, with as many patches
 MUON_RATE, ADAM_RATE, WEIGHT_DECAY, WARM_UP = 3e-3, 1.5e-3, 0.05, 100
-SIDES, SHARES = (14, 24), (0.75, 0.25)  # patches of a crop's side; how often
+SIDES, SHARES = (14, 24), (0.75, 0.25)  # patches on a crop's side; how often each is drawn
 TOKENS_PER_STEP = 4000
 PROCEDURAL_SHARE = 0.5
-FINE_WEIGHT = 0.5  # of the teacher's stride 8 beside its stride 16
+FINE_WEIGHT = 0.5  # of the teacher's stride 8, relative to its stride 16
 RIDGE, RIDGE_BATCHES = 100.0, 10
 TAUGHT = MIDDLE_SIZE + FINE_SIZE  # coordinates of a patch token that the teacher sets; the others are free
-FREE_SHARE = 0.3  # of a token's squared length that the free ones may take
+FREE_SHARE = 0.3  # of a token's squared length: the most that the free coordinates may take
 OBJECTIVES = ("cosine", "relational", "both")
 
 
 class Objective(nn.Module):
-    """What the CLIP learns; holds what only learning needs."""
+    """The losses of the CLIP; holds the modules that only training needs."""
 
     def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, config: AdaptCLIPConfig, objective: str):
         super().__init__()
@@ -57,9 +57,9 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def start_projection(self, canvases: Canvases):
-        """Sets the visual projection to the ridge regression of the teacher's features on the tower's as it is.
+        """Sets the visual projection to the ridge regression of the teacher's features on the tower's present ones.
 
-        Learned from a random one, the first hundreds of steps would go into undoing it.
+        With a random projection the first hundreds of steps would only undo it.
         """
         rng, seen, wanted = np.random.default_rng(5), [], []
         projection, self.clip.visual_projection = self.clip.visual_projection, nn.Identity()
@@ -84,7 +84,7 @@ class Objective(nn.Module):
         return encode_text(self.clip, embeds, encoded["attention_mask"].sum(-1) - 1).float()
 
     def captions(self, batch: dict, defective: list[bool], rng: np.random.Generator) -> tuple[list[str], list[str]]:
-        """One caption an image, and the key of what it says: the material and its state."""
+        """One caption for each image, and the key of its meaning: the material and its state."""
         sentences, keys = [], []
         for image, is_defective in enumerate(defective):
             name, kind = batch["names"][image // GROUP], batch["kinds"][image // GROUP]
@@ -143,7 +143,7 @@ class Objective(nn.Module):
         }
 
     def distance(self, tokens: list[torch.Tensor], covered: torch.Tensor) -> torch.Tensor:
-        """Patches of the queries against their nearest ones in the two prompts: near where good, far where not."""
+        """Distances of the queries' patches to the nearest ones in the two prompts: small if good, large if not."""
         losses = []
         for layer in tokens:
             groups = F.normalize(layer, dim=-1).unflatten(0, (-1, GROUP))  # (C, 4, L, d)
@@ -155,14 +155,14 @@ class Objective(nn.Module):
 
 
 def weigh(patches: torch.Tensor) -> torch.Tensor:
-    """The teacher's two unit vectors (..., 112 + 40) as one, the fine one with its weight."""
+    """The teacher's two unit vectors (..., 112 + 40) as one vector, in which the fine one has its weight."""
     weights = torch.ones(TAUGHT, device=patches.device)
     weights[MIDDLE_SIZE:] = FINE_WEIGHT
     return F.normalize(patches * weights, dim=-1)
 
 
 def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes: float) -> bool:
-    """Learns as [`learn`] says, from the procedural CLIP; true when it is done and lies in `work / "clip"`."""
+    """Trains the procedural CLIP as [`learn`] does; true when training is done and the CLIP is in `work / "clip"`."""
     final = work / "clip" / "model.safetensors"
     if final.exists():
         return True
@@ -200,9 +200,9 @@ def make_optimizers(learner: Objective) -> list[torch.optim.Optimizer]:
 
 
 def draw_batch(canvases: Canvases, step: int) -> dict:
-    """Crops of procedural groups, each group cut at nearly one place, and of other canvases; all of one size.
+    """Crops of one size: of procedural groups, each cropped at nearly the same position, and of other canvases.
 
-    They depend on the step's number alone.
+    They depend only on the step's number.
     """
     rng = np.random.default_rng([step, 7])
     side = int(rng.choice(SIDES, p=SHARES))

@@ -1,4 +1,4 @@
-"""How both CLIPs learn: one loop, in pieces that go on from one another."""
+"""How both CLIPs are trained: one loop, in pieces, each of which continues the one before."""
 
 import math
 import time
@@ -23,14 +23,14 @@ def learn(
     minutes: float,
     checkpoint: Path,
 ) -> bool:
-    """Learns for so many steps in all, and for so many minutes in this call; true when it is done.
+    """Trains for the given number of steps in all, and of minutes in this call; true when all steps are done.
 
-    A checkpoint is left now and then, from which the next call goes on as if it had not stopped.
+    It writes checkpoints. The next call continues from the last one as if the loop had not stopped.
 
     Args:
         learner: (batch, generator) -> losses by name, which are summed.
-        optimizers: their learning rates are the highest ones.
-        draw: the batch of a step, by its number alone.
+        optimizers: with their highest learning rates.
+        draw: the batch of a step, which depends only on the step's number.
     """
     device = next(learner.parameters()).device
     highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]

@@ -1,4 +1,4 @@
-"""Stage 2: freely licensed pictures out of Debian packages, unpacked without being installed."""
+"""Stage 2: freely licensed pictures from Debian packages, which are unpacked and not installed."""
 
 import shutil
 import subprocess
@@ -23,10 +23,10 @@ SMALLEST_SIDE, SMALLEST_CONTRAST = 128, 6.0
 
 
 def fetch_pictures(folder: Path) -> list[Path]:
-    """The pictures' paths, sorted; the packages are downloaded and unpacked below `folder` unless they lie there.
+    """The pictures' paths, sorted; packages that are not in `folder` yet are downloaded and unpacked there.
 
     Raises:
-        RuntimeError: without Debian's apt-get and dpkg-deb, when the pictures are not there yet.
+        RuntimeError: the pictures are not there yet, and Debian's apt-get and dpkg-deb are missing.
     """
     for package in PACKAGES:
         if (folder / package).exists():
@@ -53,8 +53,8 @@ def fetch_pictures(folder: Path) -> list[Path]:
 
 
 def crop_picture(path: Path, seed: int, size: int) -> list[np.ndarray]:
-    """Crops (size, size, 3) of one picture at random scales, from the whole to its own pixels; none of a flat picture
-    or of one that cannot be read. A transparent picture is laid on noise of a random colour."""
+    """Crops (size, size, 3) of one picture at random scales, from the whole picture to its own pixels; none of a flat
+    picture or of one that cannot be read. Under a transparent picture lies noise of a random colour."""
     rng = np.random.default_rng([seed, 30])
     try:
         with Image.open(path) as opened:
@@ -71,7 +71,7 @@ def crop_picture(path: Path, seed: int, size: int) -> list[np.ndarray]:
         picture = ground
     crops = []
     for _ in range(int(np.clip(short / 340, 1, 8)) + (max(picture.size) > 1.6 * short)):
-        # the side cut out, in pixels of the picture: evenly in its logarithm, enlarged at most 1.6 times
+        # the crop's side in pixels of the picture: uniform in its logarithm, enlarged at most 1.6 times
         side = int(np.exp(rng.uniform(np.log(min(short, size / 1.6)), np.log(short))))
         left, top = rng.integers(0, picture.width - side + 1), rng.integers(0, picture.height - side + 1)
         box = (left, top, left + side, top + side)

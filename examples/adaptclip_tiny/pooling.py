@@ -1,4 +1,4 @@
-"""Stage 7: how a map becomes a score, chosen on categories that nothing was learned from."""
+"""Stage 7: chooses how a map becomes a score, on categories that no stage was trained on."""
 
 from pathlib import Path
 

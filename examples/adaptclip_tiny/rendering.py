@@ -1,4 +1,4 @@
-"""Procedural categories in bulk, and batches of crops of them, for the first CLIP."""
+"""Renders many procedural categories, and draws batches of crops from them, for the first CLIP."""
 
 import os
 import time
@@ -45,7 +45,7 @@ def render(work: Path, count: int) -> dict:
 
 
 def draw_batch(data: dict, rng: np.random.Generator, categories: int, side: int) -> dict:
-    """For some categories two normal prompts, a normal and a defective query, cropped at one place with some jitter."""
+    """For some categories two normal prompts, a normal and a defective query, cropped at one position with jitter."""
     chosen = rng.integers(0, len(data["names"]), categories)
     pixels, masks, kinds = [], [], []
     for index in chosen:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 FINE, MIDDLE, COARSE = 4, 10, 15  # the last blocks at strides 8, 16 and 32
 FINE_SIZE, MIDDLE_SIZE, COARSE_SIZE = 40, 112, 320
-MEAN, SPAN = 127 / 255, 128 / 255  # how its pixels in [0, 1] were scaled when it learned
+MEAN, SPAN = 127 / 255, 128 / 255  # the scaling of its pixels in [0, 1] when it was trained
 
 
 class Teacher(nn.Module):
@@ -30,7 +30,7 @@ class Teacher(nn.Module):
         """Patch features (B, g, g, 112 + 40) and coarse features (B, g/2, g/2, 320) of images (B, 3, 16g, 16g) in
         [0, 1].
 
-        The features at strides 16 and 8 are averaged over their neighbours and normalised each; two unit vectors in
+        The features at strides 16 and 8 are each averaged over their neighbours and normalised: two unit vectors in
         one.
         """
         fine, middle, coarse = (hidden.float() for hidden in self.blocks((pixels - MEAN) / SPAN))

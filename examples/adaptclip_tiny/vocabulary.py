@@ -14,7 +14,7 @@ from adaptclip_hf.synthetic import CATEGORIES, DEFECTS
 def make_tokenizer(config: AdaptCLIPConfig) -> CLIPTokenizer:
     """CLIP's tokenizer with a small vocabulary of its own, learned from the captions.
 
-    The byte pairs are counted here, not by the tokenizers library, whose trainer breaks ties differently every time.
+    The byte pairs are counted here, because the trainer of the tokenizers library breaks ties differently each time.
     """
     sentences = [
         sentence for name in (*CATEGORIES, "object") for prompts in config.text_prompts(name) for sentence in prompts
@@ -32,7 +32,7 @@ def make_tokenizer(config: AdaptCLIPConfig) -> CLIPTokenizer:
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
         words = {merge_pair(parts, best): count for parts, count in words.items()}
-    # every byte is readable, inside a word and at its end, whatever the captions held
+    # every byte can be encoded, inside a word and at its end, whatever the captions contain
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(byte + "</w>" for byte in alphabet)]
     tokens += [left + right for left, right in merges]

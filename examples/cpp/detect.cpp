@@ -4,7 +4,7 @@
 //   build/detect tiny-onnx/ part.ppm                          zero-shot
 //   build/detect tiny-onnx/ part.ppm ok1.ppm ok2.ppm          compared with normal images
 //
-// Images are binary PPM (P6), 8 bits a channel, upright; a camera's frames need no file at all.
+// Images are binary PPM (P6), 8 bits for each channel, upright; frames from a camera need no file.
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-"""A layout of one's own: photos sorted by day, and a list that says which were rejected.
+"""Your own layout: photos sorted by day, and a list of the rejected ones.
 
 adaptclip --plugin examples/plugins/factory_layout.py data factory:/data/line3
 adaptclip --plugin examples/plugins/factory_layout.py evaluate --data factory:/data/line3 --output results/line3
@@ -16,7 +16,7 @@ LIST = "rejected.txt"
 
 
 def read(root: Path, report: Report) -> Iterator[Row]:
-    """The good photos of the first day are there to compare with; all others are to be tested."""
+    """The good photos of the first day are the normal images; all other photos are tested."""
     rejected = {line.strip() for line in (root / LIST).read_text(encoding="utf-8").splitlines() if line.strip()}
     photos = sorted(root.glob("*/*.jpg"))
     first_day = photos[0].parent if photos else None

@@ -1,4 +1,4 @@
-"""An adapter variant of one's own: a prompt-query adapter that keeps the residual's sign.
+"""Your own variant of an adapter: a prompt-query adapter that keeps the sign of the residual.
 
     adaptclip --plugin examples/plugins/signed_residual.py train --data mvtec:/data/mvtec_ad --output signed \\
         --variant prompt_query_adapter=signed-residual
