@@ -48,9 +48,7 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         "--escape-rate", type=shared.rate, metavar="RATE", help="of defects, with --choose escapes (5%%)"
     )
     parser.add_argument(
-        "--calibration",
-        choices=("auto", "split", "leave-one-out"),
-        help="split or leave-one-out, see below (auto)",
+        "--calibration", choices=("auto", "split", "leave-one-out"), help="split or leave-one-out, see below (auto)"
     )
     parser.add_argument("--storage", choices=("float32", "float16", "int8"), help="of the features (float16)")
     parser.add_argument(

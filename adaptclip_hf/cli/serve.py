@@ -3,13 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .argument_types import (
-    PROFILES_MODEL,
-    add_address_arguments,
-    add_model_arguments,
-    load_detector,
-    positive,
-)
+from .argument_types import PROFILES_MODEL, add_address_arguments, add_model_arguments, load_detector, positive
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, ADMIN_TOKEN = "ADAPTCLIP_API_TOKEN", "ADAPTCLIP_ADMIN_TOKEN"
