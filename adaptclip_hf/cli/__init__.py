@@ -3,26 +3,13 @@
 import argparse
 import sys
 import warnings
+from importlib import import_module
 
 from ..reporting import printable
-from . import (
-    benchmark,
-    card,
-    compare,
-    convert,
-    data,
-    demo,
-    detect,
-    evaluate,
-    export,
-    fit,
-    push,
-    report,
-    serve,
-    train,
-    verify,
-)
 
+INSPECTING = ("detect", "fit", "report", "demo", "serve")
+MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
+MAKING = ("train", "data", "convert", "card", "push")
 STOPPED = 130  # as shells have it: 128 + SIGINT
 
 
@@ -30,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Exit status 0, 1 when something failed, 2 for a wrong call, 130 when stopped by Ctrl-C."""
     parser = build_parser()
     args, more = parser.parse_known_args(arguments)
-    if more and args.command != train.NAME:
+    if more and args.command != "train":
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     args.more = more  # training arguments, which that command looks at itself
     try:
@@ -39,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return STOPPED
     except (OSError, ValueError) as error:
-        print(f"adaptclip: {reason_of(error)}", file=sys.stderr)
+        print(f"adaptclip: {printable(str(error)) or type(error).__name__}", file=sys.stderr)
         return 1
 
 
@@ -66,11 +53,6 @@ def run_quietly(args: argparse.Namespace) -> int:
         raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
 
 
-def reason_of(error: Exception) -> str:
-    """What went wrong, for people."""
-    return printable(str(error)) or type(error).__name__
-
-
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adaptclip",
@@ -87,22 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
         "(examples/plugins); may be given several times, before the command",
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (
-        detect,
-        fit,
-        report,
-        demo,
-        serve,
-        evaluate,
-        compare,
-        verify,
-        export,
-        benchmark,
-        train,
-        data,
-        convert,
-        card,
-        push,
-    ):
-        command.add_command(commands)
+    for name in (*INSPECTING, *MEASURING, *MAKING):
+        command = import_module(f".{name}", __name__)
+        command_parser = command.add_command(commands)
+        command_parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        command_parser.set_defaults(run=command.run, parser=command_parser)
     return parser

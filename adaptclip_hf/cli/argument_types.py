@@ -1,9 +1,12 @@
-"""Types of command line arguments that check what they are given."""
+"""What commands share: types of arguments that check their values, options, and what the options ask for."""
 
 import argparse
 from pathlib import Path
 
+from ..model_files import DEFAULT_NAME, is_exported
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+PROFILES_MODEL = f"the profile's, or {DEFAULT_NAME}, the small embedded one"
 
 
 def probability(text: str) -> float:
@@ -43,27 +46,50 @@ def tile(text: str) -> int | str:
     return text if text in ("auto", "whole") else positive(text)
 
 
+def given(args: argparse.Namespace, *names: str) -> dict:
+    """The arguments of these names that the call has."""
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def option(name: str) -> str:
+    """How an argument is written in a call."""
+    return f"--{name.replace('_', '-')}"
+
+
+def add_object_name(parser):
+    parser.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
+
+
+def add_address_arguments(parser: argparse.ArgumentParser, port: int):
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone)")
+    parser.add_argument("--port", type=positive, default=port, help="(%(default)s)")
+
+
 def add_view_arguments(parser: argparse.ArgumentParser):
-    """How photos are looked at; the same on every command that takes normal images."""
+    """How images are cut and compared; the same on every command that takes normal images."""
     group = parser.add_argument_group("how photos are looked at (normal ones and queries alike)")
     group.add_argument(
         "--tile",
         type=tile,
         metavar="PIXELS|auto|whole",
-        help="side of the tiles that a photo is cut into; auto (the default): whole, but one more than twice as long "
-        "as high in squares of its short side; whole: always, squeezed into a square",
+        help="side of the tiles that a photo is cut into. auto (the default) cuts only a photo that is more than twice "
+        "as long as high, into squares of its short side; whole cuts none and squeezes it into a square",
     )
-    group.add_argument("--overlap", type=float, help="of neighbouring tiles, a share of their side (0.25)")
+    group.add_argument("--overlap", type=float, help="of neighbouring tiles, as a share of their side (0.25)")
     group.add_argument(
         "--same-place",
         action="store_true",
-        help="compare each tile with normal ones of its place and beside it: for parts that always lie alike",
+        help="compare each tile only with normal tiles at and beside its position: for parts that always lie alike",
     )
     group.add_argument(
-        "--roi", nargs=4, type=whole, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="look at this part alone, in pixels"
+        "--roi", nargs=4, type=whole, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="look only at this part, in pixels"
     )
     group.add_argument(
-        "--ignore", type=Path, metavar="MASK", help="an image of the photos' size: do not look where it is not black"
+        "--ignore",
+        type=Path,
+        metavar="MASK",
+        help="an image of the photos' size; where it is not black, photos are ignored",
     )
 
 
@@ -72,17 +98,17 @@ VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "roi", "ignore")
 
 def view_of(args: argparse.Namespace):
     """The view that the arguments ask for, or `None` where they ask for none."""
-    given = {name: getattr(args, name) for name in VIEW_ARGUMENTS if getattr(args, name) not in (None, False)}
-    if not given:
+    asked = given(args, *VIEW_ARGUMENTS)
+    if not asked:
         return None
     from ..engine import View
     from ..processing.image_loading import load_mask
 
-    if "roi" in given:
-        given["region"] = tuple(given.pop("roi"))
-    if "ignore" in given:
-        given["ignore"] = load_mask(given["ignore"])
-    return View(**given)
+    if "roi" in asked:
+        asked["region"] = tuple(asked.pop("roi"))
+    if "ignore" in asked:
+        asked["ignore"] = load_mask(asked["ignore"])
+    return View(**asked)
 
 
 def add_model_arguments(
@@ -91,43 +117,43 @@ def add_model_arguments(
     """Which model, and where it runs; the same on every command that scores.
 
     Args:
-        otherwise: what is taken where none is named.
+        otherwise: which model is taken where the call names none.
     """
     parser.add_argument("--model", default=default, help=f"folder or Hub id; by default {otherwise}")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="of the weights; by default as they were saved. auto: what this machine computes fastest, bfloat16 with "
-        "AMX, AVX512-BF16 or a GPU. A profile and its queries need the same one",
+        help="of the weights; by default as they were saved. auto takes what this machine computes fastest: bfloat16 "
+        "with AMX, AVX512-BF16 or a GPU. A profile works only with the dtype that it was made with",
     )
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",
-        help="open a torch export (`adaptclip export --format torch`), whose loading runs code that lies in it",
+        help="open a torch export (`adaptclip export --format torch`): loading it runs code that it contains",
     )
 
 
-def load_detector(
-    args: argparse.Namespace, model: str, device=None, dtype: str | None = None, backend: str | None = None, **config
-):
+def model_name(args: argparse.Namespace, profile=None) -> str:
+    """The model that `--model` names, or the profile's, or the embedded one."""
+    return args.model or (DEFAULT_NAME if profile is None else profile.model)
+
+
+def load_detector(args: argparse.Namespace, profile=None, device=None, backend: str | None = None, **config):
     """The detector that [`add_model_arguments`] asks for.
 
     Args:
-        model: its name, where `--model` names none.
-        device, dtype: where `--device` and `--dtype` name none; an exported folder has a dtype of its own.
+        profile: its model and dtype are taken where the arguments name none; an exported folder has its own dtype.
+        device: where `--device` names none.
         backend: what the model must be made for.
         config: fields of its config to change.
     """
     from ..detector import AnomalyDetector
-    from ..model_files import is_exported
 
-    name = args.model or model
+    name, dtype = model_name(args, profile), args.dtype
+    if dtype is None and profile is not None and not is_exported(name):
+        dtype = profile.made_by["dtype"]
+    remote_code = args.trust_remote_code
     return AnomalyDetector.from_pretrained(
-        name,
-        backend,
-        args.device or device,
-        args.dtype or (None if is_exported(name) else dtype),
-        trust_remote_code=args.trust_remote_code,
-        **config,
+        name, backend, args.device or device, dtype, trust_remote_code=remote_code, **config
     )

@@ -9,7 +9,7 @@ from .argument_types import positive
 RUNTIMES = ("torch", "compiled", "onnx", "openvino")
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "benchmark",
         help="measure how fast a model is on this machine",
@@ -23,7 +23,6 @@ def add_command(commands):
 Times are medians of whole calls that start from pixel values; reading and resizing files is not included. "compiled"
 means torch.compile, whose minutes of warm-up are not counted. Peak memory is that of this process or of the GPU. On a
 shared machine compare only rows of the same run.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", default=DEFAULT_NAME, help="folder or Hub id (%(default)s)")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
@@ -34,7 +33,7 @@ shared machine compare only rows of the same run.""",
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="least time for each row (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder for benchmark.json and benchmark.md")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

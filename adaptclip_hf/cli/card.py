@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "card",
         help="write the card of a model or data set",
@@ -15,14 +15,13 @@ def add_command(commands):
   adaptclip card mvtec:data/parts me/parts           # a data set: LAYOUT:FOLDER or folder, see `adaptclip data --help`
 
 `adaptclip push` writes a model's card itself where there is none. Results must be of exactly these weights.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", metavar="DIR|SPEC", help="model folder, or a data set")
     parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME, which the card's code loads")
     parser.add_argument("--results", type=Path, metavar="FILE", help="results.json of `adaptclip evaluate`")
     parser.add_argument("--license", metavar="ID", help="such as apache-2.0; none by default")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing README.md")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

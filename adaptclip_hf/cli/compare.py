@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "compare",
         help="set evaluations side by side and test their differences",
@@ -16,12 +16,11 @@ def add_command(commands):
 
 The command writes compare.md, compare.csv and, with the extra `plots`, compare.png to OUTPUT. The evaluations need the
 same data sets and images; figures that only one of them has are left out.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", nargs="+", metavar="DIR", help="folders that `adaptclip evaluate` wrote")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names for them (default: their folders' names)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write to, besides printing the tables")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from ..model_files import CARD
+from .argument_types import given
 
 # the name in a checkpoint's path, and the name in the paper
 TRAINED_ON = {"mvtec": "MVTec", "visa": "VisA"}
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "convert",
         help="make a model folder from a released checkpoint and a CLIP",
@@ -23,7 +24,6 @@ def add_command(commands):
 
 Every tensor must fit: one that is missing, unexpected or of the wrong shape is named. Files are opened without running
 any code that they contain.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--checkpoint", required=True, help="the released adapters.pth, or the folder or Hub id that holds it"
@@ -55,7 +55,7 @@ any code that they contain.""",
         "--no-prompt-query-context", action="store_true", help="for adapters trained without the query's context"
     )
     parser.add_argument("--object-name", help='the word for the object in the text prompts ("object")')
-    parser.set_defaults(run=run)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from ..hub.cards import released_card
     from ..hub.released import released_checkpoint
 
-    names = ("feature_layers", "num_dual_path_layers", "image_size", "object_name")
-    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    settings = given(args, "feature_layers", "num_dual_path_layers", "image_size", "object_name")
     if args.no_prompt_query_context:
         settings["prompt_query_context"] = False
     file = released_checkpoint(args.checkpoint, args.trained_on)

@@ -3,7 +3,7 @@
 import argparse
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "data",
         help="list and check data sets",
@@ -27,11 +27,10 @@ def add_command(commands):
 examples:
   adaptclip data mvtec:/data/mvtec_ad
   adaptclip data parts/ --check""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="data sets")
     parser.add_argument("--check", action="store_true", help="open every image and mask (minutes for large sets)")
-    parser.set_defaults(run=run)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

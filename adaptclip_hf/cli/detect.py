@@ -3,23 +3,14 @@
 import argparse
 from pathlib import Path
 
-from ..model_files import DEFAULT_NAME, is_exported
+from ..model_files import is_exported
 from ..runs.formats import FORMATS
-from .argument_types import (
-    VIEW_ARGUMENTS,
-    add_model_arguments,
-    add_view_arguments,
-    load_detector,
-    positive,
-    probability,
-    rate,
-    view_of,
-)
+from . import argument_types as shared
 
 LOCAL, RAY = "local", "ray"
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "detect",
         help="score images, decide, and draw heatmaps",
@@ -46,10 +37,9 @@ called good no longer look like the profile's own. With --engine ray: OUTPUT/par
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
 run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
-    add_model_arguments(parser, None, "the profile's, or adaptclip-tiny, the small embedded one")
+    shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
     normal = parser.add_mutually_exclusive_group()
     normal.add_argument("--profile", metavar="FOLDER|ID", help="decide by a profile that `adaptclip fit` made")
     normal.add_argument("--normal", nargs="+", metavar="PATH", help="normal images to compare with; 1 to hundreds")
@@ -57,16 +47,16 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     parser.add_argument("--save-prompt-bank", metavar="FILE", help="keep the encoded normal images (with --normal)")
     parser.add_argument(
         "--threshold",
-        type=probability,
+        type=shared.probability,
         help="without a profile: label images that score above it anomalous; the right one is another for every "
         "product, and `adaptclip fit` finds it",
     )
     parser.add_argument(
         "--false-discovery-rate",
-        type=rate,
+        type=shared.rate,
         metavar="RATE",
-        help="with a profile: set the labels so that of all images called anomalous at most this share are good ones "
-        "(Benjamini and Hochberg), for many images at once",
+        help="with a profile and many images: set the labels so that at most this share of the images that are called "
+        "anomalous are good (Benjamini and Hochberg)",
     )
     parser.add_argument(
         "--watch", action="store_true", help="watch one folder and score images as they appear (--engine local)"
@@ -74,8 +64,8 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
     )
-    parser.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
-    add_view_arguments(parser)
+    shared.add_object_name(parser)
+    shared.add_view_arguments(parser)
     parser.add_argument(
         "--output", default="adaptclip-output", help="folder to write (%(default)s); with --engine ray any address"
     )
@@ -84,7 +74,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     parser.add_argument(
         "--save-maps", action="store_true", help="keep the raw maps: OUTPUT/maps/*.npy, or in the parts"
     )
-    parser.add_argument("--batch-size", type=positive, default=1, help="images at a time (%(default)s)")
+    parser.add_argument("--batch-size", type=shared.positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
     bulk.add_argument(
@@ -102,8 +92,8 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
         help="folders, images and lists of them (.txt, .csv or .parquet with a column `path`), here or at any address "
         "that fsspec knows, such as s3://line/today/",
     )
-    bulk.add_argument("--actors", type=positive, help="processes that score (one a GPU, or one a core)")
-    parser.set_defaults(run=run, parser=parser)
+    bulk.add_argument("--actors", type=shared.positive, help="processes that score (one a GPU, or one a core)")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         sources = Sources(ImageFiles([] if args.watch else args.paths, leave_out=output), tuple(args.input), output)
     detector, reference, unreadable = what_to_score_with(args)
-    model = args.model or (reference.model if args.profile else DEFAULT_NAME)
+    model = shared.model_name(args, reference if args.profile else None)
     spec = RunSpec(
         str(Path(model).absolute()) if Path(model).is_dir() else model,
         reference,
@@ -169,13 +159,11 @@ def what_to_score_with(args: argparse.Namespace):
     from ..inspection import InspectionProfile
 
     profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
-    detector = load_detector(
-        args, profile.model if profile else DEFAULT_NAME, dtype=profile.made_by["dtype"] if profile else None
-    )
+    detector = shared.load_detector(args, profile)
     if profile is not None:
         profile.require_match(detector)
         return detector, profile, 0
-    prompt_bank, unreadable, view = None, 0, view_of(args) or View()
+    prompt_bank, unreadable, view = None, 0, shared.view_of(args) or View()
     if args.normal:
         normal = find_images(args.normal, leave_out=Path(args.output))
         prompt_bank, unreadable = remember(detector, normal, view, args.quiet)
@@ -197,10 +185,8 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error(f"--actors belongs to --engine {RAY}")
     if args.save_prompt_bank and not args.normal:
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
-    held = ["threshold", "object_name", *VIEW_ARGUMENTS]
-    given = [f"--{name.replace('_', '-')}" for name in held if getattr(args, name) not in (None, False)]
-    if args.profile and given:
-        args.parser.error(f"the profile holds what {given[0]} says: leave it out, or fit another profile")
+    for name in shared.given(args, "threshold", "object_name", *shared.VIEW_ARGUMENTS) if args.profile else ():
+        args.parser.error(f"the profile holds what {shared.option(name)} says: leave it out, or fit another profile")
     if args.false_discovery_rate and not args.profile:
         args.parser.error("--false-discovery-rate takes a --profile: without it there are no p-values")
     if args.false_discovery_rate and args.watch:

@@ -10,7 +10,7 @@ from .argument_types import add_model_arguments, load_detector, positive, whole
 SHOTS, SEEDS = [0, 1, 2, 4], [10, 20, 30]
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "evaluate",
         help="measure a model on data sets as the paper does",
@@ -37,7 +37,6 @@ score is its map's maximum, or a row of DIR/scores.csv (columns image, score). -
 which setting the maps belong to (0 shots by default).
 
 `adaptclip data --help` explains the data sets.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser, DEFAULT_NAME)
     add_evaluation_arguments(parser)
@@ -61,7 +60,7 @@ which setting the maps belong to (0 shots by default).
         help="compare maps and masks at this side in pixels; by default at the maps' own size (Real-IAD: 256)",
     )
     parser.add_argument("--overwrite", action="store_true", help="start again if OUTPUT holds another evaluation")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser):
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.maps is not None:
         scored, name, shots, seeds = SavedMaps(args.maps), args.maps.name, [0], SEEDS[:1]
     else:
-        scored = load_detector(args, args.model, state.device, **(TABLE_5["clip"] if args.training_free else {}))
+        scored = load_detector(args, device=state.device, **(TABLE_5["clip"] if args.training_free else {}))
         name, shots, seeds = f"{args.model}, training-free" if args.training_free else args.model, SHOTS, SEEDS
     results = evaluate(
         scored,

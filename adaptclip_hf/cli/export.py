@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from ..model_files import DEFAULT_NAME
+from .argument_types import add_object_name
 
 FORMATS = ("onnx", "openvino", "torch")
 PRECISIONS = ("float32", "float16", "int8")
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "export",
         help="write a model for ONNX Runtime, OpenVINO or torch.export",
@@ -32,39 +33,38 @@ bits, calibrated with --images, and changes scores: --data measures what it cost
 model is refused.
 
 exit status: 0 written, 1 the export disagrees with torch or failed, 2 wrong call""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", help=f"folder or Hub id; by default the profile's, or {DEFAULT_NAME}")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="(%(default)s)")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(%(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     words = parser.add_mutually_exclusive_group()
-    words.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
+    add_object_name(words)
     words.add_argument("--profile", metavar="FOLDER|ID", help="bake its bank into one more graph (ONNX)")
     parser.add_argument(
         "--images",
         nargs="+",
         metavar="PATH",
         default=(),
-        help="real images to compare on; for int8 \
-to calibrate with, at least 8",
+        help="real images to compare on, and for int8 to calibrate with (at least 8)",
     )
     parser.add_argument("--data", nargs="+", metavar="DIR", help="data sets to measure a lower precision's cost on")
-    parser.add_argument("--quiet", action="store_true", help="no words")
-    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
     from ..detector import AnomalyDetector
     from ..image_files import find_images
     from ..inspection import InspectionProfile
+    from ..reporting import print_nothing
 
     if args.data and args.precision == "float32":
         args.parser.error("--data measures what a lower --precision costs; float32 costs nothing")
     profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
     model = args.model or (profile.model if profile else DEFAULT_NAME)
     images = [str(path) for path in find_images(args.images)] if args.images else []
-    report = (lambda line: None) if args.quiet else print
+    report = print_nothing if args.quiet else print
     try:
         from ..export import export_model
 
@@ -93,14 +93,7 @@ def measure(detector, data: list[str]) -> dict[str, float]:
     from ..evaluation.evaluate import evaluate
 
     with tempfile.TemporaryDirectory() as folder:
-        results = evaluate(
-            detector,
-            data,
-            folder,
-            shots=[0, 4],
-            seeds=[10],
-            progress=False,
-        )
+        results = evaluate(detector, data, folder, shots=[0, 4], seeds=[10], progress=False)
     return {
         f"{line['category']} {line['shots']}-shot {line['metric']}": line["mean"]
         for line in results["summary"]

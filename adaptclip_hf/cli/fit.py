@@ -3,88 +3,76 @@
 import argparse
 from pathlib import Path
 
-from ..model_files import DEFAULT_NAME, PROFILE_FILE
-from .argument_types import (
-    VIEW_ARGUMENTS,
-    add_model_arguments,
-    add_view_arguments,
-    load_detector,
-    positive,
-    rate,
-    view_of,
-    whole,
-)
+from ..model_files import PROFILE_FILE
+from . import argument_types as shared
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "fit",
         help="make a profile of good parts, which decides at a false-alarm rate of your choice",
-        description="Makes a profile of photos of good parts: what they look like, and how they score when they are not"
-        " among those that they are compared with. `adaptclip detect --profile` then decides.",
+        description="Makes a profile of photos of good parts: what they look like, and how other good parts score. "
+        "`adaptclip detect --profile` then decides.",
         epilog="""examples:
   adaptclip fit --normal good/ --output bottle                            5 in 100 good parts may be called anomalous
-  adaptclip fit --normal good/ --false-alarm-rate 1% --output bottle      takes 99 photos, better 110
-  adaptclip fit --normal good/ --defects bad/ --output bottle             also tells how many defects stay unseen
+  adaptclip fit --normal good/ --false-alarm-rate 1% --output bottle      needs 99 photos, better 110
+  adaptclip fit --normal good/ --defects bad/ --output bottle             also reports how many defects are missed
   adaptclip fit --normal good/ --defects bad/ --choose f1 --output bottle
   adaptclip fit --update bottle --confirmed today/017.png today/031.png   false alarms that were good parts after all
   adaptclip fit --update bottle --normal more/ --drop good/003.png
 
-How many photos: a rate of 10 % takes at least 9 that calibrate, 5 % 19, 2 % 49, 1 % 99. Where ten more are there for
-the bank, photos are split: those of the bank never calibrate, and the rate holds exactly, on average over the draw of
-photos. With fewer each photo is compared with the others (leave-one-out), which is approximate. Fewer than the rate
-takes are refused. Photos should be of different parts and days, as they will come; copies are left out, and photos that
-look bad among the others are named.
+How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. With ten more for
+the bank, photos are split: those of the bank never calibrate, and the rate holds exactly, averaged over draws. With
+fewer, each photo is compared with the others (leave-one-out), which is approximate. Fewer than the rate needs are
+refused. Use photos of different parts and days, as they will come. Copies are left out, and photos that look bad among
+the others are named.
 
 exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
 2 wrong call""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--normal", nargs="+", default=(), metavar="PATH", help="photos of good parts, as they come")
     parser.add_argument("--defects", nargs="+", default=(), metavar="PATH", help="photos of known defects, if any")
     parser.add_argument(
-        "--false-alarm-rate", type=rate, metavar="RATE", help="of good parts, such as 0.05 or 5%% (5%%)"
+        "--false-alarm-rate", type=shared.rate, metavar="RATE", help="of good parts, such as 0.05 or 5%% (5%%)"
     )
     parser.add_argument("--output", type=Path, help="folder of the profile; with --update the old one by default")
-    parser.add_argument("--overwrite", action="store_true", help="replace a profile that is there")
-    parser.add_argument("--object-name", help="the word for the object in the text prompts (the model's by default)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing profile")
+    shared.add_object_name(parser)
     parser.add_argument(
         "--choose",
         choices=("false-alarms", "escapes", "f1"),
         help="what sets the threshold: the false-alarm rate (the default), or with --defects the escape rate or the "
         "best F1",
     )
-    parser.add_argument("--escape-rate", type=rate, metavar="RATE", help="of defects, with --choose escapes (5%%)")
-    parser.add_argument("--calibration", choices=("auto", "split", "leave-one-out"), help="see below (auto)")
+    parser.add_argument(
+        "--escape-rate", type=shared.rate, metavar="RATE", help="of defects, with --choose escapes (5%%)"
+    )
+    parser.add_argument(
+        "--calibration", choices=("auto", "split", "leave-one-out"), help="split or leave-one-out, see below (auto)"
+    )
     parser.add_argument("--storage", choices=("float32", "float16", "int8"), help="of the features (float16)")
     parser.add_argument(
         "--bank-size",
-        type=positive,
-        help="compare with at most so many photos (or tiles), those that stand for all best",
+        type=shared.positive,
+        help="compare with at most this many photos (or tiles), those that represent all others best",
     )
-    parser.add_argument("--seed", type=whole, help="of the draw between bank and calibration (0)")
-    add_view_arguments(parser)
-    update = parser.add_argument_group("a profile that is there")
-    update.add_argument("--update", type=Path, metavar="PROFILE", help="add photos to it, or drop some; calibrate anew")
+    parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
+    shared.add_view_arguments(parser)
+    update = parser.add_argument_group("an existing profile")
+    update.add_argument(
+        "--update", type=Path, metavar="PROFILE", help="add photos to it or drop some, and calibrate it again"
+    )
     update.add_argument(
         "--confirmed", nargs="+", default=(), metavar="PATH", help="false alarms that were confirmed as good parts"
     )
-    update.add_argument("--drop", nargs="+", default=(), metavar="NAME", help="photos that shall go")
-    add_model_arguments(parser, None, "the profile's, or adaptclip-tiny, the small embedded one")
+    update.add_argument("--drop", nargs="+", default=(), metavar="NAME", help="photos to remove")
+    shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
-SETTINGS = (
-    "false_alarm_rate",
-    "object_name",
-    "choose",
-    "escape_rate",
-    "calibration",
-    "storage",
-    "bank_size",
-    "seed",
-)
+MEASURES = ("false_alarm_rate", "escape_rate", "choose", "calibration")
+KEPT = ("object_name", "storage", "bank_size", "seed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{output} holds a profile: name another --output, replace it with --overwrite, or --update it."
         )
-    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    settings = shared.given(args, *MEASURES, *KEPT)
     if "choose" in settings:
         settings["choice"] = settings.pop("choose")
     unreadable = []
@@ -112,16 +100,18 @@ def run(args: argparse.Namespace) -> int:
 
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
-        detector = load_detector(args, profile.model, dtype=profile.made_by["dtype"])
-        given: dict = {name: photos(getattr(args, name)) for name in ("confirmed", "defects")}
+        detector = shared.load_detector(args, profile)
         feedback = Feedback(pass_over, print_line, not args.quiet)
-        profile = profile.update(detector, photos(args.normal), drop=args.drop, feedback=feedback, **given, **settings)
+        settings |= {"confirmed": photos(args.confirmed), "defects": photos(args.defects)}
+        profile = profile.update(detector, photos(args.normal), drop=args.drop, feedback=feedback, **settings)
     else:
-        model = args.model or DEFAULT_NAME
+        model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
-        detector = load_detector(args, model)
+        detector = shared.load_detector(args)
         settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
-        profile = InspectionProfile.fit(detector, normal, defects=defects, view=view_of(args), model=model, **settings)
+        profile = InspectionProfile.fit(
+            detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
+        )
     profile.save_pretrained(output)
     print(profile.describe())
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
@@ -131,13 +121,12 @@ def run(args: argparse.Namespace) -> int:
 def check_arguments(args: argparse.Namespace):
     """Refuses a call whose arguments contradict one another, with exit status 2."""
     if args.update:
-        given = [name for name in VIEW_ARGUMENTS if getattr(args, name) not in (None, False)]
-        if given:
-            args.parser.error(f"--{given[0].replace('_', '-')} is the profile's own: fit a new one")
+        for name in shared.given(args, *shared.VIEW_ARGUMENTS):
+            args.parser.error(f"{shared.option(name)} is the profile's own: fit a new one")
     else:
         if not args.normal:
             args.parser.error("--normal PATH... is needed: photos of good parts")
         if not args.output:
             args.parser.error("--output FOLDER is needed")
         if args.confirmed or args.drop:
-            args.parser.error("--confirmed and --drop change a profile that is there: name it with --update")
+            args.parser.error("--confirmed and --drop change an existing profile: name it with --update")

@@ -5,11 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..model_files import ADAPTERS, MODEL_FOLDERS, PROFILE_FILE
+from .argument_types import given, option
 
 OF_A_MODEL = ("results", "flavour", "clip", "clip_revision", "endpoint_handler")  # arguments
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "push",
         help="publish a model folder, a profile or a prompt bank on the Hub",
@@ -31,7 +32,6 @@ kinds of model folder (--flavour):
   complete      all weights; loads where this package is installed
   adapters      a few MB that name their CLIP, which is fetched when the model is loaded
   remote-code   brings the code too; loads with trust_remote_code=True where this package is not installed""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "what", type=Path, metavar="DIR|FILE", help="model folder, profile, or prompt bank (.safetensors)"
@@ -55,7 +55,7 @@ kinds of model folder (--flavour):
     bank = parser.add_argument_group("a profile or a prompt bank")
     bank.add_argument("--model", help="the model that made it; a profile needs its Hub id where it knows a folder")
     bank.add_argument("--normal", type=Path, nargs="+", metavar="PATH", help="show thumbnails of these normal images")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,14 +77,14 @@ def run(args: argparse.Namespace) -> int:
 def to_publish(args: argparse.Namespace) -> tuple:
     """The prompt bank, profile or model folder that is meant, and the options of its kind."""
     if args.what.suffix == ".safetensors":
-        refuse(args, OF_A_MODEL, "a prompt bank")
+        refuse(args, "a prompt bank", *OF_A_MODEL)
         from ..image_files import find_images
         from ..modeling import PromptBank
 
         images = find_images(args.normal) if args.normal else None
         return PromptBank.from_pretrained(args.what), {"model": args.model, "normal_images": images}
     if (args.what / PROFILE_FILE).is_file():
-        refuse(args, (*OF_A_MODEL, "normal"), "a profile")
+        refuse(args, "a profile", *OF_A_MODEL, "normal")
         from ..inspection import InspectionProfile
 
         return InspectionProfile.from_pretrained(args.what), {"model": args.model}
@@ -95,8 +95,7 @@ def to_publish(args: argparse.Namespace) -> tuple:
     return args.what, {name: getattr(args, name) for name in OF_A_MODEL}
 
 
-def refuse(args: argparse.Namespace, names: tuple[str, ...], kind: str):
+def refuse(args: argparse.Namespace, kind: str, *names: str):
     """Refuses arguments that do not apply to what is pushed, with exit status 2."""
-    given = [name for name in names if getattr(args, name)]
-    if given:
-        args.parser.error(f"--{given[0].replace('_', '-')} does not apply to {kind}, which {args.what} is")
+    for name in given(args, *names):
+        args.parser.error(f"{option(name)} does not apply to {kind}, which {args.what} is")

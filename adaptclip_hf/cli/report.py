@@ -6,7 +6,7 @@ from pathlib import Path
 from .argument_types import positive
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "report",
         help="make a page from the results of `adaptclip detect`",
@@ -17,14 +17,13 @@ def add_command(commands):
   adaptclip report monday                                  monday/report.html
 
 exit status: 0 done, 1 DIR holds no results, 2 wrong call""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the --output of `adaptclip detect`")
     parser.add_argument("--title", help="title of the page (the folder's name by default)")
     parser.add_argument(
         "--images", type=positive, default=200, help="number of images to show, highest scores first (%(default)s)"
     )
-    parser.set_defaults(run=run)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..model_files import DEFAULT_NAME
-from .argument_types import add_model_arguments, load_detector, positive
+from .argument_types import PROFILES_MODEL, add_address_arguments, add_model_arguments, load_detector, positive
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, ADMIN_TOKEN = "ADAPTCLIP_API_TOKEN", "ADAPTCLIP_ADMIN_TOKEN"
@@ -12,7 +11,7 @@ STOPPING = 60  # seconds that accepted requests are given after SIGTERM
 CONNECTIONS = 1000
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "serve",
         help="answer over HTTP",
@@ -33,8 +32,8 @@ shows them all. With one product its name may be left out. Images of several pro
   curl -X PUT -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/products/bottle \\
     -F files=@bottle/profile.json -F files=@bottle/features-....safetensors
 
-An image that cannot be read gets 422 and why, one too many 503, SIGTERM lets what was accepted be answered.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+An image that cannot be read is answered with 422 and the reason, one image too many with 503. After SIGTERM the service
+answers what it has accepted and ends.""",
     )
     parser.add_argument(
         "--profile",
@@ -45,18 +44,19 @@ An image that cannot be read gets 422 and why, one too many 503, SIGTERM lets wh
         help="a product's name and its profile, of `adaptclip fit`; any number of times",
     )
     parser.add_argument(
-        "--products", type=Path, metavar="FOLDER", help="where products lie that are added while the service runs"
+        "--products", type=Path, metavar="FOLDER", help="keep products here that are added while the service runs"
     )
-    add_model_arguments(parser, None, "the first profile's, or adaptclip-tiny, the small embedded one")
+    add_model_arguments(parser, None, f"the first {PROFILES_MODEL.removeprefix('the ')}")
     parser.add_argument("--backend", choices=("torch", "onnx", "openvino"), help="what the model must be made for")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone)")
-    parser.add_argument("--port", type=positive, default=8000, help="(%(default)s)")
+    add_address_arguments(parser, 8000)
     parser.add_argument("--workers", type=positive, help="threads that score, sharing one model (on a CPU one a core)")
-    parser.add_argument("--batch-size", type=positive, help="images scored together at most (8; on a CPU 1)")
-    parser.add_argument("--waiting", type=positive, default=128, help="images at most that are in work (128)")
-    parser.add_argument("--megabytes", type=positive, default=20, help="at most, of a request (20)")
-    parser.add_argument("--megapixels", type=positive, default=64, help="at most, of an image (64)")
-    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument(
+        "--batch-size", type=positive, help="at most this many images are scored together (8; on a CPU 1)"
+    )
+    parser.add_argument("--waiting", type=positive, default=128, help="at most this many images are in work (128)")
+    parser.add_argument("--megabytes", type=positive, default=20, help="size limit of a request (20)")
+    parser.add_argument("--megapixels", type=positive, default=64, help="size limit of an image (64)")
+    return parser
 
 
 def named_profile(text: str) -> tuple[str, str]:
@@ -81,14 +81,9 @@ def run(args: argparse.Namespace) -> int:
 
     profiles = dict(args.profile)
     if len(profiles) < len(args.profile):
-        args.parser.error("two --profile have one name")
+        args.parser.error("two --profile have the same name")
     first = InspectionProfile.from_pretrained(args.profile[0][1]) if args.profile else None
-    detector = load_detector(
-        args,
-        first.model if first else DEFAULT_NAME,
-        dtype=first.made_by["dtype"] if first else None,
-        backend=args.backend,
-    )
+    detector = load_detector(args, first, backend=args.backend)
     limits = Limits(waiting=args.waiting, body=args.megabytes * MEGA, pixels=args.megapixels * MEGA)
     tokens = {"token": os.environ.get(TOKEN) or None, "admin_token": os.environ.get(ADMIN_TOKEN) or None}
     settings = ServiceSettings(args.workers, args.batch_size, limits, **tokens)

@@ -7,13 +7,12 @@ from ..ablations import TABLE_5
 from ..model_files import DEFAULT_NAME
 from .argument_types import positive
 
-NAME = "train"
 ALL_ROWS = "all"
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        NAME,
+        "train",
         help="train the adapters on a data set",
         description="Trains the adapters on the test split of anomaly data sets (its defects and masks), compared with "
         "normal images of the train split. CLIP is not changed.",
@@ -34,7 +33,6 @@ them with their defaults. Checkpoints in OUTPUT/checkpoint-* hold only the adapt
 which other commands take as `--model OUTPUT`. CLIP's features of each image are computed once and kept in the feature
 cache, where later runs with the same CLIP and images find them; it may be deleted at any time. Images that cannot be
 read are named and left out; the model is still written, and the exit status is 1.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -83,8 +81,8 @@ read are named and left out; the model is still written, and the exit status is 
         metavar="GB",
         help="keep no features if a run's would need more than this; 0 keeps none (%(default)g)",
     )
-    parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--help-training", action=TrainingHelp, nargs=0, help="list the training arguments and stop")
+    return parser
 
 
 class TrainingHelp(argparse.Action):

@@ -7,7 +7,7 @@ from .argument_types import add_model_arguments, load_detector
 from .evaluate import SEEDS, SHOTS, add_evaluation_arguments
 
 
-def add_command(commands):
+def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "verify",
         help="check whether a model reproduces the published figures",
@@ -22,12 +22,11 @@ is stopped, the same call continues. A figure is reproduced if it lies within th
 one. These count the deviations of both over their seeds, and 0.1 per cent for rounding.
 
 exit status: 0 every figure is reproduced, 1 a figure is not, or none was published for these data sets""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser, None, "none: name the one whose figures were published")
     add_evaluation_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("verified"), metavar="DIR", help="(%(default)s)")
-    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from ..files import write_whole
 
     results = evaluate(
-        load_detector(args, args.model),
+        load_detector(args),
         args.data,
         args.output,
         args.shots or SHOTS,

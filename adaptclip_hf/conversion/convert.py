@@ -23,11 +23,7 @@ BOTTLENECK = {"down.": "fc.0.", "norm.": "fc.1.", "up.": "fc.3."}
 
 
 def convert(
-    checkpoint: str | Path,
-    clip: str | Path,
-    output: str | Path,
-    tokenizer: str | Path | None = None,
-    **config,
+    checkpoint: str | Path, clip: str | Path, output: str | Path, tokenizer: str | Path | None = None, **config
 ) -> AdaptCLIPModel:
     """Writes a complete model folder: config, safetensors, processor and tokenizer.
 

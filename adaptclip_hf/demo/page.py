@@ -1,7 +1,5 @@
 """The page: what it looks like, and which control calls what of the session."""
 
-import base64
-import io
 import os
 import tempfile
 from pathlib import Path
@@ -10,10 +8,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 from markupsafe import Markup
-from PIL import Image
 
 from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result, UnreadableImage
+from ..engine.heatmap import data_url
 from ..image_files import image_suffixes
 from ..inspection.calibration import percent
 from .session import EXAMPLES, Session, make_example, map_of, overlay_of
@@ -42,7 +40,7 @@ button:has(button) { display: none; }
   color: var(--ink) !important; }
 @media (max-width: 600px) { .histogram text { font-size: 26px; } .histogram .odd { display: none; } }
 """
-LONGEST_SIDE = 900  # pixels of a picture on the page
+PICTURE = {"longest_side": 900, "quality": 88}
 MANY_IMAGES = {"file_count": "multiple", "file_types": sorted(image_suffixes()), "height": 170}
 RATES = {"minimum": 1, "maximum": 30, "step": 1, "value": 10}
 
@@ -176,9 +174,10 @@ def picture_views(number: int | None, session: Session) -> str:
     name = Path(result.name).name
     if isinstance(result, UnreadableImage):
         return str(Markup("<p><b>{} could not be read:</b> {}</p>").format(name, reason_of(result)))
+    assert result.image is not None  # of a stream
     shown = (("Photo", result.image), ("Map", map_of(result)), ("Overlay with regions", overlay_of(result)))
     figure = Markup('<figure><img src="{}" alt="{} of {}"><figcaption>{}</figcaption></figure>')
-    figures = Markup("").join(figure.format(data_url(image), what, name, what) for what, image in shown)
+    figures = Markup("").join(figure.format(data_url(image, **PICTURE), what, name, what) for what, image in shown)
     lines = Markup("").join(Markup("<li>{}</li>").format(line) for line in decision_of(result))
     return str(Markup('<div class="pictures">{}</div><ul class="decision">{}</ul>').format(figures, lines))
 
@@ -193,15 +192,6 @@ def decision_of(result: DetectionResult) -> list[str]:
         left, top, width, height = region["box"]
         lines.append(f"region {number}: {width} x {height} pixels at ({left}, {top}), peak {region['peak']:.2f}")
     return lines
-
-
-def data_url(image: Image.Image) -> str:
-    """A copy that is no larger than a screen needs."""
-    image = image.copy()
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def reason_of(result: UnreadableImage) -> str:

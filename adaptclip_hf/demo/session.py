@@ -68,8 +68,8 @@ class Session:
 
     def with_threshold(self, threshold: float) -> "Session":
         """The same photos, decided by another threshold, which the profile keeps."""
-        calibration = Calibration(self.profile.calibration.scores, threshold)
-        profile = replace(self.profile, calibration=calibration)
+        profile = self._made_profile()
+        profile = replace(profile, calibration=Calibration(profile.calibration.scores, threshold))
         results = (profile.decide(each) if isinstance(each, DetectionResult) else each for each in self.results)
         return replace(self, profile=profile, results=tuple(results))
 
@@ -77,7 +77,7 @@ class Session:
         """The profile as a ZIP file that unpacks to the folder which `adaptclip detect --profile` takes."""
         file = folder / "profile.zip"
         with tempfile.TemporaryDirectory() as unpacked, zipfile.ZipFile(file, "w") as packed:
-            for each in sorted(self.profile.save_pretrained(Path(unpacked) / "profile").iterdir()):
+            for each in sorted(self._made_profile().save_pretrained(Path(unpacked) / "profile").iterdir()):
                 packed.write(each, f"profile/{each.name}")
         return file
 
@@ -101,11 +101,16 @@ class Session:
         profile.require_match(detector)
         return cls(profile)
 
+    def _made_profile(self) -> InspectionProfile:
+        if self.profile is None:
+            raise ValueError("There is no profile yet: add photos of good parts first.")
+        return self.profile
+
     def histogram(self) -> str:
         """The scores as a drawing, in HTML; empty before there are any."""
-        groups = {"normal": [], "anomalous": [], "scored": []}
+        groups: dict[str, list[float]] = {"normal": [], "anomalous": [], "scored": []}
         for result in self.results:
-            if result.error is None:
+            if isinstance(result, DetectionResult):
                 groups[result.label or "scored"].append(result.score)
         groups = {name: scores for name, scores in groups.items() if scores}
         calibration = None if self.profile is None else self.profile.calibration
@@ -131,20 +136,21 @@ def overlay_of(result: DetectionResult) -> Image.Image:
 
 def map_of(result: DetectionResult) -> Image.Image:
     """The map alone, in the same colours over grey."""
-    return render_heatmap(Image.new("RGB", result.image.size, (235, 235, 235)), result.anomaly_map)
+    height, width = result.size
+    return render_heatmap(Image.new("RGB", (width, height), (235, 235, 235)), result.anomaly_map)
 
 
 def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Good photos of an example product, and photos to inspect, rendered into a folder."""
     seed, kind, defects = EXAMPLES[name]
-    category, files = make_category(seed, kind), ([], [])
-    photos: list[tuple[str, int, str | bool]] = [
-        (f"good_{index}", index, False) for index in range(EXAMPLE_NORMALS + EXAMPLE_GOOD)
-    ]
-    photos += [(defect.replace(" ", "_"), 1000 + index, defect) for index, defect in enumerate(defects)]
-    for number, (stem, index, defect) in enumerate(photos):
+    category = make_category(seed, kind)
+
+    def render(stem: str, index: int, defect: str | bool = False) -> str:
         image, _, _ = render_sample(category, index, EXAMPLE_SIZE, defect)
         file = folder / f"{name}_{stem}.png"
         Image.fromarray(image).save(file)
-        files[number >= EXAMPLE_NORMALS].append(str(file))
-    return files
+        return str(file)
+
+    good = [render(f"good_{index}", index) for index in range(EXAMPLE_NORMALS + EXAMPLE_GOOD)]
+    bad = [render(defect.replace(" ", "_"), 1000 + index, defect) for index, defect in enumerate(defects)]
+    return good[:EXAMPLE_NORMALS], good[EXAMPLE_NORMALS:] + bad

@@ -1,5 +1,8 @@
 """Anomaly maps as pictures, on one fixed scale: the same colour means the same value in every image."""
 
+import base64
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -39,3 +42,22 @@ def render_heatmap(image: Image.Image, anomaly_map: np.ndarray) -> Image.Image:
 def map_image(anomaly_map: np.ndarray) -> Image.Image:
     """A map (H, W) in [0, 1] as a 16-bit grey image, in which 65535 is 1."""
     return Image.fromarray((anomaly_map * SIXTEEN_BITS + 0.5).astype(np.uint16))
+
+
+def image_bytes(image: Image.Image, file_format: str, **options) -> bytes:
+    """The content of an image file; `options` are those of Pillow's `save`."""
+    content = io.BytesIO()
+    image.save(content, file_format, **options)
+    return content.getvalue()
+
+
+def image_base64(image: Image.Image, file_format: str, **options) -> str:
+    """An image file in base64."""
+    return base64.b64encode(image_bytes(image, file_format, **options)).decode()
+
+
+def data_url(image: Image.Image, longest_side: int, quality: int) -> str:
+    """A JPEG copy for a web page, with no side longer than `longest_side` pixels."""
+    image = image.copy()
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    return f"data:image/jpeg;base64,{image_base64(image, 'JPEG', quality=quality)}"

@@ -1,16 +1,14 @@
 """The report page, made from a folder of results."""
 
-import base64
-import io
 import json
 from collections import Counter
 from datetime import datetime
 from heapq import nlargest
 from pathlib import Path
 
-from PIL import Image
 from tqdm.auto import tqdm
 
+from ..engine.heatmap import data_url
 from ..files import read_json, write_whole
 from ..inspection.drift import Drift
 from ..processing.image_loading import load_image
@@ -108,13 +106,9 @@ def picture(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        image = load_image(path)
+        return data_url(load_image(path), LONGEST_SIDE, QUALITY)
     except (OSError, ValueError):
         return None
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def drifts(folder: Path) -> list[str]:

@@ -53,7 +53,7 @@ def make_plan(sources: Iterable[Source], store: Store) -> Plan:
             continue
         plan.waiting += waits
         plan.changed += waits and row is not None
-        if not waits:
+        if row is not None and not waits:
             plan.before.before += 1
             plan.before.add(row)
     if plan.changed:

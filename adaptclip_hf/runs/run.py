@@ -98,7 +98,8 @@ class Run:
 def correct_labels(store: Store, false_discovery_rate: float) -> Counter:
     """Sets the labels of all rows anew, by Benjamini and Hochberg; how many there are of each."""
     p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
-    called, labels = iter(discoveries(p_values, false_discovery_rate)), Counter()
+    called = iter(discoveries(p_values, false_discovery_rate))
+    labels: Counter[str] = Counter()
 
     def label(row: dict) -> dict:
         if row["error"] is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine import Result
+from ..engine import DetectionResult, Result
 from ..files import new_name, whole_file
 from ..inspection import InspectionProfile
-from ..inspection.drift import DriftWatch
+from ..inspection.drift import Drift, DriftWatch
 from ..reporting import Report, print_nothing
 from ..resume import keep_or_match
 from .formats import FORMAT_FILES, JSONL
@@ -75,8 +75,8 @@ class LineStore(Store):
                 try:
                     row = json.loads(text)
                     index.note(row)
-                    for file in files_of(row):
-                        index.take_name(Path(file).stem)
+                    for written in files_of(row):
+                        index.take_name(Path(written).stem)
                 except (ValueError, KeyError, TypeError) as error:
                     raise ValueError(
                         f"{self.file}, line {number}, is not of `adaptclip detect` ({error!r}): remove it, or "
@@ -99,12 +99,12 @@ class LineStore(Store):
                 if (changed := change(row)) is not None:
                     opened.write(as_line(changed))
                     continue
-                for file in files_of(row):
-                    Path(file).unlink(missing_ok=True)
+                for written in files_of(row):
+                    Path(written).unlink(missing_ok=True)
 
     def add(self, row: dict, result: Result):
         """The row's pictures are on disk before it is; it is in the file when this returns."""
-        if row["error"] is None and (self.spec.heatmaps or self.spec.maps):
+        if isinstance(result, DetectionResult) and (self.spec.heatmaps or self.spec.maps):
             name = new_name(Path(row["path"]), self.index.names)
             self.index.take_name(name)
             if self.spec.heatmaps:
@@ -115,7 +115,7 @@ class LineStore(Store):
             opened.write(as_line(row))
         self.index.note(row)
         if self.drift is not None and row["error"] is None and not row["among_normals"]:
-            self._look_for_drift(row)
+            self._note_drift(row, self.drift.add(row["score"]))
 
     def finish(self):
         """Each row is in the file already."""
@@ -129,8 +129,8 @@ class LineStore(Store):
         temporary.replace(file)
         return str(file)
 
-    def _look_for_drift(self, row: dict):
-        if drift := self.drift.add(row["score"]):
+    def _note_drift(self, row: dict, drift: Drift | None):
+        if drift is not None:
             self.report(f"DRIFT: {drift.describe()}")
             with (self.output / DRIFT_FILE).open("a", encoding="utf-8") as opened:
                 opened.write(json.dumps({"last": row["path"], "time": time.time(), **asdict(drift)}) + "\n")

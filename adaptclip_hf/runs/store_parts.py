@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..engine import Result
-from ..engine.heatmap import map_image
+from ..engine import Result, UnreadableImage
+from ..engine.heatmap import image_bytes, map_image
 from ..resume import require_same
 from .folder import Folder
 from .formats import FORMAT_FILES, PARQUET
@@ -38,7 +37,8 @@ class PartStore(Store):
     own_format, prefix = PARQUET, HIDDEN
 
     def __init__(self, output: str, maps: bool = False):
-        self.folder, self.schema, self._added = Folder(output), part_schema(maps), []
+        self.folder, self.schema = Folder(output), part_schema(maps)
+        self._added: list[dict] = []
         self.folder_here = Path(self.folder.root) if self.folder.is_local else None
         self.written = f"{output}/{PARTS}"
 
@@ -67,7 +67,7 @@ class PartStore(Store):
                     )
 
     def _rows(self, name: str, maps: bool = False) -> Iterator[dict]:
-        file = parquet.ParquetFile(io.BytesIO(self.folder.read(name)))
+        file = parquet.ParquetFile(io.BytesIO(self.folder.read(name) or b""))
         columns = [column for column in file.schema_arrow.names if maps or column != MAP_PNG]
         yield from rows_of(file.read(columns))
 
@@ -114,16 +114,9 @@ class PartStore(Store):
 
 
 def with_map(row: dict, result: Result, schema: pa.Schema) -> dict:
-    if row["error"] is not None or MAP_PNG not in schema.names:
+    if isinstance(result, UnreadableImage) or MAP_PNG not in schema.names:
         return row
-    return row | {MAP_PNG: map_png(result.anomaly_map)}
-
-
-def map_png(anomaly_map: np.ndarray) -> bytes:
-    """(H, W) in [0, 1] as a 16-bit grey PNG."""
-    content = io.BytesIO()
-    map_image(anomaly_map).save(content, "PNG")
-    return content.getvalue()
+    return row | {MAP_PNG: image_bytes(map_image(result.anomaly_map), "PNG")}
 
 
 def as_parquet(table: pa.Table, **options) -> bytes:

@@ -11,7 +11,7 @@ WAKE_AFTER = 200  # milliseconds, while something settles
 LOOK_AGAIN = 5.0  # seconds, whether or not an event came
 
 
-def complete_images(folder: Path, leave_out: Path, known: Callable[[Path], bool]) -> Iterator[list[Path]]:
+def complete_images(folder: Path, leave_out: Path | None, known: Callable[[Path], bool]) -> Iterator[list[Path]]:
     """New images of a folder and what is below it, in groups as they become complete, for ever.
 
     Events only wake: what is new is seen by looking at the folder, so that an event which is lost, or a time when

@@ -1,8 +1,6 @@
 """The service: what each address does."""
 
 import asyncio
-import base64
-import io
 import time
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +11,6 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
-from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
@@ -21,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from ..detector import AnomalyDetector
 from ..engine import DetectionResult, PlainReference
-from ..engine.heatmap import map_image
+from ..engine.heatmap import image_base64, map_image
 from ..versions import __version__
 from .batches import Batches, default_batch_size, default_workers
 from .limits import BodyLimit, Limits, RefusedError, same
@@ -30,6 +27,7 @@ from .products import Product, Products
 from .uploads import BODY, MAP, OVERLAY, read_image, read_upload
 
 DECODING_THREADS = 2
+QUICK_PNG: dict = {"file_format": "PNG", "compress_level": 1}
 
 
 @dataclass(frozen=True)
@@ -216,13 +214,6 @@ def inspected(product: Product | None, result: DetectionResult, include: tuple[s
         width=width,
         height=height,
         among_normals=result.among_normals,
-        map=as_png(map_image(result.anomaly_map)) if MAP in include else None,
-        overlay=as_png(result.heatmap()) if OVERLAY in include else None,
+        map=image_base64(map_image(result.anomaly_map), **QUICK_PNG) if MAP in include else None,
+        overlay=image_base64(result.heatmap(), **QUICK_PNG) if OVERLAY in include else None,
     )
-
-
-def as_png(image: Image.Image) -> str:
-    """In base64."""
-    content = io.BytesIO()
-    image.save(content, "PNG", compress_level=1)
-    return base64.b64encode(content.getvalue()).decode()

@@ -93,6 +93,7 @@ class Batches:
                     self._score([each])
             return
         for each, result in zip(batch, results, strict=True):
+            assert isinstance(result, DetectionResult)  # without `on_error` what cannot be scored is raised
             each.result.set_result(result)
 
 

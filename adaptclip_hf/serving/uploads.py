@@ -111,7 +111,8 @@ def read_image(reader: ImageReader, image: bytes, view: View, pixels: int) -> Lo
             raise RefusedError(
                 422, f"image: {width}x{height} pixels; at most {pixels / MEGA:g} million are taken here."
             )
-        [loaded] = reader.read_ready([opened], view)
+        [loaded] = reader.read_ready([opened], view)  # without `on_error` what cannot be read is raised
+        assert isinstance(loaded, LoadedImage)
     except RefusedError:
         raise
     except Image.UnidentifiedImageError:
