@@ -10,7 +10,7 @@ import torch
 
 from .engine import AnomalyScorer, PlainReference, Reference, Result, View
 from .engine.fast_layers import use_fast_layers
-from .engine.images import LoadedImage, OnError, UnreadableImage, as_list_or_stream
+from .engine.images import OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .engine.reference import PreparedReference
 from .inspection import InspectionProfile
 from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
@@ -111,7 +111,7 @@ class AnomalyDetector(AnomalyScorer):
             raise ValueError(f"{name} is no longer the model that was loaded from there: load it anew.")
         return AnomalyScorer(whole.to(self.device), processor).encode_text(object_name)
 
-    def open_bank(self, prompt_bank: Bank, view: View = View()) -> PromptBank:  # noqa: B008
+    def open_bank(self, prompt_bank: Bank, view: View = View()) -> PromptBank:
         """A bank, read if it is a file or Hub id, on the model's device.
 
         Raises:
@@ -200,11 +200,8 @@ class AnomalyDetector(AnomalyScorer):
             yield from self.score_images(batch, on_error)
 
     def _with_banks(
-        self,
-        read: Iterator[LoadedImage | UnreadableImage],
-        prompt_banks: Iterable[PromptBank] | None,
-        reference: PreparedReference,
-    ) -> Iterator[tuple[LoadedImage | UnreadableImage, PreparedReference]]:
+        self, read: Iterator[ReadImage], prompt_banks: Iterable[PromptBank] | None, reference: PreparedReference
+    ) -> Iterator[tuple[ReadImage, PreparedReference]]:
         """Each image with the reference, or with its own bank; another model's bank and another number are refused."""
         if prompt_banks is None:
             yield from ((image, reference) for image in read)

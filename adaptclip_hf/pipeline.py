@@ -114,7 +114,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         """Pushes the pipeline's model, processor and card; see [`AdaptCLIPModel.push_to_hub`]."""
         return self.model.push_to_hub(repo_id, processor=self.processor, **options)
 
-    def encode_prompts(self, normal_images, view: View = View()) -> PromptBank:  # noqa: B008
+    def encode_prompts(self, normal_images, view: View = View()) -> PromptBank:
         """A [`PromptBank`] of normal images, on the pipeline's device; the same images again are not encoded again."""
         images = list(as_list_or_stream(normal_images))
         key = self._contents(images, view)
@@ -140,14 +140,14 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
-    def open_prompt_bank(self, prompt_bank: PromptBank | str | Path, view: View = View()) -> PromptBank:  # noqa: B008
+    def open_prompt_bank(self, prompt_bank: PromptBank | str | Path, view: View = View()) -> PromptBank:
         """The bank, read if it is a file, checked against this model and preprocessing, on the pipeline's device."""
         if isinstance(prompt_bank, str | Path):
             prompt_bank = PromptBank.from_pretrained(prompt_bank)
         self.scorer.require_match(prompt_bank, view)
         return prompt_bank.to(self.model.device, self.model.dtype)
 
-    def preprocess(self, image, view: View = View()) -> Iterator[dict]:  # noqa: B008
+    def preprocess(self, image, view: View = View()) -> Iterator[dict]:
         """The tiles of an image, one after the other; most images are one tile."""
         path = str(image) if isinstance(image, str | Path) else None
         loaded = self.scorer.reader.load(image, view)
@@ -164,7 +164,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
         return {"scores": scores, "references": [reference] * len(tiles), **about}
 
-    def postprocess(self, outputs: list[dict], decision: Reference = PlainReference()) -> dict:  # noqa: B008
+    def postprocess(self, outputs: list[dict], decision: Reference = PlainReference()) -> dict:
         image, path, reference = (as_batch(outputs[0][name])[0] for name in ("image", "path", "references"))
         merger = TileMerger(image.tiles)
         for each in outputs:

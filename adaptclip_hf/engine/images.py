@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -61,18 +61,16 @@ class UnreadableImage:
         raise ValueError(f"{self.name}: {self.error}.")
 
 
+ReadImage: TypeAlias = LoadedImage | UnreadableImage
+
+
 @dataclass(frozen=True)
 class ImageReader:
     """Reads images for a model: it needs the model's preprocessing, not the model."""
 
     image_processor: AdaptCLIPImageProcessor
 
-    def read(
-        self,
-        sources: Iterable,
-        view: View = View(),  # noqa: B008
-        on_error: OnError | None = None,
-    ) -> Iterator[LoadedImage | UnreadableImage]:
+    def read(self, sources: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator[ReadImage]:
         """Reads images as they come, and cuts them into tiles.
 
         Args:
@@ -83,7 +81,7 @@ class ImageReader:
             FileNotFoundError, ValueError: an image cannot be read, and there is no `on_error`.
         """
         for source in sources:
-            if isinstance(source, LoadedImage | UnreadableImage):
+            if isinstance(source, ReadImage):
                 yield source
                 continue
             try:
@@ -94,7 +92,7 @@ class ImageReader:
                 on_error(name_of(source), error)
                 yield UnreadableImage(name_of(source), str(error))
 
-    def load(self, source, view: View = View()) -> LoadedImage:  # noqa: B008
+    def load(self, source, view: View = View()) -> LoadedImage:
         """Reads one image and cuts it into tiles.
 
         Raises:
@@ -104,11 +102,8 @@ class ImageReader:
         return LoadedImage(name, image, view.tiles((image.height, image.width), name))
 
     def read_ready(
-        self,
-        sources: Iterable,
-        view: View = View(),  # noqa: B008
-        on_error: OnError | None = None,
-    ) -> Iterator[LoadedImage | UnreadableImage]:
+        self, sources: Iterable, view: View = View(), on_error: OnError | None = None
+    ) -> Iterator[ReadImage]:
         """As [`~ImageReader.read`], and resizes images of one tile: only the model's work is left."""
         for image in self.read(sources, view, on_error):
             if isinstance(image, LoadedImage) and len(image.tiles) == 1 and image.pixel_values is None:

@@ -15,7 +15,7 @@ from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
 from .contract import ScoringModel
-from .images import ImageReader, LoadedImage, OnError, UnreadableImage, as_list_or_stream
+from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
 from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, join, score, tile_inputs
@@ -80,11 +80,11 @@ class AnomalyScorer:
             "preprocessing": self.processor.image_processor.fingerprint(),
         }
 
-    def preprocessing(self, view: View = View()) -> dict[str, str]:  # noqa: B008
+    def preprocessing(self, view: View = View()) -> dict[str, str]:
         """How an image becomes pixel values, as a bank records it."""
         return self.processor.image_processor.fingerprint() | {VIEW: view.key()}
 
-    def require_match(self, prompt_bank: PromptBank, view: View = View()):  # noqa: B008
+    def require_match(self, prompt_bank: PromptBank, view: View = View()):
         """Refuses the bank of another model, preprocessing or view.
 
         Raises:
@@ -96,11 +96,7 @@ class AnomalyScorer:
         prompt_bank.require_match(self.model.fingerprint(), expected)
 
     def remember(
-        self,
-        normal_images: Iterable,
-        on_error: OnError | None = None,
-        progress: bool = False,
-        view: View = View(),  # noqa: B008
+        self, normal_images: Iterable, on_error: OnError | None = None, progress: bool = False, view: View = View()
     ) -> PromptBank:
         """Encodes normal images as they come; only a few images and the features are in memory.
 
@@ -184,7 +180,7 @@ class AnomalyScorer:
         )
 
     def score_images(
-        self, batch: Sequence[tuple[LoadedImage | UnreadableImage, PreparedReference]], on_error: OnError | None = None
+        self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None
     ) -> Iterator[Result]:
         """The results of images that were read, each with what it is scored against; all are encoded together.
 
@@ -207,9 +203,7 @@ class AnomalyScorer:
             else:
                 yield image
 
-    def _checked(
-        self, image: LoadedImage | UnreadableImage, reference: PreparedReference, on_error: OnError | None
-    ) -> LoadedImage | UnreadableImage:
+    def _checked(self, image: ReadImage, reference: PreparedReference, on_error: OnError | None) -> ReadImage:
         """The image, or its error where each tile is compared with its own place and the normal images have others."""
         if isinstance(image, UnreadableImage):
             return image

@@ -123,7 +123,7 @@ class InspectionProfile(Reference):
         confirmed: Iterable = (),
         defects: Iterable = (),
         drop: Iterable[str] = (),
-        feedback: Feedback = Feedback(),  # noqa: B008
+        feedback: Feedback = Feedback(),
         **settings: Any,
     ) -> "InspectionProfile":
         """A profile with photos added or removed, calibrated again.
