@@ -1,4 +1,4 @@
-"""What a service counts, for Prometheus."""
+"""The metrics of a service, for Prometheus."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Monitor:
-    """The counts of one service.
+    """The metrics of one service.
 
     Args:
-        waiting: how many photos wait for the model.
+        waiting: returns how many images wait for the model.
     """
 
     def __init__(self, waiting: Callable[[], int]):
