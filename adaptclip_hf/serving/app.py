@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -155,7 +155,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
     @app.get("/metrics", dependencies=[user], response_class=Response)
     async def metrics() -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(monitor.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(monitor.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/products", dependencies=[user])
     async def list_products() -> list[dict]:
