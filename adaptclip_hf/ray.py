@@ -117,7 +117,7 @@ class DetectRead(Detect):
 
 
 class OnRay(Executor):
-    """Tasks list and read, actors score, tasks write; what a worker that died had in hand is done again by another.
+    """Tasks list and read, actors score, tasks write. When a worker dies, another repeats its unfinished work.
 
     Args:
         output: the folder of the [`PartStore`], which workers open by this address.

@@ -69,8 +69,8 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
     parser.add_argument(
         "--output", default="adaptclip-output", help="folder to write (%(default)s); with --engine ray any address"
     )
-    parser.add_argument("--overwrite", action="store_true", help="begin anew where OUTPUT holds other results")
-    parser.add_argument("--no-heatmaps", action="store_true", help="draw none")
+    parser.add_argument("--overwrite", action="store_true", help="start again if OUTPUT holds other results")
+    parser.add_argument("--no-heatmaps", action="store_true", help="draw no heatmaps")
     parser.add_argument(
         "--save-maps", action="store_true", help="keep the raw maps: OUTPUT/maps/*.npy, or in the parts"
     )

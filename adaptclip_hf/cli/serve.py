@@ -53,7 +53,9 @@ answers what it has accepted and ends.""",
     parser.add_argument(
         "--batch-size", type=positive, help="at most this many images are scored together (8; on a CPU 1)"
     )
-    parser.add_argument("--waiting", type=positive, default=128, help="at most this many images are in work (128)")
+    parser.add_argument(
+        "--waiting", type=positive, default=128, help="at most this many images are accepted at a time (128)"
+    )
     parser.add_argument("--megabytes", type=positive, default=20, help="size limit of a request (20)")
     parser.add_argument("--megapixels", type=positive, default=64, help="size limit of an image (64)")
     return parser
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     settings = ServiceSettings(args.workers, args.batch_size, limits, **tokens)
     app = make_app(detector, Products(detector, profiles, args.products), settings)
     if args.host not in LOOPBACK and settings.token is None:
-        print(f"Anybody who reaches {args.host}:{args.port} may use this service: {TOKEN} is not set.")
+        print(f"{TOKEN} is not set: anyone who reaches {args.host}:{args.port} can use this service.")
     uvicorn.run(
         app,
         host=args.host,

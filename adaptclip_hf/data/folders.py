@@ -54,9 +54,6 @@ def two_classes(
 ) -> tuple[Callable[[Path], bool], Callable[[Path, Report], Iterator[Row]]]:
     """Recognises and reads a normal and an anomalous folder of test images without masks."""
 
-    def images_of(folder: Path) -> list[str]:
-        return images_in(folder) or images_in(folder / "images")
-
     def recognise(root: Path) -> bool:
         return bool(find_subfolder(root, normal) and find_subfolder(root, anomalous))
 
@@ -64,7 +61,10 @@ def two_classes(
         for label, names in enumerate((normal, anomalous)):
             folder = need_subfolder(root, names)
             defect = folder.name if label else "good"
-            yield from (Row(image, label, category, "test", defect) for image in images_of(folder))
+            yield from (
+                Row(image, label, category, "test", defect)
+                for image in images_in(folder) or images_in(folder / "images")
+            )
 
     return recognise, read
 

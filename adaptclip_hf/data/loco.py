@@ -14,10 +14,6 @@ from .rows import Mask, Row, as_mask
 DEFECTS_LIST = "defects_config.json"
 
 
-def is_loco(root: Path) -> bool:
-    return any(map(has_folders_of_masks, category_folders(root)))
-
-
 def has_folders_of_masks(category: Path) -> bool:
     truth = category / "ground_truth"
     if truth.is_dir() and (category / DEFECTS_LIST).is_file():
@@ -51,6 +47,6 @@ def union(folder: Path) -> Mask | None:
 
 LOCO = Layout(
     "CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/IMAGE/*.png, defects_config.json",
-    is_loco,
+    lambda root: any(map(has_folders_of_masks, category_folders(root))),
     read_loco,
 )

@@ -1,4 +1,4 @@
-"""The page: what it looks like, and which control calls what of the session."""
+"""The page: its layout, and what each control does with the session."""
 
 import os
 import tempfile
@@ -46,10 +46,10 @@ RATES = {"minimum": 1, "maximum": 30, "step": 1, "value": 10}
 
 
 def make_page(detector: AnomalyDetector) -> gr.Blocks:
-    """The page, one session a visitor.
+    """The page; each visitor has a session.
 
     Args:
-        detector: shared by all visitors; nothing of a visit changes it.
+        detector: shared by all visitors; no visit changes it.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         session = gr.State(Session())
@@ -62,7 +62,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             with gr.Column(min_width=320):
                 gr.Markdown("## 1. Good parts")
                 good = gr.File(label="Photos of good parts", **MANY_IMAGES)
-                rate = gr.Slider(**RATES, label="False alarms: of 100 good parts at most so many are called anomalous")
+                rate = gr.Slider(**RATES, label="False alarms: at most this many of 100 good parts")
                 fit = gr.Button("Learn these parts", variant="primary")
                 with gr.Row():
                     examples = [gr.Button(f"Example: {name}", size="sm", min_width=90) for name in EXAMPLES]
@@ -93,7 +93,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
         shown = [session, notice, about, save, histogram, threshold, table, which, pictures]
 
         def answer(session: Session, work, *arguments) -> list:
-            """What the page shows after some work; what is wrong is said above, and the rest stays."""
+            """What the page shows after some work; an error is shown above, and the rest stays."""
             try:
                 session, said = work(*arguments), ""
             except (OSError, ValueError) as error:
@@ -123,7 +123,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
 
 
 def new_folder() -> Path:
-    """For files that Gradio copies to its own folder, from which alone it serves."""
+    """For files that Gradio then copies to the folder from which it serves."""
     return Path(tempfile.mkdtemp(prefix="adaptclip-demo-"))
 
 

@@ -1,4 +1,4 @@
-"""What the page does, without the page: fit, decide, move the threshold, save and load."""
+"""The state of the page: fit, decide, move the threshold, save and load."""
 
 import tempfile
 import zipfile
@@ -32,8 +32,8 @@ class Session:
     """What a page holds: a profile, and the photos that were inspected.
 
     Attributes:
-        profile: none before it is made or loaded; photos are scored zero-shot then.
-        results: of the inspected photos, with their images; those that could not be read have an error.
+        profile: `None` before one is made or loaded; photos are then scored zero-shot.
+        results: of the inspected photos, with their images.
         left_out: names of good photos that could not be read.
     """
 
@@ -42,7 +42,7 @@ class Session:
     left_out: tuple[str, ...] = ()
 
     def fit(self, detector: AnomalyDetector, photos: Sequence[str], false_alarm_rate: float) -> "Session":
-        """Makes a profile of photos of good parts; those that cannot be read are left out, and what was inspected.
+        """Makes a profile of photos of good parts and drops earlier results; unreadable photos are left out.
 
         Raises:
             ValueError: too few photos for the rate, or none.
@@ -56,7 +56,7 @@ class Session:
         return Session(profile, left_out=tuple(left_out))
 
     def inspect(self, detector: AnomalyDetector, photos: Sequence[str]) -> "Session":
-        """Inspects photos in place of those before.
+        """Inspects photos, which replace the earlier ones.
 
         Raises:
             ValueError: there are none.
@@ -67,7 +67,7 @@ class Session:
         return replace(self, results=tuple(results))
 
     def with_threshold(self, threshold: float) -> "Session":
-        """The same photos, decided by another threshold, which the profile keeps."""
+        """Decides the same photos by another threshold, and keeps it in the profile."""
         profile = self._made_profile()
         profile = replace(profile, calibration=Calibration(profile.calibration.scores, threshold))
         results = (profile.decide(each) if isinstance(each, DetectionResult) else each for each in self.results)
@@ -86,7 +86,7 @@ class Session:
         """A profile from a ZIP file.
 
         Raises:
-            ValueError: not one with a profile of this model, or too large.
+            ValueError: the file holds no profile of this model, or is too large.
         """
         try:
             with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as packed:

@@ -1,4 +1,4 @@
-"""The three kinds of model folder: complete, the adapters alone, or complete with the code that loads it."""
+"""The three kinds of model folder: complete, only the adapters, or complete with the code that loads it."""
 
 import inspect
 import json
@@ -18,7 +18,7 @@ from ..processing import AdaptCLIPProcessor
 from ..reporting import first_line
 from . import HUB_ERRORS
 
-# the modules in which the Auto classes and the pipeline find theirs, flat in a folder that brings its code
+# where the Auto classes and the pipeline find their classes in a folder that brings its code
 MODEL_CODE: dict[str, dict] = {
     "auto_map": {
         "AutoConfig": "configuration_adaptclip.AdaptCLIPConfig",
@@ -30,7 +30,7 @@ MODEL_CODE: dict[str, dict] = {
 }
 PROCESSOR_CODE = {"auto_map": {"AutoProcessor": "processing_adaptclip.AdaptCLIPProcessor"}}
 IMAGE_PROCESSOR_CODE = {"auto_map": {"AutoImageProcessor": "image_processing_adaptclip.AdaptCLIPImageProcessor"}}
-# where those are in the package; they import all others that are needed
+# their modules in the package, which import all others that are needed
 ENTRIES = ("pipeline", "modeling.modeling_adaptclip", "processing.processing_adaptclip")
 IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*)(\w+)(?= import )", re.MULTILINE)
 
@@ -57,7 +57,7 @@ def save_model_folder(
     folder = Path(folder)
     if flavour == REMOTE_CODE and model.config.adapter_variants:
         raise ValueError(
-            f"The adapters {', '.join(model.config.adapter_variants)} are a plug-in's, whose code does not go along: "
+            f"The adapters {', '.join(model.config.adapter_variants)} belong to a plug-in, whose code is not pushed: "
             "push without --flavour remote-code."
         )
     if flavour == ADAPTERS:

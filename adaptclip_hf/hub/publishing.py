@@ -25,9 +25,9 @@ def publish(
 
     Args:
         thing: the model (or its folder), prompt bank or profile.
-        repo_id: `OWNER/NAME`; made if it is not there.
-        private: of a repository that is made now.
-        revision: branch; made if it is not there.
+        repo_id: `OWNER/NAME`; created if missing.
+        private: whether a new repository is private.
+        revision: branch; created if missing.
         token: by default that of `hf auth login` or HF_TOKEN.
         what: of [`stage_model`], [`stage_prompt_bank`] or [`stage_profile`].
 
@@ -36,8 +36,8 @@ def publish(
 
     Raises:
         FileNotFoundError: a model folder that is not there or not complete.
-        ValueError: as the staging functions; or the card's metadata is not what the Hub takes.
-        PermissionError: no token, or one that may not write there.
+        ValueError: as the staging functions; or the Hub would refuse the card's metadata.
+        PermissionError: no token, or one without write access.
         HfHubHTTPError: the Hub refuses for another reason; nothing is published.
         OSError: the connection broke; nothing is published.
     """
@@ -68,5 +68,5 @@ def push_files(
         raise
     except (HTTPError, RuntimeError) as error:  # huggingface_hub raises either when an upload breaks off
         reason = error.__cause__ or error
-        raise OSError(f"The push to {repo_id} broke off ({reason}): no half of it is there, push again.") from error
+        raise OSError(f"The push to {repo_id} broke off ({reason}): nothing was published, push again.") from error
     return commit.commit_url

@@ -29,7 +29,7 @@ def load_released(
     cache_folder: str | Path | None = None,
     **options,
 ) -> AdaptCLIPModel:
-    """A checkpoint as the authors released it, converted; the second call finds the converted model.
+    """Converts a checkpoint that the authors released; a second call finds the converted model.
 
     `model.name_or_path` is the folder of the converted model, with its processor.
 
@@ -58,13 +58,13 @@ def load_released(
             try:
                 (Path(temporary) / "model").rename(folder)  # whole or not at all
             except OSError:
-                if not folder.is_dir():  # else another process has just put the same there
+                if not folder.is_dir():  # another process may have put the same model there
                     raise
     return cls.from_pretrained(folder)
 
 
 def cache_key(file: Path, clip: str | Path, tokenizer: str | Path | None, config: dict) -> str:
-    """A folder's name for what a conversion depends on."""
+    """The name of the folder for a conversion, from all that it depends on."""
     parts = [contents_of(clip), contents_of(tokenizer) if tokenizer and Path(tokenizer).exists() else str(tokenizer)]
     digest = hashlib.sha256(file.read_bytes())
     digest.update(json.dumps([*parts, config], sort_keys=True).encode())
@@ -75,7 +75,7 @@ def contents_of(source: str | Path) -> str:
     """A digest of a local file or folder, or the commit of a Hub id."""
     path = Path(source)
     if path.is_file():
-        # the tokenizer lies beside it
+        # with the tokenizer beside it
         return digest_of_files(sorted({path, *path.parent.glob("*.json"), *path.parent.glob("*.txt")}))
     if path.is_dir():
         return digest_of_files(sorted(file for file in path.iterdir() if file.is_file()))
@@ -119,7 +119,7 @@ def list_repository(repo_id: str, revision: str | None, token: str | None) -> li
             folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
         except OSError:
             raise FileNotFoundError(
-                f"{repo_id} is not in the cache and the Hub cannot be asked ({first_line(error)}). Give a local "
+                f"{repo_id} is not in the cache and the Hub does not answer ({first_line(error)}). Give a local "
                 "file or folder of the released checkpoint."
             ) from error
         return list_folder(folder)

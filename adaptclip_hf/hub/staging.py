@@ -17,7 +17,7 @@ from .thumbnails import thumbnail_sheet
 
 Published = AdaptCLIPModel | PromptBank | InspectionProfile | Path
 
-# a model's own files and shards; nothing else of a folder that may hold checkpoints and logs
+# the files and shards of a model; its folder may also hold checkpoints and logs
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", ADAPTERS_FILE)
 MODEL_FILES = (*WEIGHTS, "config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", CARD)
 SHEET_FILE = "normal_images.jpg"
@@ -25,7 +25,7 @@ HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
 
 
 def stage(thing: Published, folder: Path, repo_id: str, token: str | None = None, **what) -> list[Path]:
-    """The files to publish, those that have to be made in an empty `folder`.
+    """The files to publish; those that must be made go into the empty `folder`.
 
     Args:
         what: of the function for this kind of thing.
@@ -130,7 +130,7 @@ def with_card(model: Path, source: Path, folder: Path, repo_id: str, results: st
         card.write_text(model_card(model, repo_id, results, record_folder=source), encoding="utf-8")
     elif results is not None:
         raise ValueError(
-            f"{card} is there already, and results go into a new card: remove it, or write it anew with "
+            f"{card} exists already, and results go only into a new card: remove it, or replace it with "
             "`adaptclip card --overwrite`."
         )
     check_card(card)

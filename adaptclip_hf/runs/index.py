@@ -1,4 +1,4 @@
-"""What has a row and what waits, by path: in a temporary SQLite file, because memory must not grow with the images."""
+"""Which images have a row and which wait, in a temporary SQLite file: memory must not grow with the images."""
 
 import sqlite3
 from collections.abc import Container, Iterator
@@ -11,7 +11,7 @@ NOTED = ("bytes", "modified", "score", "label", "error")  # of a row, beside its
 
 
 class Index:
-    """Rows that are there, and the images that are asked for. Several threads may use it.
+    """The rows of a store, and the images that are asked for. Several threads can use it.
 
     Paths are kept as bytes: names that are in no encoding have surrogates, which text in SQLite cannot hold.
 
@@ -58,7 +58,7 @@ class Index:
 
     def note(self, row: dict) -> bool:
         """Notes a row; false if its path has one."""
-        noted = {**row, "error": None if row["error"] is None else ""}  # its words may be in no encoding
+        noted = {**row, "error": None if row["error"] is None else ""}  # its text may not be encodable
         values = (noted[name] for name in NOTED)
         return self._do("insert or ignore into row values (?, ?, ?, ?, ?, ?)", key_of(row["path"]), *values) == 1
 

@@ -33,7 +33,7 @@ class Run:
         """Scores images. Those that have a row are not scored again unless their files have changed since.
 
         Args:
-            overwrite: begin anew where the store holds other results.
+            overwrite: start again if the store holds other results.
 
         Raises:
             ValueError: the store holds results of other settings, named, or another process is writing there.
@@ -96,7 +96,7 @@ class Run:
 
 
 def correct_labels(store: Store, false_discovery_rate: float) -> Counter:
-    """Sets the labels of all rows anew, by Benjamini and Hochberg; how many there are of each."""
+    """Sets the labels of all rows again, by Benjamini and Hochberg; returns the number of each."""
     p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
     called = iter(discoveries(p_values, false_discovery_rate))
     labels: Counter[str] = Counter()

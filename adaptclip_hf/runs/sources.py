@@ -77,7 +77,7 @@ def read_sources(
 
 @dataclass(frozen=True)
 class Sources:
-    """All images of a run, listed anew each time.
+    """All images of a run, listed each time they are iterated.
 
     Attributes:
         files: on this machine.
@@ -122,7 +122,7 @@ class Sources:
 
 
 def stamp_of(file: dict) -> Stamp:
-    """Of a file as fsspec describes it; systems that tell no time have the size alone."""
+    """Of a file as fsspec describes it; only the size where the file system gives no time."""
     changed = file.get("LastModified")
     return file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None
 

@@ -9,17 +9,17 @@ from ..engine import AnomalyScorer, Reference
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that a worker needs to know. It pickles.
+    """What a run is asked for: all that a worker needs, as a value that pickles.
 
     Attributes:
         model: name, folder or Hub id; a folder must be there for every worker.
         reference: what images are scored against.
         device, dtype, trust_remote_code: of [`AnomalyDetector.from_pretrained`].
         batch_size: images at a time.
-        heatmaps: draw each map over its image; in a folder of lines alone.
+        heatmaps: draw each map over its image; only in a folder of lines.
         maps: keep each map: float32 as `.npy` in a folder of lines, 16-bit PNG (65535 is 1) in Parquet parts.
         false_discovery_rate: with a profile: of all images that are called anomalous at most this share are good ones,
-            on average; labels are set anew when all images are scored.
+            on average; labels are set again when all images are scored.
         formats: of [`adaptclip_hf.runs.formats.FORMATS`], written when all images are scored.
     """
 

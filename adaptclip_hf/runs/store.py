@@ -50,7 +50,7 @@ class Store(ABC):
 
     @abstractmethod
     def rewrite(self, change: Callable[[dict], dict | None]):
-        """Writes all rows anew, each as `change` makes it, without those of which it makes `None`."""
+        """Replaces each row by `change` of it, and removes those for which that is `None`."""
 
     @abstractmethod
     def add(self, row: dict, result: Result):

@@ -22,7 +22,7 @@ from .tables import MAP_PNG, part_schema, rows_of, table_of
 
 PARTS = "part-*.parquet"
 CHUNK = 128  # images that are read and scored as one piece of work
-HIDDEN = "_"  # whoever reads the folder as one table passes over names that begin so
+HIDDEN = "_"  # readers of a folder of Parquet files skip names that begin with it
 SETTINGS_FILE = f"{HIDDEN}detect.json"
 OLD_PLAN = f"{HIDDEN}plan"  # a folder that killed runs of version 0.2 left
 

@@ -1,4 +1,4 @@
-"""The service: what each address does."""
+"""The service: its routes."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -35,11 +35,11 @@ class ServiceSettings:
     """How a service runs.
 
     Attributes:
-        workers: threads that score; by default what suits the device.
-        batch_size: images at most that are scored together; likewise.
-        limits: what is taken at most.
-        token: asked of every request but `/health`; none without.
-        admin_token: allows products to be added, replaced and removed; nobody may without.
+        workers: threads that score; by default as suits the device.
+        batch_size: at most this many images are scored together; by default as suits the device.
+        limits: of requests.
+        token: every request except `/health` needs it; `None` lets everyone in.
+        admin_token: needed to add, replace and remove products; `None` forbids that.
     """
 
     workers: int | None = None
@@ -52,7 +52,7 @@ class ServiceSettings:
 class Inspection(BaseModel):
     """The answer for an image."""
 
-    product: str | None = Field(description="whose profile decided")
+    product: str | None = Field(description="the product whose profile decided")
     score: float = Field(description="from 0, normal, to 1")
     p_value: float | None = Field(description="how often a good photo scores this high or higher")
     label: str | None = Field(description="normal or anomalous; null without a product")
@@ -68,7 +68,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
     """The service as an ASGI application; its page is `/docs`.
 
     Args:
-        products: by whose profiles images are judged; without any images are scored zero-shot.
+        products: their profiles decide; without products images are scored zero-shot.
     """
     limits = settings.limits
     monitor = Monitor(lambda: len(batches))
@@ -109,7 +109,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
     def admitted() -> Iterator[None]:
         nonlocal in_work
         if in_work >= limits.waiting:
-            raise RefusedError(503, f"{in_work} images are in work, the most that are taken here: try again.")
+            raise RefusedError(503, f"{in_work} images are being scored, the most that this service takes: try again.")
         in_work += 1
         try:
             yield
@@ -140,7 +140,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
             )
             try:
                 result = await asyncio.wrap_future(batches.submit(image, reference))
-            except ValueError as error:  # such as a photo that is cut into other places than the product's
+            except ValueError as error:  # such as an image whose tiles lie elsewhere than the product's
                 raise RefusedError(422, f"image: {error}") from None
             inspection = await to_thread.run_sync(inspected, product, result, upload.include, limiter=decoding)
         monitor.images.labels(inspection.product or "", inspection.label or "").inc()
@@ -149,13 +149,13 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
 
     @app.get("/health")
     async def health() -> dict:
-        """Whether the service answers, and what it stands on."""
+        """Whether the service answers, its version and its runtime."""
         return {"status": "ok", "version": __version__, "backend": detector.backend, "products": len(products)}
 
     @app.get("/metrics", dependencies=[user], response_class=Response)
     async def metrics() -> Response:
-        """Counts in Prometheus' text format."""
-        return Response(monitor.exposition(), media_type=CONTENT_TYPE_LATEST)
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(monitor.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/products", dependencies=[user])
     async def list_products() -> list[dict]:
@@ -164,7 +164,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
 
     @app.put("/products/{name}", dependencies=[admin])
     async def put_product(name: str, request: Request) -> dict:
-        """Adds a product or replaces it, by the files of its profile's folder as a form's `files`; as a whole."""
+        """Adds or replaces a product; the form's `files` are the files of its profile's folder."""
         async with request.form(max_files=2, max_fields=1) as form:
             uploads = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
             files = {each.filename or "": await each.read() for each in uploads}
@@ -176,7 +176,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
 
     @app.delete("/products/{name}", dependencies=[admin], status_code=204)
     async def remove_product(name: str):
-        """Forgets a product."""
+        """Removes a product."""
         try:
             await to_thread.run_sync(products.remove, name)
         except KeyError:
@@ -186,10 +186,10 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
 
 
 def needs_token(token: str | None, or_forbidden: bool = False):
-    """What refuses requests without the token (`Authorization: Bearer ...`), as a dependency of a route.
+    """A route's dependency that refuses requests without the token (`Authorization: Bearer ...`).
 
     Args:
-        or_forbidden: where there is no token, nobody may.
+        or_forbidden: refuse all requests if there is no token.
     """
     scheme = HTTPBearer(auto_error=False)
 
@@ -197,7 +197,7 @@ def needs_token(token: str | None, or_forbidden: bool = False):
         if token is None and or_forbidden:
             raise RefusedError(403, "Products cannot be changed here: the service was started without an admin token.")
         if token is not None and (given is None or not same(given.credentials, token)):
-            raise HTTPException(401, "A token is needed, and this is not it.", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, "A valid token is needed.", {"WWW-Authenticate": "Bearer"})
 
     return Depends(check)
 

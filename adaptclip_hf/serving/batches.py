@@ -24,14 +24,14 @@ class Waiting:
 
 
 class Batches:
-    """Threads that score what waits, whatever product it is of: while a batch is scored the next one gathers.
+    """Threads that score waiting images of all products in batches; the next batch gathers while one is scored.
 
-    Nobody waits for a batch to fill: an image alone is scored alone, and with all of torch's threads; where several
-    workers have work, they divide them.
+    No image waits for a batch to fill: a single image is scored by itself with all of torch's threads. When several
+    workers are busy, they share these threads.
 
     Args:
         workers: threads, which share the model.
-        batch_size: images at most that are scored together.
+        batch_size: at most this many images are scored together.
         observe: called with the size of each batch.
     """
 
@@ -54,7 +54,7 @@ class Batches:
         return waiting.result
 
     def close(self):
-        """Scores what waits, and ends."""
+        """Scores the waiting images, and ends the threads."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -73,13 +73,13 @@ class Batches:
                 self._busy -= 1
 
     def _next(self) -> Waiting | None:
-        """What waits, or `None`."""
+        """The next waiting image, or `None`."""
         try:
             following = self._queue.get_nowait()
         except Empty:
             return None
         if following is None:
-            self._queue.put(None)  # the end comes after this batch
+            self._queue.put(None)  # end after this batch
         return following
 
     def _score(self, batch: list[Waiting]):
@@ -89,7 +89,7 @@ class Batches:
             if len(batch) == 1:
                 batch[0].result.set_exception(error)
             else:
-                for each in batch:  # one that cannot be scored fails alone
+                for each in batch:  # only the one that cannot be scored fails
                     self._score([each])
             return
         for each, result in zip(batch, results, strict=True):

@@ -1,4 +1,4 @@
-"""What a service takes at most, and the middleware that sees to it before anything is parsed."""
+"""The limits of a service, and the middleware that enforces them before a request is parsed."""
 
 import asyncio
 import hmac
@@ -11,14 +11,14 @@ CLOSE = (b"connection", b"close")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service takes at most.
+    """The limits of a service.
 
     Attributes:
-        waiting: requests with an image that are in work at a time; more get a 503.
+        waiting: requests with an image that are handled at the same time; further ones get a 503.
         body: bytes of a request with an image.
         profile_body: bytes of a product's profile.
         pixels: of an image.
-        seconds: for which a body may come.
+        seconds: in which the whole body must arrive.
     """
 
     waiting: int = 128
@@ -37,7 +37,7 @@ class RefusedError(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: a body that is too long or too slow is refused as it comes, and never held."""
+    """ASGI middleware: refuses a body that is too long or too slow while it arrives, without storing it."""
 
     def __init__(self, app, limits: Limits):
         self.app, self.limits = app, limits
@@ -51,7 +51,7 @@ class BodyLimit:
 
         async def limited():
             nonlocal read, complete
-            if complete:  # what comes after the body is the news that the client has gone
+            if complete:  # after the body only the client's disconnect follows
                 return await receive()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -81,11 +81,11 @@ class BodyLimit:
 
 
 def too_long(most: int) -> RefusedError:
-    return RefusedError(413, f"The body is longer than {most / MEGA:g} MB, the most that is taken here.")
+    return RefusedError(413, f"The body is longer than {most / MEGA:g} MB, the limit of this service.")
 
 
 async def answer(send, refused: RefusedError):
-    """Answers and closes the connection, of which the rest is not read."""
+    """Answers and closes the connection without reading the rest of the request."""
     body = json.dumps({"detail": refused.reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refused.status, "headers": [*headers, CLOSE]})
@@ -93,5 +93,5 @@ async def answer(send, refused: RefusedError):
 
 
 def same(token: str, expected: str) -> bool:
-    """Whether two tokens are equal, in a time that does not tell where they differ."""
+    """Whether two tokens are equal, in constant time."""
     return hmac.compare_digest(token.encode(errors="replace"), expected.encode())

@@ -1,18 +1,18 @@
-"""What a service counts, for Prometheus."""
+"""The metrics of a service, for Prometheus."""
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Monitor:
-    """The counts of one service.
+    """The metrics of one service.
 
     Args:
-        waiting: how many photos wait for the model.
+        waiting: returns how many images wait for the model.
     """
 
     def __init__(self, waiting: Callable[[], int]):
@@ -26,7 +26,3 @@ class Monitor:
 
     def _of(self, kind, name: str, about: str, labels=(), **options):
         return kind(f"adaptclip_{name}", about, labels, registry=self.registry, **options)
-
-    def exposition(self) -> bytes:
-        """In Prometheus' text format."""
-        return generate_latest(self.registry)

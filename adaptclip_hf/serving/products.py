@@ -1,4 +1,4 @@
-"""The products that a service knows, replaced as a whole while it runs."""
+"""The products of a service, which can be replaced while it runs."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from ..inspection.profile_files import FEATURES, is_profile_file
 from ..model_files import PROFILE_FILE
 
 NAME = re.compile(r"\w[\w .+-]{0,63}")
-HIDDEN = "."  # what begins with it in the folder of products is none
+HIDDEN = "."  # names in the folder of products that begin with it are ignored
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Product:
     digest: str
 
     def describe(self) -> dict:
-        """What people and programs want to know of it."""
+        """What `GET /products` shows."""
         profile = self.profile
         return {
             "name": self.name,
@@ -43,14 +43,14 @@ class Product:
 
 
 class Products(Mapping[str, Product]):
-    """Products by name; who reads sees each as a whole, before or after a change.
+    """Products by name. A reader sees each product complete, either before or after a change.
 
     Args:
-        folder: where products lie that are added while the service runs, a folder each; those that lie there are known
-            from the start. Without it they are gone with the service.
+        folder: keeps products that are added while the service runs, a folder for each; those in it are loaded at the
+            start. Without it, added products are lost when the service ends.
 
     Raises:
-        ValueError: a name that cannot be one, or a profile of another model; names it.
+        ValueError: an invalid name, or a profile of another model; the message names it.
     """
 
     def __init__(self, detector: AnomalyScorer, profiles: Mapping[str, str], folder: Path | None = None):
@@ -78,7 +78,7 @@ class Products(Mapping[str, Product]):
             files: name -> content of `profile.json` and the features that it names, and of no other.
 
         Raises:
-            ValueError: not a name, not a profile's files, a damaged profile, or one of another model; nothing changes.
+            ValueError: an invalid name, other files, a damaged profile, or one of another model; nothing changes then.
         """
         check_name(name)
         if PROFILE_FILE not in files or len(files) != 2 or not all(map(is_profile_file, files)):
@@ -93,7 +93,9 @@ class Products(Mapping[str, Product]):
                 (incoming / file).write_bytes(content)
             product = self._open(name, incoming)
             if self._folder is not None:
-                self._replace(self._folder / name, incoming, Path(temporary) / "older")
+                if (self._folder / name).exists():
+                    (self._folder / name).rename(Path(temporary) / "older")
+                incoming.rename(self._folder / name)
             self._products = {**self._products, name: product}
         return product
 
@@ -118,15 +120,9 @@ class Products(Mapping[str, Product]):
         except (OSError, ValueError) as error:
             raise ValueError(f"Product {name}: {error}") from error
 
-    @staticmethod
-    def _replace(place: Path, incoming: Path, older: Path):
-        if place.exists():
-            place.rename(older)
-        incoming.rename(place)
-
 
 def check_name(name: str):
-    """Raises ValueError for what cannot be a product's name: it is a folder's as well."""
+    """Raises ValueError for an invalid name; a product's name is also its folder's."""
     if not NAME.fullmatch(name) or name.endswith((".", " ")):
         raise ValueError(
             f"{name[:80]!r} cannot be a product's name: expected 1 to 64 letters, digits, spaces and . _ + -, with a "

@@ -1,4 +1,4 @@
-"""What a request to `/detect` holds: an image as bytes, whose it is, and what shall come back."""
+"""Reads requests to `/detect`: an image as bytes, its product, and the pictures to return."""
 
 import base64
 import binascii
@@ -46,8 +46,8 @@ class Upload:
 
     Attributes:
         image: an image file's bytes.
-        product: whose it is; `None` where it was not said.
-        include: pictures that shall come back.
+        product: the name of its product; `None` if the request has none.
+        include: pictures to return.
     """
 
     image: bytes
@@ -59,7 +59,7 @@ async def read_upload(request: Request) -> Upload:
     """Reads a request of either content type.
 
     Raises:
-        RefusedError: 415 for another one, 422 for a field that is missing or wrong, named.
+        RefusedError: 415 for another type, 422 for a field that is missing or wrong, with its name.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == MULTIPART:
@@ -99,18 +99,16 @@ def read_image(reader: ImageReader, image: bytes, view: View, pixels: int) -> Lo
     """The image of an upload, decoded, cut and ready for the model.
 
     Args:
-        pixels: at most so many, by its head: a larger one is not decoded.
+        pixels: the limit; an image whose header says more is not decoded.
 
     Raises:
-        RefusedError: 422 and why it cannot be read.
+        RefusedError: 422 and the reason why it cannot be read.
     """
     try:
         opened = Image.open(io.BytesIO(image), formats=FORMATS)
         width, height = opened.size
         if width * height > pixels:
-            raise RefusedError(
-                422, f"image: {width}x{height} pixels; at most {pixels / MEGA:g} million are taken here."
-            )
+            raise RefusedError(422, f"image: {width}x{height} pixels; the limit is {pixels / MEGA:g} million.")
         [loaded] = reader.read_ready([opened], view)  # without `on_error` what cannot be read is raised
         assert isinstance(loaded, LoadedImage)
     except RefusedError:

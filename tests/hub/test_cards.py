@@ -137,7 +137,7 @@ def test_nothing_recorded_nothing_claimed(small_folder, workplace, capsys):
     (folder / "README.md").write_text("mine")
     assert main(["card", str(folder), "me/model"]) == 1 and "--overwrite" in capsys.readouterr().err
     assert main(["push", str(folder), "me/model", "--dry-run", "--results", "results.json"]) == 1
-    assert "is there already, and results go into a new card" in capsys.readouterr().err
+    assert "exists already, and results go only into a new card" in capsys.readouterr().err
     assert main(["push", str(folder), "me/model"]) == 1
     assert "has no metadata" in capsys.readouterr().err and (folder / "README.md").read_text() == "mine"
 

@@ -192,7 +192,7 @@ def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_fold
     status, text = call("-c", RELEASED, home=tmp_path / "home")
     assert status == 0 and f"score {expected}" in text, text
     status, text = call("-c", RELEASED)
-    assert status == 1 and "org/released is not in the cache and the Hub cannot be asked" in text
+    assert status == 1 and "org/released is not in the cache and the Hub does not answer" in text
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_what_was_found_is_said_when_the_choice_is_not_clear(released_folder, lo
     for path in ("/no/such/folder", "adapters.pth", "weights/adapters.pth"):
         with pytest.raises(FileNotFoundError, match=f"No checkpoint {path}: there is no such file"):
             released_checkpoint(path)
-    with pytest.raises(FileNotFoundError, match="not in the cache and the Hub cannot be asked"):
+    with pytest.raises(FileNotFoundError, match="not in the cache and the Hub does not answer"):
         AdaptCLIPModel.from_released("nobody/nothing", **local)
 
 

@@ -65,7 +65,7 @@ def test_the_example_of_an_adapter(small_folder, tmp_path, capsys, photos):
     model = AdaptCLIPModel.from_pretrained(tmp_path / "signed")
     assert type(model.prompt_query_adapter).__name__ == "SignedResidualAdapter"
     assert not model.untrained_adapters()
-    with pytest.raises(ValueError, match="code does not go along"):
+    with pytest.raises(ValueError, match="code is not pushed"):
         save_model_folder(
             model, AdaptCLIPProcessor.from_pretrained(tmp_path / "signed"), tmp_path / "pushed", "remote-code"
         )
