@@ -17,7 +17,7 @@ from .versions import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from .detector import AnomalyDetector
-    from .engine import DetectionResult, View
+    from .engine import DetectionResult, UnreadableImage, View
     from .inspection import InspectionProfile
     from .modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
     from .pipeline import AnomalyDetectionPipeline
@@ -28,7 +28,7 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "detector": ["AnomalyDetector"],
-        "engine": ["DetectionResult", "View"],
+        "engine": ["DetectionResult", "UnreadableImage", "View"],
         "inspection": ["InspectionProfile"],
         "modeling": ["AdaptCLIPConfig", "AdaptCLIPModel", "PromptBank"],
         "pipeline": ["AnomalyDetectionPipeline"],
@@ -59,6 +59,7 @@ __all__ = [
     "DetectionResult",
     "InspectionProfile",
     "PromptBank",
+    "UnreadableImage",
     "View",
     "__version__",
     "load_plugin",

@@ -129,7 +129,7 @@ class AnomalyDetector(AnomalyScorer):
         object_name: str | None = None,
         text_embeds: TextEmbeds | None = None,
         threshold: float | None = None,
-        profile: InspectionProfile | str | Path | None = None,
+        profile: Reference | str | Path | None = None,
         view: View | None = None,
     ) -> Reference:
         """Opens and checks what images are scored against, for any number of calls.
@@ -140,7 +140,7 @@ class AnomalyDetector(AnomalyScorer):
             text_embeds: of [`~AnomalyDetector.encode_text`], in place of an object's name.
             threshold: in [0, 1]; a score above it is labelled anomalous.
             profile: an [`InspectionProfile`], its folder or Hub id, in place of all else: results then have a p-value,
-                a label and regions.
+                a label and regions. Any other [`Reference`] may stand here too.
             view: how images are looked at, as the bank's were; by default [`View`]`()`.
 
         Raises:
@@ -188,6 +188,8 @@ class AnomalyDetector(AnomalyScorer):
         Raises:
             FileNotFoundError, ValueError: name the image or argument and what was expected.
         """
+        if batch_size < 1:
+            raise ValueError(f"Expected a batch_size of at least 1, got {batch_size}.")
         banks = None
         if prompt_bank is not None and not isinstance(prompt_bank, str | Path) and not is_bank(prompt_bank):
             banks, prompt_bank = prompt_bank, None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,10 @@ class InspectionProfile(Reference):
     def prompt_bank(self) -> PromptBank:
         """The good photos that others are compared with, on the CPU."""
         return self.features.bank(self.made_by, self.view, self.bank_rows)
+
+    def __getstate__(self) -> dict:
+        """The fields alone: the bank is made of the features again, and need not travel beside them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property
     def known(self) -> frozenset[str]:

@@ -42,7 +42,7 @@ class Run:
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             summary = self.score(sources)
             if self.spec.false_discovery_rate is not None:
-                summary.labels = correct_labels(self.store, self.spec.false_discovery_rate)
+                correct_labels(self.store, self.spec.false_discovery_rate, summary)
             self.write_formats()
         return summary
 
@@ -74,10 +74,12 @@ class Run:
         total = summary.before + plan.waiting
         shown = self.progress and on_row is None
         with tqdm(total=total, initial=summary.before, unit="image", disable=not shown) as bar:
-            for done in self.executor.work(self.store, on_row):
-                summary.join(done)
-                bar.update(done.scored + done.unreadable)
-        self.store.finish()
+            try:
+                for done in self.executor.work(self.store, on_row):
+                    summary.join(done)
+                    bar.update(done.scored + done.unreadable)
+            finally:  # also after Ctrl-C: what was scored is kept
+                self.store.finish()
         summary.seconds = time.perf_counter() - start
         return summary
 
@@ -95,18 +97,22 @@ class Run:
             self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
 
 
-def correct_labels(store: Store, false_discovery_rate: float) -> Counter:
-    """Sets the labels of all rows again, by Benjamini and Hochberg; returns the number of each."""
+def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary):
+    """Sets the labels of all rows again, by Benjamini and Hochberg, and those of the summary."""
     p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
     called = iter(discoveries(p_values, false_discovery_rate))
-    labels: Counter[str] = Counter()
+    summary.labels = Counter()
+    shown = {path for _, _, path in summary.highest}
 
     def label(row: dict) -> dict:
         if row["error"] is not None:
             return row
         label = "anomalous" if next(called) else "normal"
-        labels[label] += 1
+        summary.labels[label] += 1
+        if row["path"] in shown:
+            highest.append((row["score"], label, row["path"]))
         return row | {"label": label}
 
+    highest: list[tuple[float, str, str]] = []
     store.rewrite(label)
-    return labels
+    summary.highest = sorted(highest, reverse=True)

@@ -251,6 +251,23 @@ def test_a_backend_and_a_device_that_are_not_there(small_folder):
         AnomalyDetector.from_pretrained(small_folder, device="warp")
 
 
+def test_a_batch_of_no_image_is_refused(detector, photos):
+    with pytest.raises(ValueError, match="batch_size of at least 1, got 0"):
+        detector.detect(photos["good"], batch_size=0)
+
+
+def test_results_compare_and_hash(detector, photos):
+    one, same = (detector.detect(photos["bad"][0])[0] for _ in range(2))
+    assert one == same and hash(one) == hash(same)
+    assert one != detector.detect(photos["bad"][1])[0] and one != "a result"
+
+
+def test_a_reference_is_asked_as_a_profile_is(detector, photos):
+    reference = detector.reference(detector.remember(photos["normal"]), threshold=0.0)
+    by_keywords = detector.detect(photos["bad"], reference.prompt_bank, threshold=0.0)
+    assert detector.detect(photos["bad"], profile=reference) == by_keywords
+
+
 def test_a_score_that_is_not_finite_is_no_score(detector):
     good, bad = torch.tensor([0.5, float("nan")]), torch.zeros(2, 4, 4)
     with pytest.raises(ValueError, match=r"overflows in torch\.float32"):

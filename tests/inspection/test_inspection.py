@@ -1,6 +1,7 @@
 """Profiles: photos of good parts in, decisions out; kept, read, brought up to date, refused."""
 
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -269,7 +270,7 @@ def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tm
     assert not (day / "coco.json").exists()  # of the results before
 
 
-def test_labels_of_many_at_once(small_folder, good, bad, tmp_path):
+def test_labels_of_many_at_once(small_folder, good, bad, tmp_path, capsys):
     ring, day = tmp_path / "ring", tmp_path / "day"
     main(
         [
@@ -285,8 +286,10 @@ def test_labels_of_many_at_once(small_folder, good, bad, tmp_path):
             "--quiet",
         ]
     )
-    call = ["detect", *bad, *good[:3], "--profile", str(ring), "--output", str(day), "--quiet", "--no-heatmaps"]
+    call = ["detect", *bad, *good[:3], "--profile", str(ring), "--output", str(day), "--no-heatmaps"]
+    capsys.readouterr()
     assert main([*call, "--false-discovery-rate", "20%"]) == 0
+    said = capsys.readouterr().out
     lines = [json.loads(line) for line in (day / "results.jsonl").read_text().splitlines()]
     called = [line for line in lines if line["label"] == "anomalous"]
     ordered = sorted(line["p_value"] for line in lines)
@@ -294,6 +297,16 @@ def test_labels_of_many_at_once(small_folder, good, bad, tmp_path):
     assert called and {line["path"] for line in called} == {
         line["path"] for line in lines if line["p_value"] <= largest
     }
+    for line in sorted(lines, key=lambda line: -line["score"])[:10]:  # the summary has the labels of the rows
+        assert f"{line['score']:.4f}  {line['label']:9}  {line['path']}" in said
+
+
+def test_a_profile_travels_without_the_bank_that_its_features_make(small_folder, good, bad):
+    detector = AnomalyDetector.from_pretrained(small_folder)
+    profile = InspectionProfile.fit(detector, good, 0.1)
+    fresh, before = len(pickle.dumps(profile)), detector.detect(bad, profile=profile)
+    copy = pickle.loads(pickle.dumps(profile))
+    assert len(pickle.dumps(profile)) == fresh and detector.detect(bad, profile=copy) == before
 
 
 @pytest.mark.parametrize(
