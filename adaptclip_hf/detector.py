@@ -48,7 +48,7 @@ class AnomalyDetector(AnomalyScorer):
     """
 
     # the name and the options that the model was loaded with
-    source: tuple[str | Path, dict[str, Any]] | None = field(default=None, repr=False)
+    source: tuple[str | Path, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_pretrained(
@@ -169,6 +169,7 @@ class AnomalyDetector(AnomalyScorer):
         images: Iterable,
         prompt_bank: Bank | Iterable[PromptBank] | None = None,
         object_name: str | None = None,
+        *,
         batch_size: int = 1,
         on_error: OnError | None = None,
         **question: Any,

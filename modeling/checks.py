@@ -113,6 +113,5 @@ def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, 
 
 def needs_the_package(name: str) -> ImportError:
     return ImportError(
-        f"{name} is part of the package adaptclip-hf, and only the model's own code is here: install the package, and "
-        "import adaptclip_hf."
+        f"{name} is part of the package adaptclip-hf, and only the model's own code is here: install the package."
     )

@@ -1,7 +1,7 @@
 """What the package adds to the model's own code, which also loads without it, as a repository's remote code."""
 
-import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from .checks import needs_the_package
 
@@ -17,9 +17,14 @@ def hook(name: str, asked: str) -> Callable:
         asked: what the user called, for the error.
 
     Raises:
-        ImportError: none is set, because the package was not imported.
+        ImportError: none is set, because the package is not installed.
     """
-    of_the_package = sys.modules.get("adaptclip_hf.modeling.hooks")
-    if (function := globals()[name] or getattr(of_the_package, name, None)) is None:
+    function = globals()[name]
+    if function is None:
+        try:
+            function = getattr(import_module("adaptclip_hf.modeling.hooks"), name)
+        except ImportError as error:
+            raise needs_the_package(asked) from error
+    if function is None:
         raise needs_the_package(asked)
     return function

@@ -78,7 +78,7 @@ KEPT = ("object_name", "storage", "bank_size", "seed")
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     from ..image_files import find_images
-    from ..inspection import Feedback, InspectionProfile
+    from ..inspection import InspectionProfile
     from ..reporting import print_line
 
     output = args.output or args.update
@@ -98,17 +98,16 @@ def run(args: argparse.Namespace) -> int:
     def photos(paths: list[str]) -> list[str]:
         return [str(path) for path in find_images(paths)]
 
+    settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = shared.load_detector(args, profile)
-        feedback = Feedback(pass_over, print_line, not args.quiet)
         settings |= {"confirmed": photos(args.confirmed), "defects": photos(args.defects)}
-        profile = profile.update(detector, photos(args.normal), drop=args.drop, feedback=feedback, **settings)
+        profile = profile.update(detector, photos(args.normal), drop=args.drop, **settings)
     else:
         model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
         detector = shared.load_detector(args)
-        settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
         profile = InspectionProfile.fit(
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
         )

@@ -53,6 +53,10 @@ class UnreadableImage:
     regions: ClassVar[None] = None
     anomaly_map: ClassVar[None] = None
     size: ClassVar[None] = None
+    model_map: ClassVar[None] = None
+    peak: ClassVar[None] = None
+    region: ClassVar[None] = None
+    ignore: ClassVar[None] = None
     image: ClassVar[None] = None
     among_normals: ClassVar[bool] = False
 

@@ -119,8 +119,13 @@ def require_same_grid(bank: PromptBank | None, tiles: Tiles, name: str):
 
 
 def bank_for(bank: PromptBank | None, tile: Tile) -> PromptBank | None:
-    """What a tile is compared with: the bank, or the bank's tiles at its place and beside it."""
+    """What a tile is compared with: the bank, or the bank's tiles at its place and beside it.
+
+    Raises:
+        ValueError: the images of the bank have another grid.
+    """
     if bank is None or not tile.tiles.view.same_place:
         return bank
+    require_same_grid(bank, tile.tiles, "an image")
     # all images of the bank have the grid of this one
     return bank.select([first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()])

@@ -18,7 +18,7 @@ from .contract import ScoringModel
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
-from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, join, score, tile_inputs
+from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, encode_tiles, join, score, tile_inputs
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 
@@ -53,7 +53,7 @@ class AnomalyScorer:
     @property
     def backend(self) -> str:
         """What computes: "torch", "onnx" or "openvino"."""
-        return self.model.backend
+        return backend_of(self.model)
 
     @property
     def device(self) -> torch.device:

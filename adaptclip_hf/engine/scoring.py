@@ -46,10 +46,15 @@ def tile_inputs(reader: ImageReader, image: LoadedImage) -> Iterator[TileInput]:
         yield TileInput(tile, reader.pixel_values(crop))
 
 
+def backend_of(model: ScoringModel) -> str:
+    """What computes; the code that came along with a model of version 0.2 does not say that it is torch."""
+    return getattr(model, "backend", "torch")
+
+
 @torch.inference_mode()
 def encode(model: ScoringModel, pixel_values: torch.Tensor) -> ImageFeatures:
     """Features of pixel values (B, 3, S, S)."""
-    one_by_one = model.device.type == "cpu" and model.dtype == torch.float32 and model.backend == "torch"
+    one_by_one = model.device.type == "cpu" and model.dtype == torch.float32 and backend_of(model) == "torch"
     if not one_by_one or len(pixel_values) < 2:
         return model.image_features(pixel_values.to(model.device))
     # one image fits a processor's caches and several do not: together they take longer than one by one

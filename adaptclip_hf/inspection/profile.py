@@ -123,8 +123,7 @@ class InspectionProfile(Reference):
         confirmed: Iterable = (),
         defects: Iterable = (),
         drop: Iterable[str] = (),
-        feedback: Feedback = Feedback(),
-        **settings: Any,
+        **options: Any,
     ) -> "InspectionProfile":
         """A profile with photos added or removed, calibrated again.
 
@@ -134,14 +133,15 @@ class InspectionProfile(Reference):
                 photos that were picked by their scores do not represent good parts as they come.
             defects: more photos of known defects.
             drop: names of photos to remove.
-            feedback: see [`Feedback`].
-            settings: fields of [`FitSettings`] to change.
+            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
+                to change.
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
         self.require_match(detector)
-        chosen = replace(self.settings, **settings)
+        feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
+        chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]

@@ -256,6 +256,29 @@ def test_a_batch_of_no_image_is_refused(detector, photos):
         detector.detect(photos["good"], batch_size=0)
 
 
+def test_a_detector_hashes_and_takes_its_options_by_name(detector, photos):
+    assert {detector: 1}[detector] == 1
+    with pytest.raises(TypeError, match="positional"):
+        list(detector.stream(photos["good"], None, None, 0.4))
+    [unreadable] = detector.detect("nowhere.png", on_error=lambda *_: None)
+    fields = ("score", "label", "p_value", "regions", "anomaly_map", "model_map", "peak", "size", "region", "ignore")
+    assert all(getattr(unreadable, name) is None for name in (*fields, "image"))
+
+
+def test_remote_code_of_before_says_no_backend(detector, photos):
+    class Older:
+        def __getattr__(self, name):
+            if name == "backend":
+                raise AttributeError(name)
+            return getattr(detector.model, name)
+
+        def __call__(self, **inputs):
+            return detector.model(**inputs)
+
+    older = AnomalyDetector(Older(), detector.processor)
+    assert older.backend == "torch" and older.detect(photos["bad"]) == detector.detect(photos["bad"])
+
+
 def test_results_compare_and_hash(detector, photos):
     one, same = (detector.detect(photos["bad"][0])[0] for _ in range(2))
     assert one == same and hash(one) == hash(same)

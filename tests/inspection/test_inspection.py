@@ -174,7 +174,9 @@ def test_one_broken_photo_does_not_stop_it(detector, good, tmp_path):
 
 def test_confirmed_false_alarms_join_the_bank_and_never_calibrate(profile, detector, good, bad):
     [before] = detector.detect(bad[0], profile=profile)
-    updated = profile.update(detector, confirmed=[bad[0]])
+    said = []
+    updated = profile.update(detector, confirmed=[bad[0], bad[0]], report=said.append, on_error=None, progress=False)
+    assert any("is a copy of" in line for line in said)
     assert before.label == "anomalous" and updated.features.photos[-1].role == "confirmed"
     assert len(updated.prompt_bank) == 16 and len(updated.calibration.scores) == 15
     [again] = detector.detect(bad[0], profile=updated)

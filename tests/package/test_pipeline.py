@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from adaptclip_hf import AnomalyDetectionPipeline, PromptBank
+from adaptclip_hf import AnomalyDetectionPipeline, AnomalyDetector, InspectionProfile, PromptBank, View
 from adaptclip_hf.engine.heatmap import render_heatmap
 
 
@@ -97,3 +97,24 @@ def test_heatmap_scale_is_fixed():
     np.testing.assert_array_equal(one[1], other[1])
     np.testing.assert_array_equal(render_heatmap(grey, np.zeros((2, 4), np.float32)), grey)
     assert other[0, 0, 0] > 150 and other[0, 0, 1] < 60
+
+
+def test_an_image_with_other_tiles_than_the_normal_ones_is_refused_by_name(detect, photos):
+    view = View(tile=84, same_place=True)
+    other = Image.new("RGB", (90, 300))
+    for batch_size in (1, 3):
+        with pytest.raises(ValueError, match=r"the image is cut into .* to compare each place with its own"):
+            detect([other], normal_images=photos["normal"], view=view, batch_size=batch_size)
+
+
+def test_a_pipeline_with_a_profile_takes_nothing_beside_it(small_folder, photos):
+    detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    profile = InspectionProfile.fit(detector, [*photos["normal"], *photos["good"], *photos["bad"]], 0.2)
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu", profile=profile)
+    assert detect(photos["bad"][0])["p_value"] is not None
+    for beside in ({"threshold": 0.5}, {"normal_images": photos["normal"]}, {"object_name": "ring"}):
+        with pytest.raises(ValueError, match="give it alone"):
+            detect(photos["bad"][0], **beside)
+    # nor is what the pipeline was made with mixed into a profile that a call names
+    named = pipeline("anomaly-detection", model=str(small_folder), device="cpu", object_name="ring")
+    assert named(photos["bad"][0], profile=profile)["score"] == detect(photos["bad"][0])["score"]
