@@ -302,7 +302,7 @@ def actors_of(driver: int) -> list[psutil.Process]:
 def test_on_ray_with_workers_and_the_driver_killed_each_image_has_one_row(line, tmp_path):
     pytest.importorskip("ray")
     many = tmp_path / "many"
-    for folder in range(60):  # 19 chunks: the driver is killed long before the last
+    for folder in range(36):  # 11 chunks: the driver is killed long before the last
         (many / f"{folder:02}").mkdir(parents=True)
         for file in line["images"].glob("*.*"):
             (many / f"{folder:02}" / file.name).hardlink_to(file)
@@ -319,7 +319,7 @@ def test_on_ray_with_workers_and_the_driver_killed_each_image_has_one_row(line, 
     time.sleep(3)
     end(start(line, tmp_path / "out", "--input", many), 1)
     found = rows(tmp_path / "out")
-    assert len(found) == len({row["path"] for row in found}) == 60 * 39
+    assert len(found) == len({row["path"] for row in found}) == 36 * 39
     command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(many), "--profile", str(line["profile"])]
     command += ["--output", str(tmp_path / "local"), "--no-heatmaps", "--quiet", "--format", "parquet"]
     subprocess.run(command, env=environment())
