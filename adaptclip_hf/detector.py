@@ -11,7 +11,7 @@ import torch
 from .engine import AnomalyScorer, PlainReference, Reference, Result, View
 from .engine.fast_layers import use_fast_layers
 from .engine.images import OnError, ReadImage, UnreadableImage, as_list_or_stream
-from .engine.reference import PreparedReference
+from .engine.reference import GIVE_ALONE, PreparedReference
 from .inspection import InspectionProfile
 from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
 from .model_files import is_exported
@@ -21,8 +21,6 @@ from .modeling.text_encoder import TextEmbeds
 from .processing.image_processing_adaptclip import check_threshold
 
 BACKENDS = ("torch", "onnx", "openvino")
-
-GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it alone."
 
 Bank = PromptBank | str | Path
 

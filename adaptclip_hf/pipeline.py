@@ -9,7 +9,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
 from .engine.images import as_list_or_stream
-from .engine.reference import PlainReference, PreparedReference, Reference, require_same_grid
+from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Reference
 from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
@@ -67,7 +67,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         decision = getattr(self, "_postprocess_params", {}).get("decision")  # of this pipeline, if it is made
         has_profile = decision is not None and not isinstance(decision, PlainReference)
         if given and (profile is not None or has_profile):
-            raise ValueError("A profile holds its bank, object name, threshold and view: give it alone.")
+            raise ValueError(GIVE_ALONE)
         if profile is not None:
             forward_parameters["text_embeds"] = None  # not those that the pipeline was made with
             profile = postprocess_parameters["decision"] = open_profile(profile)
@@ -162,8 +162,6 @@ class AnomalyDetectionPipeline(ChunkPipeline):
     def _forward(self, model_inputs: dict, prompt_bank: PromptBank | None = None, text_embeds=None) -> dict:
         features = self.scorer.encode(model_inputs["pixel_values"])
         tiles = as_batch(model_inputs["tile"])
-        for image in as_batch(model_inputs["image"]):
-            require_same_grid(prompt_bank, image.tiles, image.name)
         text_embeds = self.scorer.encode_text() if text_embeds is None else text_embeds
         reference = PreparedReference(PlainReference(), prompt_bank, text_embeds)
         scores = compare(self.model, features, tiles, [reference] * len(tiles))

@@ -1,6 +1,7 @@
 """What the package adds to the model's own code, which also loads without it, as a repository's remote code."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 
 from .checks import needs_the_package
@@ -21,10 +22,8 @@ def hook(name: str, asked: str) -> Callable:
     """
     function = globals()[name]
     if function is None:
-        try:
+        with suppress(ImportError):
             function = getattr(import_module("adaptclip_hf.modeling.hooks"), name)
-        except ImportError as error:
-            raise needs_the_package(asked) from error
     if function is None:
         raise needs_the_package(asked)
     return function

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # what a bank records besides the preprocessing
 VIEW, GRID = "view", "grid"
+GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it alone."
 
 
 class Reference(ABC):
@@ -109,11 +110,11 @@ def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
         )
 
 
-def require_same_grid(bank: PromptBank | None, tiles: Tiles, name: str):
+def require_same_grid(bank: PromptBank | None, tiles: Tiles):
     """Refuses an image with another grid than the normal ones, where each tile is compared with those at its place."""
     if bank is not None and tiles.view.same_place and bank.preprocessing.get(GRID) != str(tiles.grid):
         raise ValueError(
-            f"{name} is cut into {tiles.grid} rows and columns of tiles, the normal ones into "
+            f"{tiles.name} is cut into {tiles.grid} rows and columns of tiles, the normal ones into "
             f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all images must have one size."
         )
 
@@ -126,6 +127,6 @@ def bank_for(bank: PromptBank | None, tile: Tile) -> PromptBank | None:
     """
     if bank is None or not tile.tiles.view.same_place:
         return bank
-    require_same_grid(bank, tile.tiles, "an image")
+    require_same_grid(bank, tile.tiles)
     # all images of the bank have the grid of this one
     return bank.select([first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()])

@@ -208,7 +208,7 @@ class AnomalyScorer:
         if isinstance(image, UnreadableImage):
             return image
         try:
-            require_same_grid(reference.prompt_bank, image.tiles, image.name)
+            require_same_grid(reference.prompt_bank, image.tiles)
         except ValueError as error:
             if on_error is None:
                 raise

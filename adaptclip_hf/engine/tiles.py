@@ -85,7 +85,7 @@ class View:
         else:
             columns, rows = (self._starts(length, side) for length in (width, height))
             sides = (side, side)
-        return Tiles(self, size, (left, top, width, height), columns, rows, sides)
+        return Tiles(self, name, size, (left, top, width, height), columns, rows, sides)
 
     def _side(self, width: int, height: int) -> int | None:
         """The side of a tile, or `None` where the image is one tile."""
@@ -108,6 +108,7 @@ class Tiles:
 
     Attributes:
         view: that cut it.
+        name: of the image, for errors.
         size: (height, width) of the image.
         region: the part that is looked at.
         columns, rows: where the tiles begin, from the region's corner.
@@ -115,6 +116,7 @@ class Tiles:
     """
 
     view: View
+    name: str
     size: tuple[int, int]
     region: Box
     columns: list[int]

@@ -13,5 +13,5 @@ def row_of(path: str, stamp: Stamp, result: Result) -> dict:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
-    row |= {"heatmap": None, "map": None, "error": getattr(result, "error", None)}
+    row |= {"heatmap": None, "map": None, "error": result.error}
     return row | {"among_normals": result.among_normals, "bytes": stamp[0], "modified": stamp[1]}

@@ -102,17 +102,16 @@ def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummar
     p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
     called = iter(discoveries(p_values, false_discovery_rate))
     summary.labels = Counter()
-    shown = {path for _, _, path in summary.highest}
+    corrected = {path: label for _, label, path in summary.highest}
 
     def label(row: dict) -> dict:
         if row["error"] is not None:
             return row
         label = "anomalous" if next(called) else "normal"
         summary.labels[label] += 1
-        if row["path"] in shown:
-            highest.append((row["score"], label, row["path"]))
+        if row["path"] in corrected:
+            corrected[row["path"]] = label
         return row | {"label": label}
 
-    highest: list[tuple[float, str, str]] = []
     store.rewrite(label)
-    summary.highest = sorted(highest, reverse=True)
+    summary.highest = [(score, corrected[path], path) for score, _, path in summary.highest]

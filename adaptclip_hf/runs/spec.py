@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..detector import AnomalyDetector
 from ..engine import AnomalyScorer, Reference
+from ..inspection.photo_features import made_by
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,5 @@ class RunSpec:
 
     def settings(self, scorer: AnomalyScorer) -> dict:
         """All that rows depend on beside the image."""
-        settings = scorer.describe(self.reference.object_name)
-        del settings["device"]
-        names = ("heatmaps", "maps", "false_discovery_rate")
-        return settings | self.reference.record() | {name: getattr(self, name) for name in names}
+        chosen = {name: getattr(self, name) for name in ("heatmaps", "maps", "false_discovery_rate")}
+        return made_by(scorer, self.reference.object_name) | self.reference.record() | chosen
