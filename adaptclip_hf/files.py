@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -26,15 +27,34 @@ def write_json(file: Path, content):
 
 
 def read_json(file: Path):
-    """The content of a JSON file.
+    """The content of a JSON file of ours.
 
     Raises:
         ValueError: it cannot be read; names the file.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} cannot be read ({error}): remove it.") from error
+
+
+def parse_json(text: str | bytes):
+    """The value of a JSON text. It is in UTF-8, also with a byte order mark.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deep, or holds NaN or infinity, which JSON does not have.
+    """
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no number that JSON has")
+        return value
+
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(text, parse_constant=finite, parse_float=finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Iterable]):

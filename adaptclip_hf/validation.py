@@ -1,0 +1,44 @@
+"""Checks what a JSON file holds before anything is done with it: types, ranges, finite numbers, no unknown field."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MOST_NAMED = 3  # faults of one file
+
+
+class FileContent(BaseModel):
+    """The content of a JSON file. A file kind is a subclass whose fields have its types.
+
+    Values are taken as they are: no text becomes a number, no number a boolean, and NaN and infinity are refused.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True, protected_namespaces=())
+
+    @classmethod
+    def read(cls, file: Path, remedy: str) -> Self:
+        """The content of a file.
+
+        Args:
+            remedy: what to do about a file that is damaged, for the message: a sentence.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: names the file, the fields that are wrong, what was expected, and the remedy.
+        """
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"{file}: {faults(error)}. {remedy}") from error
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with some values, in one line: `photos.3.score: Input should be a finite number, got nan`."""
+    phrases = []
+    for each in error.errors(include_url=False, include_context=False)[:MOST_NAMED]:
+        where = ".".join(map(str, each["loc"]))
+        got = "" if each["type"] in ("missing", "json_invalid") else f", got {str(each['input'])[:40]!r}"
+        phrases.append(f"{where}: {each['msg']}{got}" if where else f"{each['msg']}{got}")
+    more = error.error_count() - len(phrases)
+    return "; ".join(phrases) + (f"; and {more} more" if more > 0 else "")
