@@ -1,4 +1,4 @@
-"""What the JSON of a configuration may choose: fields that are known here, sizes within bounds, nothing that names code."""
+"""What the JSON of a configuration may choose: known fields, sizes within bounds, nothing that names code."""
 
 import math
 from collections.abc import Iterator

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers.utils import cached_file
 
 from .coreset import greedy_coreset
+from .damage import require_finite
 from .hooks import hook
 from .packing import SCALE, pack, unpack
 
@@ -130,6 +131,15 @@ class PromptBank:
                 f"This prompt bank was made by another model or preprocessing: {'; '.join(differing)}. Make it anew "
                 "from the normal images with this model."
             )
+
+    def require_finite(self, source: str | Path = "the prompt bank"):
+        """Refuses a bank that holds NaN or infinity, with which everything would score alike.
+
+        Raises:
+            ValueError: names the source and the layer.
+        """
+        layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
+        require_finite(layers, source, "make it anew from the normal images")
 
     def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
         """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file.
