@@ -126,5 +126,3 @@ def require_ports(runner: Any, graph: str, inputs: list[str], outputs: list[str]
         return
     if sorted(found[0]) != sorted(inputs) or found[1] != outputs:
         raise ValueError(f"{graph} has other inputs or outputs than config.json describes: {found}")
-
-

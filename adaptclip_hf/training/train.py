@@ -200,8 +200,8 @@ def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
 def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
     """A model in float32 with adapters on the CLIP of a folder or Hub id, and its processor."""
     name = resolve_model(name)
-    model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    model_type = AdaptCLIPConfig.get_config_dict(name)[0].get("model_type")
+    tokenizer = load_tokenizer(name)
     if model_type == "clip":
         if keep_adapters:
             raise ValueError(f"--keep-adapters: {name} is a plain CLIP, which has no adapters.")
