@@ -41,7 +41,7 @@ def image_settings(name: str | Path, **hub) -> dict[str, Any]:
         elif setting == "size":
             right = isinstance(value, dict) and value.keys() >= {"height", "width"}
             right = right and all(
-                each is None or is_whole(each) and 1 <= each <= LARGEST_SIDE for each in value.values()
+                each is None or (is_whole(each) and 1 <= each <= LARGEST_SIDE) for each in value.values()
             )
             right = right and value["height"] == value["width"] is not None
             known[setting] = expect(where, setting, value, right, f"equal height and width in 1..{LARGEST_SIDE}")

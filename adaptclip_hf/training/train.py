@@ -8,7 +8,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import AutoTokenizer, PreTrainedConfig, set_seed
+from transformers import set_seed
 
 from ..ablations import TABLE_5
 from ..data import load_data_set
@@ -19,6 +19,7 @@ from ..detector import AnomalyDetector
 from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
+from ..processing.processor_files import load_tokenizer
 from ..reporting import print_line
 from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
