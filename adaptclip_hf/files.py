@@ -92,7 +92,7 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
         raise
 
 
-class NoLocks(OSError):
+class NoLocksError(OSError):
     """A file system that has no locks, as some shares have none."""
 
 
@@ -107,7 +107,7 @@ def locked(folder: Path, who: str, wait: float = 0) -> Iterator[None]:
         wait: seconds to wait for the lock; -1 waits until it is free.
 
     Raises:
-        NoLocks: the folder lies on a share without locks; names the file and what to do.
+        NoLocksError: the folder lies on a share without locks; names the file and what to do.
         OSError: the folder cannot be written.
         ValueError: another one holds the lock; names the folder.
     """
@@ -120,7 +120,7 @@ def locked(folder: Path, who: str, wait: float = 0) -> Iterator[None]:
         raise ValueError(f"{who} is writing to {folder}: wait for it, or name another folder.") from error
     except OSError as error:
         if error.errno in NO_LOCKS:
-            raise NoLocks(
+            raise NoLocksError(
                 f"{file} cannot be locked ({error.strerror}): its file system has no locks. Name a folder on another "
                 "disk, or mount the share with locks."
             ) from error

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adaptclip_hf.files import NoLocks, locked
+from adaptclip_hf.files import NoLocksError, locked
 
 
 def refusal(folder) -> str:
@@ -61,7 +61,7 @@ def test_a_share_without_locks_is_named(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(NoLocks, match=r"\.lock cannot be locked .*no locks.* mount the share with locks"):
+    with pytest.raises(NoLocksError, match=r"\.lock cannot be locked .*no locks.* mount the share with locks"):
         locked(tmp_path, "me").__enter__()
 
 
