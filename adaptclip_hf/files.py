@@ -7,12 +7,17 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, SoftFileLock, Timeout
+
 LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix are added
+# filelock then takes a file's being there for a lock: it stays where its process is killed, and stops all others
+NO_LOCKS = "the file system has no locks"
 # separators, what Windows refuses, control characters
 NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]+')
 
@@ -84,6 +89,47 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(folder: Path, what: str, remedy: str, wait: float = 0.0, name: str = ".lock") -> Iterator[None]:
+    """No other process holds this lock meanwhile. A process that is killed gives it back.
+
+    Args:
+        folder: where the lock file lies, which is made if it is not there.
+        what: who may hold it, for the message: "`adaptclip detect`".
+        remedy: what to do while another process holds it: "name another --output".
+        wait: seconds for another process to give it back; below 0 for ever.
+        name: of the lock file.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the folder's file system has no locks, or the file cannot be written; names the file.
+    """
+    file = folder / name
+    lock = FileLock(file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # filelock's, that flock is missing: refused below
+            lock.acquire(timeout=wait)
+    except Timeout as error:
+        if isinstance(lock, SoftFileLock):
+            raise cannot_lock(file, NO_LOCKS) from error
+        raise BlockingIOError(f"Another {what} is writing to {folder}: {remedy}.") from error
+    except (OSError, NotImplementedError) as error:
+        raise cannot_lock(file, error) from error
+    try:
+        if isinstance(lock, SoftFileLock):
+            raise cannot_lock(file, NO_LOCKS)
+        yield
+    finally:
+        lock.release()
+
+
+def cannot_lock(file: Path, reason: object) -> OSError:
+    said = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
+    return OSError(f"{file} cannot be locked ({said}): write to a local folder, and copy from there.")
 
 
 def file_name(text: str) -> str:

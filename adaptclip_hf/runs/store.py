@@ -7,9 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, ClassVar
 
-from filelock import FileLock, Timeout
-
 from ..engine import Result
+from ..files import locked
 from .formats import FORMAT_FILES, write_format
 from .index import Index
 
@@ -69,19 +68,14 @@ class Store(ABC):
         """No other process writes here meanwhile, as far as that can be known.
 
         Raises:
-            ValueError: one does.
+            OSError: one does, or the folder cannot be locked.
         """
         try:
             if self.folder_here is None:
                 yield
             else:
-                self.folder_here.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.folder_here / ".lock", timeout=0):
+                with locked(self.folder_here, "`adaptclip detect`", "name another --output"):
                     yield
-        except Timeout as error:
-            raise ValueError(
-                f"Another `adaptclip detect` is writing to {self.folder_here}: name another --output."
-            ) from error
         finally:
             self.close()
 
