@@ -1,7 +1,7 @@
 """Where the rows of a run lie: what every store does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,10 @@ class Store(ABC):
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """A file beside the rows, which appears whole or not at all."""
 
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file beside the rows."""
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """No other process writes here meanwhile, as far as that can be known.
@@ -95,7 +99,9 @@ class Store(ABC):
         self.rewrite(lambda row: None if self.index.is_waiting(row["path"]) else row)
         self.load(self.index)
 
-    def write_format(self, name: str):
-        if name != self.own_format:
-            with self.writing(self.prefix + FORMAT_FILES[name]) as opened:
-                write_format(name, self, opened)
+    def write_formats(self, asked: Sequence[str]):
+        """Writes the formats that are asked for, and those of an earlier call, which would lack what came since."""
+        for name, file in FORMAT_FILES.items():
+            if name != self.own_format and (name in asked or self.has(self.prefix + file)):
+                with self.writing(self.prefix + file) as opened:
+                    write_format(name, self, opened)
