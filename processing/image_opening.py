@@ -1,4 +1,4 @@
-"""Opens image files and brings them to 8-bit RGB. Pillow and NumPy alone: an exported folder has a copy of this file."""
+"""Opens image files and brings them to 8-bit RGB, with Pillow and NumPy alone: an export has a copy of this file."""
 
 import os
 import warnings
@@ -277,7 +277,7 @@ def eight_bits(values: np.ndarray, name: str, depth: int | None, white_zero: boo
         ValueError: values that do not fit.
     """
     highest = int(values.max())
-    if depth is None and not white_zero:
+    if depth is None:
         tell_unused_bits(name, highest)
     depth = depth or 16
     if highest >= 2**depth:
@@ -316,13 +316,13 @@ def by_strips(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -
 
 
 def tell_unused_bits(name: str, highest: int):
-    """Says that a 16-bit image uses the lowest bits alone, so that it comes out dark."""
+    """Says that a 16-bit image uses the lowest bits alone, so that it comes out without contrast."""
     depth = next((bits for bits in USUAL_DEPTHS if highest < 2**bits), None)
     if depth is not None:
         warn(
             name,
-            f"16-bit files use 0..{2**depth - 1} of 0..65535, so that they are scored as dark pictures; give the "
-            f"cameras' bits (--bit-depth {depth}, View(bit_depth={depth}))",
+            f"16-bit files use 0..{2**depth - 1} of 0..65535, so that little is seen in them; give the camera's bits "
+            f"(--bit-depth {depth}, View(bit_depth={depth}))",
         )
 
 
