@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and names that every file system takes."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -8,11 +9,16 @@ import math
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
+LOCK_FILE = ".lock"
 LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix are added
+# of a lock on a share that has none: none left or none at all, no such call, not supported, not for this kind of file
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 # separators, what Windows refuses, control characters
 NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]+')
 
@@ -84,6 +90,48 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class NoLocksError(OSError):
+    """A file system that has no locks, as some shares have none."""
+
+
+@contextmanager
+def locked(folder: Path, who: str, wait: float = 0) -> Iterator[None]:
+    """Nobody else holds the lock of a folder meanwhile, in this process or another. A thread that holds it may take it
+    again.
+
+    Args:
+        folder: it is made if it is not there.
+        who: may hold it, for the message.
+        wait: seconds to wait for the lock; -1 waits until it is free.
+
+    Raises:
+        NoLocksError: the folder lies on a share without locks; names the file and what to do.
+        OSError: the folder cannot be written.
+        ValueError: another one holds the lock; names the folder.
+    """
+    file = folder / LOCK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, is_singleton=True)
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise ValueError(f"{who} is writing to {folder}: wait for it, or name another folder.") from error
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise NoLocksError(
+                f"{file} cannot be locked ({error.strerror}): its file system has no locks. Name a folder on another "
+                "disk, or mount the share with locks."
+            ) from error
+        raise OSError(f"Nothing can be written to {folder} ({error.strerror}): name another folder.") from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:  # whoever waits sees that the file is gone, and makes it anew
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
 def file_name(text: str) -> str:
