@@ -215,8 +215,8 @@ def locked(folder: Path, who: str, wait: float = 0) -> Iterator[None]:
 
 def no_locks(file: Path, reason: object) -> NoLocksError:
     return NoLocksError(
-        f"{file} cannot be locked ({reason}): its file system has no locks. Name a folder on another disk, or mount the "
-        "share with locks."
+        f"{file} cannot be locked ({reason}): its file system has no locks. Name a folder on another disk, or mount "
+        "the share with locks."
     )
 
 
