@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         reference,
         args.device,
         None if is_exported(model) else str(detector.model.dtype).removeprefix("torch."),
-        args.trust_remote_code,
+        shared.trusts_code(args),
         args.batch_size,
         not args.no_heatmaps and args.engine == LOCAL,
         args.save_maps,
