@@ -1,5 +1,6 @@
 """Who does the work of a run: what it has to do, and the scoring."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from itertools import count, islice
 from typing import Protocol
 
 from ..engine import AnomalyScorer
+from ..engine.images import LoadedImage, ReadImage
 from ..engine.prefetch import Prefetch
 from ..engine.reference import PreparedReference
 from ..reporting import Report
@@ -18,6 +20,7 @@ from .store import Store
 from .summary import RunSummary
 
 READ_AHEAD = 4  # images, beside a batch
+MOST_PIXELS = 64_000_000  # that are read ahead, so that large photos are in memory one after the other
 PAGE = 256  # waiting images that are asked for at a time
 
 OnRow = Callable[[dict], None]
@@ -61,6 +64,11 @@ def make_plan(sources: Iterable[Source], store: Store) -> Plan:
     return plan
 
 
+def pixels_of(image: ReadImage) -> int:
+    """How many pixels of an image are in memory."""
+    return math.prod(image.image.size) if isinstance(image, LoadedImage) else 0
+
+
 class Executor(Protocol):
     """Plans the work (see [`make_plan`]) and does it: `work` yields the summary of each piece that is done."""
 
@@ -98,7 +106,7 @@ class Here(Executor):
                     return
 
         read = read_sources(self.scorer.reader, waiting(), self.spec.reference.view, self._pass_over)
-        prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size)
+        prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size, pixels_of, MOST_PIXELS)
         images = ((image, self.reference) for image in prefetch)
         while batch := list(islice(images, self.spec.batch_size)):
             for result in self.scorer.score_images(batch, self._pass_over):
