@@ -15,6 +15,7 @@ from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
 from ..modeling.checksums import write_checksums
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
+from ..processing import image_opening
 from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
 from ..runtimes.description import BakedProfile, Description, MadeBy, Preprocessing
@@ -225,3 +226,4 @@ def write_joined(folder: Path, profile: InspectionProfile | None):
     if profile is not None:
         write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
+    shutil.copy(Path(image_opening.__file__), folder)  # how STANDALONE reads images
