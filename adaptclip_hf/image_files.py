@@ -9,9 +9,9 @@ from pathlib import Path
 
 from .own_files import is_own_folder, lies_in_own_folder
 from .passed_over import OnPassedOver, PassedOver, pass_silently
+from .processing.image_opening import FORMATS as FORMATS
+from .processing.image_opening import OF_JPEG, formats
 
-# the formats that Pillow opens and that hold pictures, not data, video, documents or icons
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
 # what network stores and systems keep beside photos: thumbnails, wastes, snapshots; in lower case
 OF_SYSTEMS = {
     *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@synoresource", "@synoeastream"),
@@ -40,9 +40,8 @@ def image_suffixes() -> frozenset[str]:
     """The file endings of the picture formats that Pillow reads here, in lower case."""
     from PIL import Image
 
-    Image.init()
-    endings = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in endings if name in FORMATS and name in Image.OPEN)
+    opened = (*formats(), OF_JPEG)
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in opened)
 
 
 @cache

@@ -1,11 +1,9 @@
 """The images of a run: files, folders, patterns and lists on this machine, and what lies at other addresses."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from stat import S_ISREG
 
 import fsspec
 
@@ -16,11 +14,9 @@ from ..listings import csv_rows, lines_of, require_columns
 from ..own_files import PICTURES, lies_in_own_folder
 from ..passed_over import PassedOver
 from .folder import Folder, is_remote
+from .stamps import UNKNOWN, Stamp, has_changed, identity, stamp_here, with_digest
 
 LISTS = (".txt", ".csv", ".parquet")
-
-Stamp = tuple[int | None, int | None]  # size and time of the last change in ns; a file that is not there has none
-UNKNOWN: Stamp = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -35,19 +31,21 @@ class Source:
     path: str
     listed: Stamp = UNKNOWN
 
+    @property
+    def identity(self) -> str:
+        """The same text however the image is named."""
+        return identity(self.path)
+
     def stamp(self) -> Stamp:
         """Tells a changed file from what it was."""
-        if is_remote(self.path):
-            return self.listed
-        try:
-            status = os.stat(self.path)  # noqa: PTH116
-        except (OSError, ValueError):  # not there, or no path at all
-            return None, None
-        return (status.st_size, status.st_mtime_ns) if S_ISREG(status.st_mode) else (None, None)
+        return self.listed if is_remote(self.path) else stamp_here(self.path)
+
+    def whole_stamp(self) -> Stamp:
+        """The stamp with a digest of the content of a file on this machine."""
+        return self.listed if is_remote(self.path) else with_digest(self.stamp(), self.path)
 
     def has_changed(self, before: Stamp) -> bool:
-        now = self.stamp()
-        return UNKNOWN not in (before, now) and now != before
+        return has_changed(self.path, before, self.stamp())
 
     def content(self) -> str | dict:
         """What `load_image` reads: a path, or the bytes of what lies elsewhere.
@@ -74,9 +72,15 @@ def read_sources(
         try:
             [image] = reader.read_ready([source.content()], view)
             yield image
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
+            error = refused_for_memory(source.path) if isinstance(error, MemoryError) else error
             on_error(source.path, error)
             yield UnreadableImage(source.path, str(error))
+
+
+def refused_for_memory(path: str) -> ValueError:
+    """The error of an image alone, while the rest goes on."""
+    return ValueError(f"{path} is too large for the memory that is free here: score it on a machine with more.")
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class Sources:
 def stamp_of(file: dict) -> Stamp:
     """Of a file as fsspec describes it; only the size where the file system gives no time."""
     changed = file.get("LastModified")
-    return file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None
+    return Stamp(file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None)
 
 
 def listed(file: Folder) -> Iterator[str]:
