@@ -13,8 +13,10 @@ from safetensors.torch import save
 from transformers.utils import cached_file
 
 from ..files import NoLocksError, locked, parse_json, write_json, write_whole
+from ..hub_access import near_names, reaching, require_hub_id
 from ..model_files import PROFILE_FILE
 from ..modeling.checksums import sha256_of
+from ..reporting import first_line
 from ..versions import __version__
 from .profile_content import ProfileContent, check_features, content_digest
 
@@ -77,6 +79,9 @@ def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, t
         ValueError: it is damaged, was changed, or is of another format; names the file and the field.
     """
     before = None
+    if not Path(folder).is_dir():
+        require_hub_id(str(folder), "profile", PROFILE_FILE)
+        hub = reaching(hub)
     for _ in range(READS):
         file = profile_file(folder, PROFILE_FILE, hub)
         text = file.read_bytes()
@@ -142,4 +147,8 @@ def profile_file(folder: str | Path, name: str, hub: dict) -> Path:
     try:
         return Path(cached_file(str(folder), name, **hub))
     except OSError as error:
-        raise FileNotFoundError(f"No profile at {folder}, neither a folder here nor on the Hub: {error}") from error
+        reason = "the Hub cannot be reached" if hub.get("local_files_only") else first_line(error)
+        near = near_names(str(folder), PROFILE_FILE)
+        raise FileNotFoundError(
+            f"No profile at {folder}: there is no such folder, and none on the Hub ({reason}).{near}"
+        ) from error
