@@ -45,6 +45,9 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def has(self, name: str) -> bool:
+        return self.system.exists(f"{self.root}/{name}")
+
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write, which appears whole or not at all."""
@@ -64,7 +67,7 @@ class Folder:
 
     def remove(self, name: str):
         """Removes a file, or a folder and all in it."""
-        if self.system.exists(f"{self.root}/{name}"):
+        if self.has(name):
             self.system.rm(f"{self.root}/{name}", recursive=True)
 
     def walk(self) -> Iterator[dict]:

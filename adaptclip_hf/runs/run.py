@@ -40,10 +40,14 @@ class Run:
         """
         with self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
-            summary = self.score(sources)
+            try:
+                summary = self.score(sources)
+            except KeyboardInterrupt:
+                self.store.write_formats(self.spec.formats)
+                raise
             if self.spec.false_discovery_rate is not None:
                 correct_labels(self.store, self.spec.false_discovery_rate, summary)
-            self.write_formats()
+            self.store.write_formats(self.spec.formats)
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False) -> RunSummary:
@@ -57,7 +61,7 @@ class Run:
                     total.join(self.score([Source(str(path)) for path in paths], self._tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
-            self.write_formats()
+            self.store.write_formats(self.spec.formats)
         return total
 
     def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:
@@ -83,13 +87,10 @@ class Run:
         summary.seconds = time.perf_counter() - start
         return summary
 
-    def write_formats(self):
-        for name in self.spec.formats:
-            self.store.write_format(name)
-
     def _is_scored(self, path: Path) -> bool:
-        stamp = self.store.index.stamp(str(path))
-        return stamp is not None and not Source(str(path)).has_changed(stamp)
+        source, index = Source(str(path)), self.store.index
+        row = index.find(source)
+        return row is not None and index.is_current(source, row)
 
     def _tell(self, row: dict):
         if row["error"] is None:

@@ -12,11 +12,9 @@ from ..engine import UnreadableImage, View
 from ..engine.images import ImageReader, LoadedImage, OnError
 from ..image_files import ImageFiles, images_below, is_image_name
 from .folder import Folder, is_remote
+from .stamps import UNKNOWN, Stamp, has_changed, identity, stamp_here, with_digest
 
 LISTS = (".txt", ".csv", ".parquet")
-
-Stamp = tuple[int | None, int | None]  # size and time of the last change in ns; a file that is not there has none
-UNKNOWN: Stamp = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -31,19 +29,21 @@ class Source:
     path: str
     listed: Stamp = UNKNOWN
 
+    @property
+    def identity(self) -> str:
+        """The same text however the image is named."""
+        return identity(self.path)
+
     def stamp(self) -> Stamp:
         """Tells a changed file from what it was."""
-        if is_remote(self.path):
-            return self.listed
-        file = Path(self.path)
-        if not file.is_file():
-            return None, None
-        status = file.stat()
-        return status.st_size, status.st_mtime_ns
+        return self.listed if is_remote(self.path) else stamp_here(self.path)
+
+    def whole_stamp(self) -> Stamp:
+        """The stamp with a digest of the content of a file on this machine."""
+        return self.listed if is_remote(self.path) else with_digest(self.stamp(), self.path)
 
     def has_changed(self, before: Stamp) -> bool:
-        now = self.stamp()
-        return UNKNOWN not in (before, now) and now != before
+        return has_changed(self.path, before, self.stamp())
 
     def content(self) -> str | dict:
         """What `load_image` reads: a path, or the bytes of what lies elsewhere.
@@ -70,9 +70,15 @@ def read_sources(
         try:
             [image] = reader.read_ready([source.content()], view)
             yield image
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
+            error = refused_for_memory(source.path) if isinstance(error, MemoryError) else error
             on_error(source.path, error)
             yield UnreadableImage(source.path, str(error))
+
+
+def refused_for_memory(path: str) -> ValueError:
+    """The error of an image alone, while the rest goes on."""
+    return ValueError(f"{path} is too large for the memory that is free here: score it on a machine with more.")
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Sources:
 def stamp_of(file: dict) -> Stamp:
     """Of a file as fsspec describes it; only the size where the file system gives no time."""
     changed = file.get("LastModified")
-    return file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None
+    return Stamp(file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None)
 
 
 def listed(file: Folder) -> Iterator[str]:

@@ -1,15 +1,14 @@
 """Where the rows of a run lie: what every store does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, ClassVar
 
-from filelock import FileLock, Timeout
-
 from ..engine import Result
+from ..files import locked
 from .formats import FORMAT_FILES, write_format
 from .index import Index
 
@@ -64,24 +63,24 @@ class Store(ABC):
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """A file beside the rows, which appears whole or not at all."""
 
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file beside the rows."""
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """No other process writes here meanwhile, as far as that can be known.
 
         Raises:
+            OSError: the folder cannot be locked.
             ValueError: one does.
         """
         try:
             if self.folder_here is None:
                 yield
             else:
-                self.folder_here.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.folder_here / ".lock", timeout=0):
+                with locked(self.folder_here, "Another `adaptclip detect`"):
                     yield
-        except Timeout as error:
-            raise ValueError(
-                f"Another `adaptclip detect` is writing to {self.folder_here}: name another --output."
-            ) from error
         finally:
             self.close()
 
@@ -101,7 +100,9 @@ class Store(ABC):
         self.rewrite(lambda row: None if self.index.is_waiting(row["path"]) else row)
         self.load(self.index)
 
-    def write_format(self, name: str):
-        if name != self.own_format:
-            with self.writing(self.prefix + FORMAT_FILES[name]) as opened:
-                write_format(name, self, opened)
+    def write_formats(self, asked: Sequence[str]):
+        """Writes the formats that are asked for, and those of an earlier call, which would lack what came since."""
+        for name, file in FORMAT_FILES.items():
+            if name != self.own_format and (name in asked or self.has(self.prefix + file)):
+                with self.writing(self.prefix + file) as opened:
+                    write_format(name, self, opened)
