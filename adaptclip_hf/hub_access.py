@@ -38,8 +38,10 @@ def near_names(name: str, file: str) -> str:
 
 
 def reaching(hub: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a download, with `local_files_only` where the Hub does not answer: it is asked once, and what was
-    downloaded before is taken without the retries of each file."""
+    """The arguments of a download, with `local_files_only` where the Hub does not answer.
+
+    It is asked once, and what was downloaded before is then taken, without the retries of each file.
+    """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session, httpx
 

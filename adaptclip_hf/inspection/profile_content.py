@@ -68,6 +68,7 @@ class ViewContent(FileContent):
     overlap: float
     same_place: bool
     region: Annotated[list[int], Field(min_length=4, max_length=4)] | None
+    bit_depth: int | None = None
 
     @model_validator(mode="after")
     def known(self) -> Self:
@@ -75,8 +76,9 @@ class ViewContent(FileContent):
         return self
 
     def view(self, ignore: torch.Tensor | None) -> View:
+        mask = None if ignore is None else ignore.numpy()
         region: Any = self.region and tuple(self.region)
-        return View(self.tile, self.overlap, self.same_place, region, None if ignore is None else ignore.numpy())
+        return View(self.tile, self.overlap, self.same_place, region, mask, self.bit_depth)
 
 
 class PhotoContent(FileContent):

@@ -16,7 +16,7 @@ from ..files import NoLocksError, locked, parse_json, write_json, write_whole
 from ..hub_access import near_names, reaching, require_hub_id
 from ..model_files import PROFILE_FILE
 from ..modeling.checksums import sha256_of
-from ..reporting import first_line
+from ..reporting import Report, first_line, print_nothing
 from ..versions import __version__
 from .profile_content import ProfileContent, check_features, content_digest
 
@@ -25,6 +25,7 @@ FEATURES_NAME = re.compile(r"features-([0-9a-f]{16})\.safetensors")
 FORMAT = 1
 IGNORE = "ignore"  # the name of the view's mask among the features
 REMEDY = "Fit it again, or take a copy that is whole."
+WHO = "another `adaptclip fit`"
 READS = 100  # of a profile that is saved again and again meanwhile
 
 
@@ -34,15 +35,30 @@ def is_profile_file(name: str) -> bool:
 
 
 @contextmanager
-def saving(folder: Path, wait: float = -1) -> Iterator[None]:
+def saving(folder: Path, report: Report = print_nothing) -> Iterator[None]:
     """Nobody else saves a profile in a folder meanwhile: an update is read, made and saved as one step.
+
+    Args:
+        folder: it is made, and removed again if nothing was saved.
+        report: told that it waits for another one.
 
     Raises:
         NoLocksError: the folder lies on a share without locks.
         OSError: the folder cannot be written.
     """
-    with locked(folder, "Another `adaptclip fit`", wait):
-        yield
+    new = not folder.exists()
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder, WHO))
+            except ValueError:
+                report(f"waiting: {WHO} is writing to {folder}")
+                stack.enter_context(locked(folder, WHO, wait=-1))
+            yield
+    finally:
+        if new:  # it stays where something was saved
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor]):
