@@ -164,7 +164,10 @@ class ProfileContent(FileContent):
         for number, photo in enumerate(self.photos):
             if photo.role not in ROLES[self.method]:
                 raise ValueError(f"photos.{number}.role: {photo.role} does not belong to the method {self.method}")
-            tiles = len(view.tiles((photo.size[0], photo.size[1]), f"photos.{number}"))
+            try:
+                tiles = len(view.tiles((photo.size[0], photo.size[1]), f"photos.{number}"))
+            except ValueError as error:
+                raise ValueError(f"view: {error}") from error
             if photo.rows != [first, first + tiles]:
                 raise ValueError(f"photos.{number}.rows: expected {[first, first + tiles]}, got {photo.rows}")
             first += tiles
