@@ -174,7 +174,7 @@ def picture_of(output: Path, row: dict, kind: str) -> Path | None:
 
 
 def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
-    """What a file's lines hold, each read by `read`; nothing where there is no file.
+    """What a file's whole lines hold, each read by `read`; nothing where there is no file.
 
     Raises:
         ValueError: `read` refuses a line; names file and line.
@@ -183,6 +183,8 @@ def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
         return
     with file.open("rb") as opened:
         for number, text in enumerate(opened, start=1):
+            if not text.endswith(b"\n"):
+                return  # the last one, which is not written to its end
             try:
                 yield read(text)
             except (ValueError, KeyError, TypeError) as error:
