@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and names that every file system takes."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -9,16 +10,17 @@ import os
 import re
 import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, SoftFileLock, Timeout
 
+LOCK_FILE = ".lock"
 LONGEST_NAME = 120  # bytes; file systems take 255, and an ending and a suffix are added
-# filelock then takes a file's being there for a lock: it stays where its process is killed, and stops all others
-NO_LOCKS = "the file system has no locks"
+# of a lock on a share that has none: none left or none at all, no such call, not supported, not for this kind of file
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 # how spreadsheets begin a formula (tab, line ends and full-width signs too), or our apostrophe before one
 FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # separators, what Windows refuses, control characters
@@ -165,45 +167,57 @@ def inside(folder: Path, path: str | Path) -> Path:
     return file
 
 
+class NoLocksError(OSError):
+    """A file system that has no locks, as some shares have none."""
+
+
 @contextmanager
-def locked(folder: Path, what: str, remedy: str, wait: float = 0.0, name: str = ".lock") -> Iterator[None]:
-    """No other process holds this lock meanwhile. A process that is killed gives it back.
+def locked(folder: Path, who: str, wait: float = 0) -> Iterator[None]:
+    """Nobody else holds the lock of a folder meanwhile, in this process or another. A thread that holds it may take it
+    again.
 
     Args:
-        folder: where the lock file lies, which is made if it is not there.
-        what: who may hold it, for the message: "`adaptclip detect`".
-        remedy: what to do while another process holds it: "name another --output".
-        wait: seconds for another process to give it back; below 0 for ever.
-        name: of the lock file.
+        folder: it is made if it is not there.
+        who: may hold it, for the message.
+        wait: seconds to wait for the lock; -1 waits until it is free.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: the folder's file system has no locks, or the file cannot be written; names the file.
+        NoLocksError: the folder lies on a share without locks; names the file and what to do.
+        OSError: the folder cannot be written.
+        ValueError: another one holds the lock; names the folder.
     """
-    file = folder / name
-    lock = FileLock(file)
+    file = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, is_singleton=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # filelock's, that flock is missing: refused below
+            warnings.simplefilter("ignore", UserWarning)  # filelock's, that it makes do without: refused below
             lock.acquire(timeout=wait)
     except Timeout as error:
         if isinstance(lock, SoftFileLock):
-            raise cannot_lock(file, NO_LOCKS) from error
-        raise BlockingIOError(f"Another {what} is writing to {folder}: {remedy}.") from error
+            raise no_locks(file, "a file stands for a lock") from error
+        raise ValueError(f"{who} is writing to {folder}: wait for it, or name another folder.") from error
     except (OSError, NotImplementedError) as error:
-        raise cannot_lock(file, error) from error
+        if isinstance(error, NotImplementedError) or error.errno in NO_LOCKS:
+            raise no_locks(file, getattr(error, "strerror", error)) from error
+        raise OSError(f"Nothing can be written to {folder} ({error.strerror}): name another folder.") from error
     try:
+        # filelock then takes a file's being there for a lock, which stays where its process is killed
         if isinstance(lock, SoftFileLock):
-            raise cannot_lock(file, NO_LOCKS)
+            raise no_locks(file, "a file stands for a lock")
         yield
     finally:
+        if lock.lock_counter == 1:  # whoever waits sees that the file is gone, and makes it anew
+            with suppress(OSError):
+                file.unlink()
         lock.release()
 
 
-def cannot_lock(file: Path, reason: object) -> OSError:
-    said = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
-    return OSError(f"{file} cannot be locked ({said}): write to a local folder, and copy from there.")
+def no_locks(file: Path, reason: object) -> NoLocksError:
+    return NoLocksError(
+        f"{file} cannot be locked ({reason}): its file system has no locks. Name a folder on another disk, or mount "
+        "the share with locks."
+    )
 
 
 def file_name(text: str) -> str:

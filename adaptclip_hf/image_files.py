@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-# the formats that Pillow opens and that hold pictures, not data, video, documents or icons
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
+from .processing.image_opening import FORMATS as FORMATS
+from .processing.image_opening import OF_JPEG, formats
 
 
 @cache
@@ -15,9 +15,8 @@ def image_suffixes() -> frozenset[str]:
     """The file endings of the picture formats that Pillow reads here, in lower case."""
     from PIL import Image
 
-    Image.init()
-    endings = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in endings if name in FORMATS and name in Image.OPEN)
+    opened = (*formats(), OF_JPEG)
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in opened)
 
 
 def is_image_name(name: str) -> bool:

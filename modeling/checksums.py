@@ -47,7 +47,7 @@ def require_sha256(file: Path, expected: str):
     if sha256_of(file) != expected:
         raise ValueError(
             f"{file} is damaged or was changed: its SHA-256 is not the one that was written with it. Get it again from "
-            "where it came, or make it anew."
+            f"where it came, or make it anew; if you changed it yourself, remove {file.with_name(CHECKSUMS_FILE)}."
         )
 
 

@@ -50,8 +50,10 @@ VALUES = (
 )  # fmt: skip
 # fields that name code where other programs write them
 NAMES = (
-    "auto_map", "_attn_implementation", "attn_implementation", "custom_pipelines", "quantization_config", "architectures",
-    "tokenizer_class", "processor_class", "image_processor_type", "model_type", "transformers_version", "trust_remote_code",
+    "auto_map", "_attn_implementation", "attn_implementation", "custom_pipelines", "quantization_config",
+    "architectures",
+    "tokenizer_class", "processor_class", "image_processor_type", "model_type", "transformers_version",
+    "trust_remote_code",
     "torch_dtype", "dtype", "plugins", "adapter_variants", "extra",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 
 from ..reporting import is_lost, printable, unfailing_output
@@ -65,6 +66,7 @@ def run_quietly(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     from ..plugins import load_plugin
+    from ..processing.image_opening import ImageWarning
     from ..registration import register
 
     register()
@@ -74,6 +76,9 @@ def run_quietly(args: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about odd files, which are scored or refused by name
+            if getattr(args, "quiet", False):
+                warnings.simplefilter("ignore", ImageWarning)
+            warnings.showwarning = in_one_line(warnings.showwarning)
             return args.run(args)
     except StrictDataclassError as error:
         raise ValueError(error.__cause__ or error) from error
@@ -81,6 +86,21 @@ def run_quietly(args: argparse.Namespace) -> int:
         if "serializ" in str(error) and "deserializ" not in str(error):
             raise ValueError(f"A .safetensors file cannot be written: {error}") from error
         raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
+
+
+def in_one_line(show: Callable) -> Callable:
+    """Shows what is said about images as a line, beside progress bars, and other warnings as before."""
+    from tqdm.auto import tqdm
+
+    from ..processing.image_opening import ImageWarning
+
+    def show_warning(message, category, *place, **more):
+        if issubclass(category, ImageWarning):
+            tqdm.write(printable(str(message)), file=sys.stderr)
+        else:
+            show(message, category, *place, **more)
+
+    return show_warning
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -66,6 +66,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
     )
     shared.add_object_name(parser)
     shared.add_view_arguments(parser)
+    shared.add_size_limit(parser)
     parser.add_argument(
         "--output", default="adaptclip-output", help="folder to write (%(default)s); with --engine ray any address"
     )
@@ -98,6 +99,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
 
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
+    shared.set_size_limit(args)
     from ..image_files import ImageFiles
     from ..reporting import print_line, print_nothing, printable
     from ..runs.executor import Here
@@ -183,6 +185,8 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error(f"--watch belongs to --engine {LOCAL}; {RAY} writes Parquet")
     if args.engine == LOCAL and args.actors:
         args.parser.error(f"--actors belongs to --engine {RAY}")
+    if args.engine == RAY and args.megapixels:
+        args.parser.error(f"--megapixels belongs to --engine {LOCAL}")
     if args.save_prompt_bank and not args.normal:
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
     for name in shared.given(args, "threshold", "object_name", *shared.VIEW_ARGUMENTS) if args.profile else ():

@@ -58,6 +58,7 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
     )
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
     shared.add_view_arguments(parser)
+    shared.add_size_limit(parser)
     update = parser.add_argument_group("an existing profile")
     update.add_argument(
         "--update", type=Path, metavar="PROFILE", help="add photos to it or drop some, and calibrate it again"
@@ -77,6 +78,7 @@ KEPT = ("object_name", "storage", "bank_size", "seed")
 
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
+    shared.set_size_limit(args)
     from ..image_files import find_images
     from ..inspection import InspectionProfile
     from ..reporting import print_line

@@ -139,10 +139,11 @@ def check(
         if chosen.name != "onnx":
             raise ValueError("A profile's bank is baked into an ONNX graph alone: any export takes --profile later.")
         profile.require_match(detector)
-        if profile.view.region or profile.view.ignore is not None or isinstance(profile.view.tile, int):
+        view = profile.view
+        if view.region or view.ignore is not None or isinstance(view.tile, int) or view.bit_depth:
             raise ValueError(
-                "This profile looks at parts of a photo (tiles, a region or a mask), and a graph at the whole: export "
-                "without it, and give the profile to `adaptclip detect`."
+                "This profile looks at parts of a photo (tiles, a region or a mask) or has a bit depth, and a graph "
+                "takes the whole: export without it, and give the profile to `adaptclip detect`."
             )
     return model, chosen
 

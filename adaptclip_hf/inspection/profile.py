@@ -271,10 +271,13 @@ class InspectionProfile(Reference):
 
     def contents(self) -> dict:
         """What `profile.json` says, without the format; the features' file is named when it is written."""
+        view = {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")}
+        if self.view.bit_depth is not None:
+            view["bit_depth"] = self.view.bit_depth
         return {
             "model": self.model,
             "settings": asdict(self.settings),
-            "view": {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")},
+            "view": view,
             "method": self.method,
             "threshold": self.calibration.threshold,
             "pixel_threshold": self.pixel_threshold,

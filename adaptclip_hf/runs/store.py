@@ -72,13 +72,14 @@ class Store(ABC):
         """No other process writes here meanwhile, as far as that can be known.
 
         Raises:
-            OSError: one does, or the folder cannot be locked.
+            OSError: the folder cannot be locked.
+            ValueError: one does.
         """
         try:
             if self.folder_here is None:
                 yield
             else:
-                with locked(self.folder_here, "`adaptclip detect`", "name another --output"):
+                with locked(self.folder_here, "Another `adaptclip detect`"):
                     yield
         finally:
             self.close()
