@@ -1,6 +1,9 @@
 """Image processor class for AdaptCLIP."""
 
 import json
+import os
+from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .image_loading import load_image, load_mask, resized_mask
+from .image_loading import is_open_file, load_image, load_mask, resized_mask
 
 # what pixel values depend on, besides the size
 SETTINGS = (
@@ -142,19 +145,28 @@ def label_of(score: float, threshold: float | None) -> str | None:
 
 def check_threshold(threshold: float | None):
     """Raises a ValueError for what is not a probability."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"The threshold must lie in [0, 1], as scores do; got {threshold}.")
+    number = threshold is None or (isinstance(threshold, Real) and not isinstance(threshold, bool))
+    if not number or (threshold is not None and not 0 <= threshold <= 1):
+        raise ValueError(f"The threshold must lie in [0, 1], as scores do; got {threshold!r}.")
 
 
 def as_list(images) -> list:
-    """One image or several, as a list; arrays and tensors of four dimensions are batches."""
-    if isinstance(images, list | tuple):
-        if not len(images):
-            raise ValueError("Expected at least one image, got an empty list.")
-        return list(images)
-    if isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 4:
-        return list(images)
-    return [images]
+    """One image or several, as a list: lists, tuples, columns of a data set and other iterables of images are several,
+    and so are arrays and tensors of four dimensions."""
+    if is_one_image(images) and getattr(images, "ndim", 0) != 4:
+        return [images]
+    several = list(images)
+    if not several:
+        raise ValueError("Expected at least one image, got an empty list.")
+    return several
+
+
+def is_one_image(images) -> bool:
+    """Whether something is one image, or an array or tensor of several, and not an iterable of images."""
+    kinds = str | bytes | bytearray | memoryview | os.PathLike | dict | Image.Image | np.ndarray | torch.Tensor
+    if isinstance(images, kinds) or is_open_file(images):
+        return True
+    return not (isinstance(images, Iterable) or hasattr(images, "__getitem__"))
 
 
 __all__ = ["AdaptCLIPImageProcessor"]

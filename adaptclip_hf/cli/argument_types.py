@@ -46,6 +46,12 @@ def tile(text: str) -> int | str:
     return text if text in ("auto", "whole") else positive(text)
 
 
+def bit_depth(text: str) -> int:
+    if not text.isdigit() or not 8 <= int(text) <= 16:
+        raise argparse.ArgumentTypeError(f"expected 8 to 16 bits, got {text}")
+    return int(text)
+
+
 def given(args: argparse.Namespace, *names: str) -> dict:
     """The arguments of these names that the call has."""
     values = {name: getattr(args, name) for name in names}
@@ -91,9 +97,29 @@ def add_view_arguments(parser: argparse.ArgumentParser):
         metavar="MASK",
         help="an image of the photos' size; where it is not black, photos are ignored",
     )
+    group.add_argument(
+        "--bit-depth",
+        type=bit_depth,
+        metavar="8..16",
+        help="the bits that the camera's values use in 16-bit grey files; by default what each file says, or all 16",
+    )
 
 
-VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "roi", "ignore")
+VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "roi", "ignore", "bit_depth")
+
+
+def add_size_limit(parser: argparse.ArgumentParser):
+    parser.add_argument(
+        "--megapixels", type=positive, help="size limit of a photo; a larger one is named and passed over (178)"
+    )
+
+
+def set_size_limit(args: argparse.Namespace):
+    """Lets this process open photos of up to `--megapixels`."""
+    from PIL import Image
+
+    if args.megapixels:  # Pillow refuses what is more than twice its limit
+        Image.MAX_IMAGE_PIXELS = args.megapixels * 1_000_000 // 2
 
 
 def view_of(args: argparse.Namespace):

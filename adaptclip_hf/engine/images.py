@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-import numpy as np
 import torch
 from PIL import Image
 
 from ..processing.image_loading import load_image, name_of
-from ..processing.image_processing_adaptclip import AdaptCLIPImageProcessor, as_list
+from ..processing.image_processing_adaptclip import AdaptCLIPImageProcessor, as_list, is_one_image
 from .tiles import Tiles, View
 
 # called with the name of an image that cannot be read, and the error
@@ -102,7 +100,7 @@ class ImageReader:
         Raises:
             FileNotFoundError, ValueError: it cannot be read.
         """
-        name, image = name_of(source), load_image(source)
+        name, image = name_of(source), load_image(source, view.bit_depth)
         return LoadedImage(name, image, view.tiles((image.height, image.width), name))
 
     def read_ready(
@@ -125,6 +123,4 @@ def as_list_or_stream(images) -> Iterable:
     Raises:
         ValueError: an empty list.
     """
-    one_image = isinstance(images, str | Path | bytes | bytearray | dict | Image.Image | np.ndarray | torch.Tensor)
-    iterable = isinstance(images, Iterable) or hasattr(images, "__getitem__")
-    return as_list(images) if one_image or isinstance(images, list | tuple) or not iterable else images
+    return as_list(images) if is_one_image(images) or isinstance(images, list | tuple) else images

@@ -5,11 +5,15 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from transformers.image_utils import OPENAI_CLIP_MEAN
 
+from ..processing.image_loading import to_numpy
+from ..processing.image_opening import BIT_DEPTHS
 from ..processing.image_processing_adaptclip import resize_map
 
 AUTO, WHOLE = "auto", "whole"
@@ -34,9 +38,13 @@ class View:
             that always lie alike. All images must have the same number of tiles.
         region: the part to look at, (left, top, width, height) in the image's pixels; by default the whole image.
         ignore: (H, W) booleans of the image's size, true where not to look.
+        bit_depth: the bits that the camera's values use in 16-bit grey images, 8 to 16; by default what each file says,
+            or all 16. Other images are read as they are.
+
+    NumPy's numbers become Python's, and lists tuples.
 
     Raises:
-        ValueError: a value out of range, named.
+        ValueError: a value out of range or of another kind, named.
     """
 
     tile: int | str = AUTO
@@ -44,23 +52,69 @@ class View:
     same_place: bool = False
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
+    bit_depth: int | None = None
 
     def __post_init__(self):
-        if self.tile not in (AUTO, WHOLE) and (isinstance(self.tile, str) or self.tile < SMALLEST_TILE):
+        for name in ("tile", "overlap", "same_place", "region", "ignore", "bit_depth"):
+            object.__setattr__(self, name, getattr(self, f"_checked_{name}")(getattr(self, name)))
+
+    @staticmethod
+    def _checked_tile(tile: Any) -> int | str:
+        if isinstance(tile, str) and tile in (AUTO, WHOLE):
+            return str(tile)
+        if not is_whole(tile) or tile < SMALLEST_TILE:
             raise ValueError(
-                f"Expected a tile of at least {SMALLEST_TILE} pixels, {AUTO!r} or {WHOLE!r}, got {self.tile!r}."
+                f"Expected a tile of at least {SMALLEST_TILE} pixels, {AUTO!r} or {WHOLE!r}, got {tile!r}."
             )
-        if not 0 <= self.overlap <= 0.75:
-            raise ValueError(f"Expected an overlap between 0 and 0.75, got {self.overlap}.")
-        if self.region is not None and (len(self.region) != 4 or min(self.region) < 0 or min(self.region[2:]) < 1):
-            raise ValueError(f"Expected a region of left, top, width and height in pixels, got {self.region}.")
-        if self.ignore is not None and self.ignore.all():
+        return int(tile)
+
+    @staticmethod
+    def _checked_overlap(overlap: Any) -> float:
+        if not isinstance(overlap, Real) or isinstance(overlap, bool) or not 0 <= overlap <= 0.75:
+            raise ValueError(f"Expected an overlap between 0 and 0.75, got {overlap!r}.")
+        return int(overlap) if is_whole(overlap) else float(overlap)
+
+    @staticmethod
+    def _checked_same_place(same_place: Any) -> bool:
+        if not isinstance(same_place, bool | np.bool_):
+            raise ValueError(f"Expected same_place to be True or False, got {same_place!r}.")
+        return bool(same_place)
+
+    @staticmethod
+    def _checked_region(region: Any) -> Box | None:
+        if region is None:
+            return None
+        values = list(region) if isinstance(region, list | tuple | np.ndarray) else []
+        if len(values) != 4 or not all(map(is_whole, values)) or min(values) < 0 or min(values[2:]) < 1:
+            raise ValueError(f"Expected a region of left, top, width and height in whole pixels, got {region!r}.")
+        left, top, width, height = map(int, values)
+        return left, top, width, height
+
+    @staticmethod
+    def _checked_ignore(ignore: Any) -> np.ndarray | None:
+        if ignore is None:
+            return None
+        mask = to_numpy(ignore)
+        if mask.dtype != bool or mask.ndim != 2:
+            raise ValueError(
+                f"Expected a mask of where not to look as booleans (H, W), got {mask.dtype} of shape {mask.shape}; "
+                "`mask > 0` makes booleans, and load_mask reads a file."
+            )
+        if mask.all():
             raise ValueError("The mask of where not to look covers everything: nothing is left to look at.")
+        return mask
+
+    @staticmethod
+    def _checked_bit_depth(bit_depth: Any) -> int | None:
+        if bit_depth is not None and (not is_whole(bit_depth) or bit_depth not in BIT_DEPTHS):
+            raise ValueError(f"Expected a bit_depth of {BIT_DEPTHS[0]} to {BIT_DEPTHS[-1]}, got {bit_depth!r}.")
+        return None if bit_depth is None else int(bit_depth)
 
     def key(self) -> str:
         """The view as text, by which banks of other views are told apart; a mask by its digest."""
         mask = None if self.ignore is None else hashlib.sha256(np.packbits(self.ignore).tobytes()).hexdigest()[:16]
-        return json.dumps([self.tile, self.overlap, self.same_place, self.region and list(self.region), mask])
+        key = [self.tile, self.overlap, self.same_place, self.region and list(self.region), mask]
+        return json.dumps(key if self.bit_depth is None else [*key, self.bit_depth])
 
     def tiles(self, size: tuple[int, int], name: str) -> "Tiles":
         """The tiles of an image.
@@ -133,7 +187,8 @@ class Tiles:
         """The tiles' pixels, one tile after the other; what the view ignores is hidden."""
         ignore = self.view.ignore
         if ignore is not None:
-            image = Image.composite(Image.new("RGB", image.size, HIDDEN), image, Image.fromarray(ignore))
+            image = image.copy()
+            image.paste(HIDDEN, mask=Image.fromarray(ignore))
         if len(self) == 1 and self.region == (0, 0, *image.size):
             yield image
             return
@@ -162,6 +217,11 @@ class Tile:
         row, column = divmod(self.number, columns)
         beside = [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
         return [down * columns + right for down, right in beside if 0 <= down < rows and 0 <= right < columns]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python's or NumPy's types."""
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
 class TileMerger:

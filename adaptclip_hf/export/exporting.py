@@ -15,6 +15,7 @@ from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
 from ..modeling.checksums import write_checksums
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
+from ..processing import image_opening
 from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
 from ..runtimes.description import BakedProfile, Description, MadeBy, Preprocessing
@@ -148,10 +149,11 @@ def check(
         if chosen.name != "onnx":
             raise ValueError("A profile's bank is baked into an ONNX graph alone: any export takes --profile later.")
         profile.require_match(detector)
-        if profile.view.region or profile.view.ignore is not None or isinstance(profile.view.tile, int):
+        view = profile.view
+        if view.region or view.ignore is not None or isinstance(view.tile, int) or view.bit_depth:
             raise ValueError(
-                "This profile looks at parts of a photo (tiles, a region or a mask), and a graph at the whole: export "
-                "without it, and give the profile to `adaptclip detect`."
+                "This profile looks at parts of a photo (tiles, a region or a mask) or has a bit depth, and a graph "
+                "takes the whole: export without it, and give the profile to `adaptclip detect`."
             )
     return model, chosen
 
@@ -224,3 +226,4 @@ def write_joined(folder: Path, profile: InspectionProfile | None):
     if profile is not None:
         write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
+    shutil.copy(Path(image_opening.__file__), folder)  # how STANDALONE reads images
