@@ -9,6 +9,7 @@ from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 from transformers.utils import PROCESSOR_NAME, cached_file
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 SWITCHES = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
 LARGEST_SIDE = 4096
@@ -62,6 +63,9 @@ def load_tokenizer(name: str | Path, **options):
     """
     options = {key: value for key, value in options.items() if key not in ("trust_remote_code", "code_revision")}
     hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
+    folder = Path(name)
+    if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):  # one of no words is made
+        raise OSError(f"No tokenizer at {name}: expected {TOKENIZER_FILES[0]}.")
     chosen = read_settings(name, TOKENIZER_CONFIG, **hub).get("tokenizer_class")
     tokenizer_class = CLIPTokenizer if chosen in CLIP_TOKENIZERS else PreTrainedTokenizerFast
     try:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from transformers.exporters.base import ExportedComponent, ExportedModel
@@ -92,8 +93,8 @@ def export_model(
             write_joined(folder, profile)
         detector.processor.save_pretrained(folder)
         description = Description(
-            format=chosen.name,
-            precision=precision,
+            format=cast(Any, chosen.name),
+            precision=cast(Any, precision),
             made_by=MadeBy(**about),
             preprocessing=Preprocessing(**preprocessing),
             parity={},

@@ -1,6 +1,6 @@
 """Opens the graphs of an exported folder. Their names and the structure of their outputs are known here, not read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from .quiet import quiet
 if TYPE_CHECKING:
     import onnx_ir
 
-Runners = dict[str, Callable[..., Any]]
+Runners = dict[str, Any]  # transformers' runners: functions of tensors by their names, with a device
 
 # the files that are read when a folder is opened: some beside the graphs, and the graphs with their weights
 DESCRIPTIONS = (EXPORT_FILE, *NEEDED_FILES, "tokenizer_config.json")
@@ -62,7 +62,7 @@ def open_graphs(folder: Path, export_format: Format, layers: int, device=None) -
         ) from error
 
 
-def open_graph(folder: Path, graph: str, export_format: Format, layers: int, device) -> Callable[..., Any]:
+def open_graph(folder: Path, graph: str, export_format: Format, layers: int, device) -> Any:
     from transformers.exporters.auto import get_exporter_class, get_runner_class
     from transformers.exporters.metadata import ExportMetadata
 
