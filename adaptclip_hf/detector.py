@@ -12,6 +12,7 @@ from .engine import AnomalyScorer, PlainReference, Reference, Result, View
 from .engine.fast_layers import use_fast_layers
 from .engine.images import OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .engine.reference import GIVE_ALONE, PreparedReference
+from .engine.tiles import is_whole
 from .inspection import InspectionProfile
 from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
 from .model_files import is_exported
@@ -187,8 +188,8 @@ class AnomalyDetector(AnomalyScorer):
         Raises:
             FileNotFoundError, ValueError: name the image or argument and what was expected.
         """
-        if batch_size < 1:
-            raise ValueError(f"Expected a batch_size of at least 1, got {batch_size}.")
+        if not is_whole(batch_size) or batch_size < 1:
+            raise ValueError(f"Expected a batch_size of at least 1, got {batch_size!r}.")
         banks = None
         if prompt_bank is not None and not isinstance(prompt_bank, str | Path) and not is_bank(prompt_bank):
             banks, prompt_bank = prompt_bank, None
