@@ -229,7 +229,8 @@ class FolderWatch:
 
     def _complete(self, now: float) -> list[Path]:
         """The images that have not changed for a while."""
-        complete, waiting = [], {}
+        complete: list[Path] = []
+        waiting: dict[str, tuple[tuple[int, int] | None, float]] = {}
         for path, (before, since) in self.settling.items():
             state = state_of(path)
             if state is None:
