@@ -79,9 +79,10 @@ KEPT = ("object_name", "storage", "bank_size", "seed")
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
+    from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
     from ..inspection import InspectionProfile
-    from ..passed_over import PassedOver
+    from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
 
     output = args.output or args.update
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
+        roles = [(normal, "a good part"), (defects or (), "a defect")]
+        report_pairs((UsedImage(photo, role) for each, role in roles for photo in each), print_error)
         detector = shared.load_detector(args)
         profile = InspectionProfile.fit(
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings

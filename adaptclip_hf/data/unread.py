@@ -29,7 +29,7 @@ def report_unread(root: Path, layout: Layout, used: set[str], report: Report):
     def pass_over(path: str, reason: str):
         if reason == LINKED and any(each == path or each.startswith(path + os.sep) for each in folders_used):
             linked.append(path)  # the layout's own reader went there
-        elif reason not in (HIDDEN, SYSTEM) and not reason.startswith("no images"):
+        elif reason != HIDDEN and not reason.startswith("no images") and (reason != SYSTEM or os.path.isdir(path)):  # noqa: PTH112
             passed_over(path, reason)
 
     def below(folder: str) -> Path:

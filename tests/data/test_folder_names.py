@@ -87,9 +87,10 @@ def test_folders_in_folders_and_beside_them(tmp_path):
         "good/masks: 1 images are left out, since they lie in a folder of masks",
         "good/rejected: 1 images are left out, since the names of their folders mean good and bad at once",
         "passed over, photos in a format that is not read",
+        "passed over, thumbnails or waste that a store or a system keeps",
     ):
         assert expected in text, expected
-    assert len(reported) == 5 and main(["data", str(root)]) == 1
+    assert len(reported) == 6 and main(["data", str(root)]) == 1
 
 
 def test_nested_folders_of_a_published_layout(tmp_path):
@@ -145,6 +146,21 @@ def test_the_same_bytes_with_two_meanings_are_told(tmp_path, capsys):
     assert "000.png (train, good) and" in told[0] and "9.png (test, good) hold the same bytes" in told[0]
     assert "9.png (test, anomalous)" in told[1] and "000.png (test, good)" in told[1]
     assert main(["data", str(tmp_path / "data")]) == 1 and "hold the same bytes" in capsys.readouterr().out
+
+
+def test_the_same_bytes_in_a_data_set_of_the_hub_are_told(tmp_path):
+    make_mvtec(tmp_path / "data")
+    bottle = tmp_path / "data" / "bottle"
+    (bottle / "test" / "good" / "9.png").write_bytes((bottle / "train" / "good" / "000.png").read_bytes())
+    dataset = load_data_set(tmp_path / "data" / "bottle", [].append)
+    for split in ("train", "test"):
+        part = dataset.filter(lambda row, split=split: row["split"] == split)
+        (tmp_path / "hub").mkdir(exist_ok=True)
+        part.to_parquet(tmp_path / "hub" / f"{split}.parquet")
+    reported = []
+    load_data_set(f"hub:{tmp_path / 'hub'}", reported.append)
+    [line] = reported
+    assert "000.png (train, good) and" in line and "9.png (test, good) hold the same bytes" in line
 
 
 def test_labels_of_the_hub_in_other_words(tmp_path):
@@ -277,4 +293,5 @@ def test_a_folder_that_cannot_be_listed_ends_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files.os, "scandir", refuse)
     reported = []
     assert len(load_data_set(tmp_path, reported.append)) == 5
-    assert len(reported) == 1 and "locked" in reported[0] and "Permission denied" in reported[0]
+    assert len(reported) == 2 and "lost+found" in "".join(reported)
+    assert any("locked" in line and "Permission denied" in line for line in reported)
