@@ -36,7 +36,7 @@ line is not scored again unless its file has changed. With a profile OUTPUT/drif
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
-run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
+run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
     shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         reference,
         args.device,
         None if is_exported(model) else str(detector.model.dtype).removeprefix("torch."),
-        args.trust_remote_code,
+        shared.trusts_code(args),
         args.batch_size,
         not args.no_heatmaps and args.engine == LOCAL,
         args.save_maps,
@@ -139,8 +139,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         summary = run.run(sources, args.overwrite)
     if not args.quiet:
-        print("\n".join(filter(None, (printable(summary.describe()), passed_over.describe()))))
-        print(f"written: {store.written}")
+        print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
+        print(f"written: {printable(store.written)}")
     return 1 if summary.unreadable or unreadable else 0
 
 

@@ -1,6 +1,7 @@
 """`adaptclip fit`: a profile of a product, from photos of good parts."""
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..model_files import PROFILE_FILE
@@ -79,13 +80,32 @@ KEPT = ("object_name", "storage", "bank_size", "seed")
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
+    from ..files import NoLocksError
+    from ..inspection import InspectionProfile
+    from ..inspection.profile_files import saving
+    from ..reporting import print_line
+
+    output = args.output or args.update
+    if args.update and not args.update.is_dir():
+        InspectionProfile.from_pretrained(args.update)  # refused before a folder of its name is made
+    with ExitStack() as stack:
+        # before the work: the folder can be written, and another update waits until this one is saved
+        try:
+            stack.enter_context(saving(output, print_line))
+        except NoLocksError:
+            if args.update:
+                raise
+        return fit_into(args, output)
+
+
+def fit_into(args: argparse.Namespace, output: Path) -> int:
+    """Fits or updates a profile and saves it; the exit status."""
     from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
     from ..inspection import InspectionProfile
     from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
 
-    output = args.output or args.update
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
         raise ValueError(
             f"{output} holds a profile: name another --output, replace it with --overwrite, or --update it."

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from ..inspection import discoveries
 from ..passed_over import PassedOver
 from ..reporting import Report
+from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
 from .sources import Source
 from .store import Store
@@ -37,9 +38,11 @@ class Run:
             overwrite: start again if the store holds other results.
 
         Raises:
-            ValueError: the store holds results of other settings, named, or another process is writing there.
+            ValueError: the store holds results of other settings, named.
+            OSError: another process is writing there.
+            KeyboardInterrupt: it was stopped, also by SIGTERM; what was scored is kept, in each format.
         """
-        with self.store.locked():
+        with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             try:
                 summary = self.score(sources)
@@ -52,13 +55,13 @@ class Run:
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
-        """Scores the images of a folder here as they appear, each once it is complete, until Ctrl-C.
+        """Scores the images of a folder here as they appear, each once it is complete, until Ctrl-C or SIGTERM.
 
         Args:
             passed_over: counts and tells what is passed over.
         """
         total = RunSummary()
-        with self.store.locked():
+        with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             self.report(f"watching {folder}; Ctrl-C stops")
             try:
