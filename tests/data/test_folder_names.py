@@ -196,7 +196,7 @@ METAS = {
     "above": ({"test": {"pen": [GOOD_ROW | {"img_path": "../x.png"}]}}, "img_path: '../x.png' leads out of"),
     "mask above": ({"test": {"pen": [GOOD_ROW | {"anomaly": 1, "mask_path": "a/../../x"}]}}, "mask_path: 'a/../../x'"),
     "NUL": ({"test": {"pen": [GOOD_ROW | {"img_path": "a\0.png"}]}}, "leads out of"),
-    "NaN": ('{"test": {"pen": [{"img_path": "pen/a.png", "anomaly": NaN}]}}', "is not JSON: NaN is no number"),
+    "NaN": ('{"test": {"pen": [{"img_path": "pen/a.png", "anomaly": NaN}]}}', "is not JSON: .*NaN is no number"),
     "deep": ("[" * 100_000, "is not JSON: it is nested too deep"),
     "latin-1": ('{"test": {"prü": []}}'.encode("latin-1"), "is not JSON"),
 }
