@@ -100,9 +100,10 @@ def run(args: argparse.Namespace) -> int:
 
 def fit_into(args: argparse.Namespace, output: Path) -> int:
     """Fits or updates a profile and saves it; the exit status."""
+    from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
     from ..inspection import InspectionProfile
-    from ..passed_over import PassedOver
+    from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
 
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
@@ -130,6 +131,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     else:
         model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
+        roles = [(normal, "a good part"), (defects or (), "a defect")]
+        report_pairs((UsedImage(photo, role) for each, role in roles for photo in each), print_error)
         detector = shared.load_detector(args)
         profile = InspectionProfile.fit(
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ..engine.heatmap import render_heatmap
+from ..engine.heatmap import DRAWN, render_heatmap
 from ..processing.image_loading import load_image, load_mask
 from .protocol import EvaluatedCategory
 from .showcase import Showcase, ShownImage
@@ -44,7 +44,7 @@ def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str,
             caption = f"{each.score:.3f}  {defect}"[:28]
             draw.text((left, top + HEADING + 2 * TILE + GAP // 2), caption, "black", ImageFont.load_default(11))
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file, quality=90)
+    sheet.save(file, quality=90, comment=DRAWN)
     return True
 
 

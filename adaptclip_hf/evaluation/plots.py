@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.heatmap import DRAWN
 from .category_counts import CategoryCounts
 from .ranking import Ranking
 
@@ -47,7 +48,7 @@ def draw_curves(record: dict, counts: CategoryCounts, file: Path) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
-        figure.savefig(file, dpi=100)
+        figure.savefig(file, dpi=100, metadata={"Software": DRAWN})
     return True
 
 
