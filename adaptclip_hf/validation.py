@@ -46,6 +46,18 @@ class FileContent(BaseModel):
         except ValidationError as error:
             raise ValueError(faults(error)) from error
 
+    @classmethod
+    def of(cls, value) -> Self:
+        """The content of a JSON value.
+
+        Raises:
+            ValueError: names the fields that are wrong, and what was expected.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(faults(error)) from error
+
 
 def faults(error: ValidationError) -> str:
     """What is wrong with some values, in one line: `photos.3.score: Input should be a finite number, got nan`."""

@@ -102,6 +102,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     """Fits or updates a profile and saves it; the exit status."""
     from ..image_files import find_images
     from ..inspection import InspectionProfile
+    from ..passed_over import PassedOver
     from ..reporting import print_line
 
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
@@ -111,14 +112,14 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     settings = shared.given(args, *MEASURES, *KEPT)
     if "choose" in settings:
         settings["choice"] = settings.pop("choose")
-    unreadable = []
+    unreadable, passed_over = [], PassedOver()
 
     def pass_over(name: str, error: Exception):
         unreadable.append(name)
         print_line(f"left out: {error}")
 
     def photos(paths: list[str]) -> list[str]:
-        return [str(path) for path in find_images(paths)]
+        return [str(path) for path in find_images(paths, passed_over=passed_over)]
 
     settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
     if args.update:
@@ -134,7 +135,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
         )
     profile.save_pretrained(output)
-    print(profile.describe())
+    print("\n".join(filter(None, (profile.describe(), passed_over.describe()))))
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
     return 1 if unreadable else 0
 

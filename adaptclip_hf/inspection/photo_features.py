@@ -16,6 +16,7 @@ from ..modeling.packing import SCALE, pack, unpack
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
+from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
 from .near_copies import sketch
 
@@ -206,7 +207,10 @@ def score_photo(
 
 def pixel_digest(image: Image.Image) -> str:
     """SHA-256 of an RGB image's size and pixels."""
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{image.size}".encode())
+    for rows in strips(image.height, image.width):  # bytes of a large photo are not made at once
+        digest.update(image.crop((0, rows.start, image.width, rows.stop)).tobytes())
+    return digest.hexdigest()
 
 
 __all__ = ["Feedback", "PhotoFeatures", "ProfilePhoto", "encode_photos", "made_by", "pixel_digest", "score_photo"]

@@ -186,7 +186,7 @@ class InspectionProfile(Reference):
             result,
             p_value=p_value,
             label=label,
-            regions=find_regions(result.anomaly_map, self.pixel_threshold) if label == "anomalous" else [],
+            regions=find_regions(result.drawn_map, self.pixel_threshold, result.size) if label == "anomalous" else [],
             among_normals=result.among_normals or own,
         )
 
