@@ -72,6 +72,6 @@ def rate(name: str, value) -> float:
 
 
 def whole(name: str, value, least: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= LARGEST_SEED:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= LARGEST_SEED:
         raise ValueError(f"Expected a {name} that is a whole number from {least}, got {value!r:.60}.")
     return int(value)
