@@ -15,7 +15,7 @@ from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, View
 from adaptclip_hf.cli import main
-from adaptclip_hf.inspection import Calibration
+from adaptclip_hf.inspection import Calibration, photo_features
 from adaptclip_hf.inspection.regions import find_regions
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -471,7 +471,7 @@ def test_an_update_on_a_share_without_locks_is_refused_and_a_fit_is_not(
 @pytest.mark.slow
 def test_two_updates_at_once_are_both_kept(profile, small_folder, bad, tmp_path):
     ring = profile.save_pretrained(tmp_path / "ring")
-    for first, second in ((0, 1), (2, 3), (4, 5)):
+    for first, second in ((0, 1), (2, 3)):
         updates = [
             threading.Thread(
                 target=run_command,
@@ -484,4 +484,17 @@ def test_two_updates_at_once_are_both_kept(profile, small_folder, bad, tmp_path)
         for each in updates:
             each.join()
     photos = InspectionProfile.from_pretrained(ring).features.photos
-    assert {photo.name for photo in photos if photo.role == "confirmed"} == set(bad[:6])
+    assert {photo.name for photo in photos if photo.role == "confirmed"} == set(bad[:4])
+
+
+def test_features_that_do_not_fit_their_storage_are_refused_with_the_photo(detector, good, monkeypatch):
+    encode = photo_features.encode_tiles
+
+    def with_large_numbers(*arguments):
+        for tiles, features in encode(*arguments):
+            yield tiles, replace(features, image_embeds=1e6 * features.image_embeds.sign())
+
+    monkeypatch.setattr(photo_features, "encode_tiles", with_large_numbers)
+    with pytest.raises(ValueError, match=r"00\.png: its features are not finite in storage 'float16'"):
+        InspectionProfile.fit(detector, good[:12], 0.1)
+    assert InspectionProfile.fit(detector, good[:12], 0.1, storage="float32").prompt_bank.features
