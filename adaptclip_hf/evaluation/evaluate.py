@@ -102,7 +102,7 @@ def evaluate(
     data_sets = load_data_sets(data, work.data_sets(), report)
     require_normals(data_sets, settings)
     if chosen.keep_maps:
-        require_own_files(data_sets, scored, output / MAPS)
+        require_own_files(data_sets, scored, inside(output, MAPS))
     state.wait_for_everyone()
     if state.is_main_process:
         work.add_data_sets([each.record() for each in data_sets])

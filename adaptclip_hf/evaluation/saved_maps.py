@@ -231,7 +231,7 @@ def save_scores(records: list[dict], folder: Path):
                     line = (record["data_set"], record["category"], image["image"], score)
                     lines.setdefault(Setting(run["shots"], run["seed"]), []).append(line)
     for setting, rows in lines.items():
-        write_csv(folder_of(setting, folder) / SCORES_FILE, SCORES_COLUMNS, rows)
+        write_csv(inside(folder, Path(folder_of(setting, folder).name, SCORES_FILE)), SCORES_COLUMNS, rows)
 
 
 def folder_of(setting: Setting, folder: Path) -> Path:

@@ -65,14 +65,14 @@ class Pictures:
         return places
 
     def notes(self) -> list[str]:
-        """A line for each kind of picture that is not shown."""
+        """A line for each kind of picture that is not shown: how many, and the first."""
         kinds = {
-            "photos are not where they were, or have changed": self.missing_photos,
-            "heatmaps are not in the folder": self.missing_heatmaps,
-            "photos lie at addresses, which a report does not fetch": self.elsewhere,
+            "photos that are not where they were, or have changed since": self.missing_photos,
+            "heatmaps that are not in the folder": self.missing_heatmaps,
+            "photos at addresses, which a report does not fetch": self.elsewhere,
         }
         return [
-            f"{len(names)} {kind}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+            f"{kind}: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
             for kind, names in kinds.items()
             if names
         ]

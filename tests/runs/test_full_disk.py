@@ -77,6 +77,7 @@ def test_a_run_names_the_file_and_goes_on_where_it_was(small_folder, photos, tmp
     assert not left and not list(Path("out").rglob(".unfinished*"))
 
 
+@pytest.mark.slow
 def test_a_profile_and_an_evaluation_name_the_file_and_are_made_afterwards(small_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("adaptclip_hf.evaluation.evaluate.draw_curves", lambda *_: False)
