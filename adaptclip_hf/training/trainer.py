@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from ..hub.cards import model_card
 from ..hub.publishing import publish
+from ..files import write_whole
 from ..model_files import CARD
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import load_adapters, save_adapters
@@ -166,7 +167,7 @@ class AdaptCLIPTrainer(Trainer):
             self._write_card(Path(self.args.output_dir))
 
     def _write_card(self, folder: Path):
-        (folder / CARD).write_text(model_card(folder, self.hub_model_id or folder.name), encoding="utf-8")
+        write_whole(folder / CARD, model_card(folder, self.hub_model_id or folder.name).encode(errors="replace"))
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
         """Does nothing: checkpoints hold adapters without their CLIP."""
