@@ -26,8 +26,8 @@ def add_command(commands) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.specs import load_data_set, resolve_spec
-    from ..hub.cards import check_card, data_set_card, model_card
     from ..files import write_whole
+    from ..hub.cards import check_card, data_set_card, model_card
     from ..model_files import CARD
 
     if (Path(args.what) / "config.json").is_file():

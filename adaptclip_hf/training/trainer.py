@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import Trainer
 
+from ..files import write_whole
 from ..hub.cards import model_card
 from ..hub.publishing import publish
-from ..files import write_whole
 from ..model_files import CARD
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import load_adapters, save_adapters
