@@ -65,8 +65,8 @@ class SavedMaps:
             ValueError: there are two.
         """
         below = relative_path(category, row)
-        prefixes = (Path(), Path(category.data_set), Path(category.name), Path(file_name(category.data_set)))
-        prefixes = tuple(dict.fromkeys(prefixes))
+        names = (category.data_set, category.name, file_name(category.data_set))
+        prefixes = dict.fromkeys([Path(), *map(Path, names)])
         found = [file for prefix in prefixes for file in self.by_stem.get(prefix / below.with_suffix(""), [])]
         if not found:
             raise FileNotFoundError(f"{below}: no map at {self.folder / below.with_suffix('.npy')} (or {SUFFIXES[1:]})")

@@ -45,11 +45,9 @@ class Pictures:
         """A row's heatmap as a data URL; only what lies in the folder counts."""
         if row["heatmap"] is None:
             return None
-        file = picture_of(self.folder, row, "heatmap")
-        try:
-            shown = file and small_copy(inside(self.folder, file.relative_to(self.folder)))
-        except ValueError:
-            shown = None
+        file, shown = picture_of(self.folder, row, "heatmap"), None
+        if file is not None and leads_inside(self.folder, file):
+            shown = small_copy(file)
         if shown is None:
             self.missing_heatmaps.append(row["heatmap"])
         return shown
@@ -76,6 +74,14 @@ class Pictures:
             for kind, names in kinds.items()
             if names
         ]
+
+
+def leads_inside(folder: Path, file: Path) -> bool:
+    try:
+        inside(folder, file.relative_to(folder))
+    except ValueError:
+        return False
+    return True
 
 
 def is_same_size(file: Path, size: int | None) -> bool:
