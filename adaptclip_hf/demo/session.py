@@ -98,19 +98,17 @@ class Session:
         Raises:
             ValueError: the file holds no profile of this model, or is too large.
         """
-        try:
-            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as packed:
-                for name, member in profile_members(packed).items():
-                    with packed.open(member) as content, (Path(folder) / name).open("wb") as opened:
-                        shutil.copyfileobj(content, opened)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                unpack_profile(Path(file), Path(folder))
                 profile = InspectionProfile.from_pretrained(folder)
-            profile.describe()
-            profile.require_match(detector)
-        except MemoryError:
-            raise
-        except Exception as error:  # a damaged archive makes each of its decoders raise errors of its own
-            said = str(error).replace(f"{folder}{os.sep}", "") or type(error).__name__
-            raise ValueError(f"{Path(file).name} is not a profile that this page has saved ({said}).") from error
+                profile.describe()
+                profile.require_match(detector)
+            except MemoryError:
+                raise
+            except Exception as error:  # each decoder of a damaged archive raises errors of its own
+                said = str(error).replace(f"{folder}{os.sep}", "") or type(error).__name__
+                raise ValueError(f"{Path(file).name} is not a profile that this page has saved ({said}).") from error
         return cls(profile)
 
     def _made_profile(self) -> InspectionProfile:
@@ -134,6 +132,14 @@ class Session:
     def ranked(self) -> list[Result]:
         """The results, the highest scores first, those without a score at the end."""
         return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
+
+
+def unpack_profile(file: Path, folder: Path):
+    """Writes the files of a profile in an archive into a folder."""
+    with zipfile.ZipFile(file) as packed:
+        for name, member in profile_members(packed).items():
+            with packed.open(member) as content, (folder / name).open("wb") as opened:
+                shutil.copyfileobj(content, opened)
 
 
 def profile_members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -3,13 +3,11 @@
 import base64
 import io
 import json
-import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,136 +17,14 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-import uvicorn
 from hostile_images import FORMATS, mutated, png_bomb, valid_file
 from PIL import Image
+from servers import ADMIN, SMALL_LIMITS, Server, ServerThread, profile_files
 from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetector, InspectionProfile
 from adaptclip_hf.cli import main
 from adaptclip_hf.serving.batches import Batches
-from adaptclip_hf.synthetic import make_category, render_sample
-
-ADMIN = {"Authorization": "Bearer admin-secret"}
-
-
-@pytest.fixture(scope="module")
-def products(small_folder, tmp_path_factory) -> dict[str, Path]:
-    """Profiles of three products, one with an object name of its own and one cut into tiles."""
-    folder, profiles = tmp_path_factory.mktemp("products"), {}
-    for name, kind, words in (
-        ("ring", 3, []),
-        ("Blech ü", 4, ["--object-name", "sheet"]),
-        ("board", 5, ["--tile", "32"]),
-    ):
-        photos, category = folder / f"photos-{kind}", make_category(kind, "metal ring")
-        photos.mkdir()
-        for index in range(10):
-            Image.fromarray(render_sample(category, index, 64, defect=False)[0]).save(photos / f"{index}.png")
-        profiles[name] = folder / name
-        call = ["fit", "--normal", str(photos), "--false-alarm-rate", "0.2", "--model", str(small_folder), *words]
-        assert main([*call, "--output", str(profiles[name]), "--quiet"]) == 0
-    return profiles
-
-
-@pytest.fixture(scope="module")
-def queries() -> list[bytes]:
-    found, category = [], make_category(9, "metal ring")
-    for index in range(6):
-        content = io.BytesIO()
-        Image.fromarray(render_sample(category, index, 70, defect="stain")[0]).save(content, "PNG")
-        found.append(content.getvalue())
-    return found
-
-
-class Client:
-    """Asks a server."""
-
-    port: int
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def detect(self, image: bytes, product: str | None = None, **fields) -> httpx.Response:
-        data = fields if product is None else {"product": product, **fields}
-        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=60)
-
-
-def call_of(port: int, profiles: dict[str, Path], model: Path, words) -> list[str]:
-    products = [word for name, profile in profiles.items() for word in ("--profile", f"{name}={profile}")]
-    return ["serve", "--port", str(port), "--model", str(model), *products, *map(str, words)]
-
-
-class Server(Client):
-    """`adaptclip serve` in a process of its own."""
-
-    def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, **environment):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.log = folder / f"server-{self.port}.log"
-        command = [sys.executable, "-m", "adaptclip_hf.cli", *call_of(self.port, profiles, model, words)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
-        for _ in range(600):
-            try:
-                httpx.get(f"{self.address}/health").raise_for_status()
-                return
-            except httpx.TransportError:
-                assert self.process.poll() is None, self.log.read_text()
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-
-
-class ServerThread(Client):
-    """`adaptclip serve` in a thread of this process, which has imported torch already."""
-
-    def __init__(self, profiles: dict[str, Path], model: Path, *words, **environment):
-        served = []
-
-        def run(app, **options):
-            served.append(uvicorn.Server(uvicorn.Config(app, **options | {"port": 0})))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(uvicorn, "run", run)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            assert main(call_of(1, profiles, model, words)) == 0
-        [self.server] = served
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive()
-            time.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join(60)
-
-
-SMALL_LIMITS = ("--megabytes", "2", "--megapixels", "1", "--waiting", "64")
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    """Where the server keeps the products that are added while it runs."""
-    return tmp_path_factory.mktemp("server") / "kept"
-
-
-@pytest.fixture(scope="module")
-def server(products, small_folder, kept):
-    running = ServerThread(
-        *(products, small_folder, "--products", kept, *SMALL_LIMITS, "--workers", "2"),
-        ADAPTCLIP_ADMIN_TOKEN="admin-secret",
-    )
-    yield running
-    running.stop()
 
 
 def test_answers_are_the_pipelines(server, products, small_folder, queries):
@@ -218,10 +94,6 @@ def test_bad_requests_are_told_what_was_expected(server, queries):
     for answer, status, reason in cases:
         assert answer.status_code == status and reason in answer.json()["detail"], (answer.status_code, answer.text)
     assert server.detect(queries[0], "ring").status_code == 200
-
-
-def profile_files(folder: Path) -> list:
-    return [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
 
 
 def test_products_change_while_it_runs(server, products, kept, queries):
