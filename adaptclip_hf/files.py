@@ -60,11 +60,28 @@ def parse_json(text: str | bytes):
             raise ValueError(f"{number} is no number that JSON has")
         return value
 
+    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     try:
-        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        return json.loads(text, parse_constant=finite, parse_float=finite)
+        try:
+            return json.loads(text, parse_constant=finite, parse_float=finite)
+        except json.JSONDecodeError:
+            raise
+        except ValueError as error:
+            place = place_of_not_finite(json.loads(text))
+            raise ValueError(f"{'.'.join(place)}: {error}" if place else str(error)) from error
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def place_of_not_finite(content) -> list[str] | None:
+    """Where the first number of a JSON value is that is not finite: the names that lead to it; `None` without one."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return []
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in inner:
+        if (place := place_of_not_finite(value)) is not None:
+            return [str(name), *place]
+    return None
 
 
 def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Iterable]):

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 
 from .model_files import DEFAULT_MODEL, is_exported, resolve_model
 from .modeling.modeling_adaptclip import AdaptCLIPModel
 from .modeling.pretrained_adaptclip import HUB_ARGUMENTS
 from .processing.processing_adaptclip import AdaptCLIPProcessor
+from .processing.processor_files import load_tokenizer
 from .runtimes import ExportedAdaptCLIP
 
 AUTO_DTYPE = "auto"
@@ -59,7 +59,7 @@ def load_clip(name: str, text_tower: bool = True, **options) -> tuple[AdaptCLIPM
     if isinstance(options.get("dtype"), str):
         options["dtype"] = getattr(torch, options["dtype"])
     hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
-    tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+    tokenizer = load_tokenizer(name, **hub)
     model = AdaptCLIPModel.from_clip_pretrained(name, tokenizer, **options)
     return model, AdaptCLIPProcessor.for_model(model.config, tokenizer)
 

@@ -1,4 +1,4 @@
-"""What the JSON of a configuration may choose: fields that are known here, sizes within bounds, nothing that names code."""
+"""What the JSON of a configuration may choose: known fields, sizes within bounds, nothing that names code."""
 
 import math
 from collections.abc import Iterator
@@ -9,12 +9,14 @@ from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
 # what torch itself computes: other names are code on the Hub, or fetched from there where they are not installed
 ATTENTIONS = (None, "eager", "sdpa", "flex_attention")
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 DTYPES = (None, "float32", "float16", "bfloat16", "float64")
 # where the code lies that comes with a model; transformers runs it only with trust_remote_code
 CODE = ("auto_map", "custom_pipelines")
 # for labels, names and outputs that no AdaptCLIP has
 UNUSED = ("id2label", "label2id", "problem_type", "output_hidden_states", "output_attentions", "return_dict")
 CLIP_PARTS = {
+    "clip_config": CLIPConfig,
     "text_config": CLIPTextConfig,
     "text_config_dict": CLIPTextConfig,
     "vision_config": CLIPVisionConfig,
@@ -50,7 +52,7 @@ def chosen_fields(content: Any, config_class: type, where: str) -> dict[str, Any
     known = {field.name for field in fields(config_class)} - {*UNUSED}
     chosen = {name: value for name, value in content.items() if name in known or name in CODE}
     for name, value in chosen.items():
-        if any(not math.isfinite(number) for number in floats_in(value)):
+        if name not in CLIP_PARTS and not all(map(math.isfinite, floats_in(value))):
             raise ValueError(f"{where}: {name} holds a number that is not finite.")
     for name in ("attn_implementation", "_attn_implementation"):
         choice = content.get(name)
@@ -69,9 +71,11 @@ def chosen_fields(content: Any, config_class: type, where: str) -> dict[str, Any
 def chosen_clip(content: Any, where: str) -> dict[str, Any]:
     """[`chosen_fields`] of a CLIP's configuration and of its towers."""
     chosen = chosen_fields(content, CLIPConfig, where)
+    check_sizes(chosen, where)
     for name, part in CLIP_PARTS.items():
         if content.get(name) is not None:
             chosen[name] = chosen_fields(content[name], part, f"{where}: {name}")
+            check_sizes(chosen[name], f"{where}: {name}")
     return chosen
 
 
@@ -84,6 +88,20 @@ def floats_in(value: Any) -> Iterator[float]:
             yield from floats_in(each)
 
 
+def check_sizes(tower: dict[str, Any], where: str):
+    """Refuses sizes that no tower has."""
+    for name, largest in LARGEST.items():
+        size = tower.get(name, 1)
+        if isinstance(size, list | tuple) and name in ("patch_size", "image_size"):
+            raise ValueError(
+                f"{where}: {name} {size}: the CLIP vision tower must have square patches and a square input."
+            )
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= largest:
+            raise ValueError(f"{where}: {name} must be a whole number in 1..{largest}, got {size!r}.")
+    if (choice := tower.get("hidden_act", ACTIVATIONS[0])) not in ACTIVATIONS:
+        raise ValueError(f"{where}: hidden_act is {choice!r}; expected {', '.join(ACTIVATIONS)}.")
+
+
 def check_clip(config: CLIPConfig):
     """Refuses sizes that no CLIP has, before anything is built of them.
 
@@ -91,14 +109,9 @@ def check_clip(config: CLIPConfig):
         ValueError: names the field.
     """
     vision = config.vision_config
-    if isinstance(vision.patch_size, list | tuple) or isinstance(vision.image_size, list | tuple):
-        raise ValueError("The CLIP vision tower must have square patches and a square input.")
     parts = (("clip_config", config), ("text_config", config.text_config), ("vision_config", vision))
     for part, tower in parts:
-        for name, largest in LARGEST.items():
-            size = getattr(tower, name, 1)
-            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= largest:
-                raise ValueError(f"{part}.{name} must be a whole number in 1..{largest}, got {size!r}.")
+        check_sizes(vars(tower), part)
     if vision.num_channels != 3:
         raise ValueError(f"vision_config.num_channels must be 3, of RGB images, got {vision.num_channels}.")
     if vision.patch_size > vision.image_size:

@@ -191,7 +191,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
         except RecursionError as error:
             raise ValueError(f"{where} is nested too deep: expected what save_pretrained wrote.") from error
         except (TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"{where} holds no names and values: expected what save_pretrained wrote.") from error
+            raise ValueError(f"{where} is no configuration: expected what save_pretrained wrote.") from error
         return content, unused
 
     @classmethod
@@ -201,7 +201,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"This is the config of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
+                f"{where}: this is the config of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
                 "on a CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, "
                 "`adaptclip convert`."
             )
@@ -260,6 +260,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
 
     def validate_adapters(self):
         """Part of `@strict`-powered validation: the sizes and choices of the adapters."""
+        self.validate_backbone()  # the sizes that those of the adapters follow
         projection_dim = self.clip_config.projection_dim
         if self.visual_adapter_reduction < 1 or projection_dim % self.visual_adapter_reduction:
             raise ValueError(

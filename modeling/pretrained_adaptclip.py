@@ -149,7 +149,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **hub)
                 model.set_object_name(model.config.object_name, tokenizer)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # tokenizers raises the bare class
                 raise ValueError(
                     f"The prompts of object_name={model.config.object_name!r} cannot be encoded with the files of "
                     f"{name}: {error}"

@@ -306,13 +306,18 @@ def eight_bits_of_floats(values: np.ndarray) -> np.ndarray:
     return by_strips(values, lambda strip: np.round(strip * 255).astype(np.uint8))
 
 
-def by_strips(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Values of an image as uint8, some rows at a time, so that a large one is not in memory several times."""
-    converted = np.empty(values.shape, np.uint8)
-    rows = max(1, STRIP // max(1, values[0].size))
-    for first in range(0, len(values), rows):
-        converted[first : first + rows] = convert(values[first : first + rows])
+def by_strips(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray], dtype: type = np.uint8) -> np.ndarray:
+    """Values of an image as others, some rows at a time, so that a large one is not in memory several times."""
+    converted = np.empty(values.shape, dtype)
+    for rows in strips(len(values), values[0].size):
+        converted[rows] = convert(values[rows])
     return converted
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """The rows of an image, some at a time."""
+    rows = max(1, STRIP // max(1, width))
+    return (slice(first, min(first + rows, height)) for first in range(0, height, rows))
 
 
 def tell_unused_bits(name: str, highest: int):

@@ -1,6 +1,7 @@
 """`adaptclip fit`: a profile of a product, from photos of good parts."""
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..model_files import PROFILE_FILE
@@ -79,11 +80,31 @@ KEPT = ("object_name", "storage", "bank_size", "seed")
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
-    from ..image_files import find_images
+    from ..files import NoLocksError
     from ..inspection import InspectionProfile
+    from ..inspection.profile_files import saving
     from ..reporting import print_line
 
     output = args.output or args.update
+    if args.update and not args.update.is_dir():
+        InspectionProfile.from_pretrained(args.update)  # refused before a folder of its name is made
+    with ExitStack() as stack:
+        # before the work: the folder can be written, and another update waits until this one is saved
+        try:
+            stack.enter_context(saving(output, print_line))
+        except NoLocksError:
+            if args.update:
+                raise
+        return fit_into(args, output)
+
+
+def fit_into(args: argparse.Namespace, output: Path) -> int:
+    """Fits or updates a profile and saves it; the exit status."""
+    from ..image_files import find_images
+    from ..inspection import InspectionProfile
+    from ..passed_over import PassedOver
+    from ..reporting import print_line
+
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
         raise ValueError(
             f"{output} holds a profile: name another --output, replace it with --overwrite, or --update it."
@@ -91,14 +112,14 @@ def run(args: argparse.Namespace) -> int:
     settings = shared.given(args, *MEASURES, *KEPT)
     if "choose" in settings:
         settings["choice"] = settings.pop("choose")
-    unreadable = []
+    unreadable, passed_over = [], PassedOver()
 
     def pass_over(name: str, error: Exception):
         unreadable.append(name)
         print_line(f"left out: {error}")
 
     def photos(paths: list[str]) -> list[str]:
-        return [str(path) for path in find_images(paths)]
+        return [str(path) for path in find_images(paths, passed_over=passed_over)]
 
     settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
     if args.update:
@@ -114,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
         )
     profile.save_pretrained(output)
-    print(profile.describe())
+    print("\n".join(filter(None, (profile.describe(), passed_over.describe()))))
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
     return 1 if unreadable else 0
 

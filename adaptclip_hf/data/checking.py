@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import datasets
 from tqdm.auto import tqdm
 
-from ..processing.image_loading import load_image, load_mask, name_of
+from ..processing.image_loading import load_image, name_of, read_mask
 from ..reporting import Report
 
 
@@ -38,7 +38,7 @@ def readable_rows(dataset: datasets.Dataset, report: Report, progress: bool = Tr
         if row["mask"] is None:
             return True, None
         try:
-            mask = load_mask(row["mask"])
+            mask, oddity = read_mask(row["mask"])
         except (OSError, ValueError) as error:
             return False, f"{name_of(row['mask'])}: left out with its image, {error}"
         if mask.shape != (image.height, image.width):
@@ -46,7 +46,7 @@ def readable_rows(dataset: datasets.Dataset, report: Report, progress: bool = Tr
             return True, f"{name_of(row['mask'])}: the mask has {sizes}"
         if not mask.any():
             return True, f"{name_of(row['mask'])}: the mask of an anomalous image is empty"
-        return True, None
+        return True, oddity and f"{name_of(row['mask'])}: {oddity}"
 
     kept = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -17,11 +17,14 @@ class Layout:
         recognise: whether a folder unambiguously has this layout.
         read: (folder, report) -> rows. What is missing or does not fit is passed to `report`, a line each, which says
             whether the row is left out.
+        left_out: names of folders that are meant to be left out, of which nothing is said. Images elsewhere that no row
+            has are reported by folder; `None` for a layout in which others are none of ours, such as one with a list.
     """
 
     description: str
     recognise: Callable[[Path], bool]
     read: Callable[[Path, Report], Iterator[Row]]
+    left_out: tuple[str, ...] | None = None
 
 
 __all__ = ["Layout", "Report"]

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.image_loading import load_mask
-from .image_folders import images_in, subfolders
+from .image_folders import images_below, images_in, name_in, subfolders
 from .layout import Layout, Report
-from .mvtec import category_folders, is_normal
+from .mvtec import category_folders, is_normal, normal_folders, test_folders
 from .rows import Mask, Row, as_mask
 
 DEFECTS_LIST = "defects_config.json"
@@ -24,14 +24,14 @@ def has_folders_of_masks(category: Path) -> bool:
 def read_loco(root: Path, report: Report) -> Iterator[Row]:
     """Validation images are left out: they are meant for setting thresholds."""
     for category in category_folders(root):
-        for folder in subfolders(category / "train"):
-            yield from (Row(image, 0, category.name, "train") for image in images_in(folder))
-        for folder in subfolders(category / "test"):
+        for folder in normal_folders(category):
+            yield from (Row(image, 0, category.name, "train") for image in images_below(folder, 0))
+        for folder in test_folders(category):
             for image in images_in(folder):
                 if is_normal(folder):
                     yield Row(image, 0, category.name, "test")
                     continue
-                mask = union(category / "ground_truth" / folder.name / Path(image).stem)
+                mask = union(name_in(category, "ground_truth") / folder.name / Path(image).stem)
                 if mask is None:
                     report(f"{image}: an anomalous image without a mask")
                 yield Row(image, 1, category.name, "test", folder.name, mask)
@@ -49,4 +49,5 @@ LOCO = Layout(
     "CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/IMAGE/*.png, defects_config.json",
     lambda root: any(map(has_folders_of_masks, category_folders(root))),
     read_loco,
+    left_out=("validation", "ground_truth"),
 )

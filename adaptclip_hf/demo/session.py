@@ -172,8 +172,8 @@ def overlay_of(result: DetectionResult) -> Image.Image:
 
 def map_of(result: DetectionResult) -> Image.Image:
     """The map alone, in the same colours over grey."""
-    height, width = result.size
-    return render_heatmap(Image.new("RGB", (width, height), (235, 235, 235)), result.anomaly_map)
+    anomaly_map = result.drawn_map
+    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map)
 
 
 def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:

@@ -6,6 +6,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from ..processing.image_opening import by_strips, strips
+
 # value -> red, green, blue (0..255) and opacity (0..1) over the image
 STOPS = np.array(
     [
@@ -32,16 +34,33 @@ def render_heatmap(image: Image.Image, anomaly_map: np.ndarray) -> Image.Image:
     Args:
         image: RGB, of the map's size.
         anomaly_map: (H, W) in [0, 1].
+
+    Raises:
+        ValueError: image and map have different sizes.
     """
+    height, width = anomaly_map.shape
+    if image.size != (width, height):
+        raise ValueError(
+            f"Expected an image of {width}x{height} pixels, as the map has, got {image.width}x{image.height}."
+        )
+    drawn = Image.new("RGB", image.size)
+    for rows in strips(height, width):
+        strip = image.crop((0, rows.start, width, rows.stop))
+        drawn.paste(Image.fromarray(blended(np.asarray(strip, np.float32), anomaly_map[rows])), (0, rows.start))
+    return drawn
+
+
+def blended(pixels: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
+    """Pixels (h, w, 3) under a map (h, w), uint8."""
     levels = (np.clip(anomaly_map, 0, 1) * 255 + 0.5).astype(np.uint8)
     opacity = OPACITY[levels][..., None]
-    blended = np.asarray(image, np.float32) * (1 - opacity) + COLOURS[levels] * opacity
-    return Image.fromarray((blended + 0.5).astype(np.uint8))
+    return (pixels * (1 - opacity) + COLOURS[levels] * opacity + 0.5).astype(np.uint8)
 
 
 def map_image(anomaly_map: np.ndarray) -> Image.Image:
     """A map (H, W) in [0, 1] as a 16-bit grey image, in which 65535 is 1."""
-    return Image.fromarray((anomaly_map * SIXTEEN_BITS + 0.5).astype(np.uint16))
+    values = by_strips(anomaly_map, lambda strip: (strip * SIXTEEN_BITS + 0.5).astype(np.uint16), np.uint16)
+    return Image.fromarray(values)
 
 
 def image_bytes(image: Image.Image, file_format: str, **options) -> bytes:

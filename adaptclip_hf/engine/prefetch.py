@@ -1,9 +1,9 @@
 """A thread makes items before they are needed."""
 
 import time
-from collections.abc import Iterator
-from queue import Queue
-from threading import Event, Thread
+from collections import deque
+from collections.abc import Callable, Iterator
+from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -15,15 +15,21 @@ class Prefetch(Generic[Item]):
     Args:
         items: an iterator; the thread takes from it.
         count: how many items may be ready at a time.
+        weight: of an item; by default nothing.
+        most: the next item is made only while those that are ready, and the one in use, weigh no more together.
 
     Attributes:
         waited: seconds that the user of the items has waited for one.
     """
 
-    def __init__(self, items: Iterator[Item], count: int):
+    def __init__(
+        self, items: Iterator[Item], count: int, weight: Callable[[Item], float] = lambda item: 0, most: float = 0
+    ):
         self.waited = 0.0
-        self._queue: Queue = Queue(maxsize=count)
-        self._stopped = Event()
+        self._count, self._weight, self._most = count, weight, most
+        self._ready: deque[tuple[str, Item | BaseException | None, float]] = deque()
+        self._in_use, self._stopped = 0.0, False
+        self._changed = Condition()
         self._thread = Thread(target=self._make, args=(items,), daemon=True)
 
     def __iter__(self) -> Iterator[Item]:
@@ -32,7 +38,7 @@ class Prefetch(Generic[Item]):
         try:
             while True:
                 before = time.perf_counter()
-                kind, value = self._queue.get()
+                kind, value = self._next()
                 self.waited += time.perf_counter() - before
                 if kind == "item":
                     yield value
@@ -41,16 +47,38 @@ class Prefetch(Generic[Item]):
                 else:
                     return
         finally:
-            self._stopped.set()
-            while not self._queue.empty():  # the thread may wait for room in the queue
-                self._queue.get_nowait()
+            with self._changed:
+                self._stopped = True
+                self._changed.notify_all()
+
+    def _next(self) -> tuple:
+        with self._changed:
+            self._in_use = 0.0  # whoever asks for the next item is done with the last one
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._ready)
+            kind, value, self._in_use = self._ready.popleft()
+            self._changed.notify_all()
+        return kind, value
 
     def _make(self, items: Iterator[Item]):
         try:
             for item in items:
-                self._queue.put(("item", item))
-                if self._stopped.is_set():
+                if not self._put("item", item, self._weight(item)):
                     return
-            self._queue.put(("end", None))
+                del item  # not held while the next one is made
+            self._put("end", None)
         except BaseException as error:  # also Ctrl-C
-            self._queue.put(("error", error))
+            self._put("error", error)
+
+    def _put(self, kind: str, value: Item | BaseException | None, weight: float = 0.0) -> bool:
+        """Hands an item over and waits until the next one may be made; false if nobody wants it."""
+        with self._changed:
+            self._ready.append((kind, value, weight))
+            self._changed.notify_all()
+            del value
+            self._changed.wait_for(lambda: self._stopped or self._has_room())
+            return not self._stopped
+
+    def _has_room(self) -> bool:
+        total = self._in_use + sum(weight for _, _, weight in self._ready)
+        return len(self._ready) <= self._count and total <= self._most

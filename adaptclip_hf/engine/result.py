@@ -1,5 +1,6 @@
 """The result of one image."""
 
+import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import ClassVar, TypeAlias
@@ -11,6 +12,9 @@ from ..processing.image_processing_adaptclip import resize_map
 from .heatmap import render_heatmap
 from .images import UnreadableImage
 from .tiles import Box
+
+# pixels; what is drawn, and where regions are looked for, is no larger, so that memory is bounded whatever the photo
+LARGEST_DRAWN = 64_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +64,34 @@ class DetectionResult:
     @cached_property
     def anomaly_map(self) -> np.ndarray:
         """(H, W) float32 in [0, 1], at the image's own size; 0 where nothing was looked at."""
+        return self._map_of(self.size)
+
+    @property
+    def drawn_map(self) -> np.ndarray:
+        """The anomaly map at the image's own size, or of at most 64 million pixels where the image has more."""
+        return self.anomaly_map if self.drawn_size == self.size else self._map_of(self.drawn_size)
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        height, width = self.size
+        shrink = math.sqrt(LARGEST_DRAWN / (height * width))
+        return self.size if shrink >= 1 else (max(1, int(height * shrink)), max(1, int(width * shrink)))
+
+    def _map_of(self, size: tuple[int, int]) -> np.ndarray:
+        """The map at a (height, width)."""
+        down, right = size[0] / self.size[0], size[1] / self.size[1]
         left, top, width, height = self.region or (0, 0, self.size[1], self.size[0])
-        anomaly_map = resize_map(self.model_map, (height, width))
+        rows = slice(round(top * down), max(round((top + height) * down), round(top * down) + 1))
+        columns = slice(round(left * right), max(round((left + width) * right), round(left * right) + 1))
+        anomaly_map = resize_map(self.model_map, (rows.stop - rows.start, columns.stop - columns.start))
         if self.region is not None:
-            whole = np.zeros(self.size, np.float32)
-            whole[top : top + height, left : left + width] = anomaly_map
+            whole = np.zeros(size, np.float32)
+            whole[rows, columns] = anomaly_map
             anomaly_map = whole
-        return anomaly_map if self.ignore is None else np.where(self.ignore, np.float32(0), anomaly_map)
+        if self.ignore is None:
+            return anomaly_map
+        ignore = self.ignore if size == self.size else np.asarray(Image.fromarray(self.ignore).resize(size[::-1], 0))
+        return np.where(ignore, np.float32(0), anomaly_map)
 
     @cached_property
     def peak(self) -> float:
@@ -74,18 +99,21 @@ class DetectionResult:
         return float((self.model_map if self.ignore is None else self.anomaly_map).max())
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:
-        """The map over its image, on the fixed scale of [`render_heatmap`].
+        """The map over its image, on the fixed scale of [`render_heatmap`]; smaller than the image where that has more
+        than 64 million pixels.
 
         Args:
             image: RGB, of the result's size; the result's own by default.
 
         Raises:
-            ValueError: there is no image.
+            ValueError: there is no image, or one of another size.
         """
         image = self.image if image is None else image
         if image is None:
             raise ValueError(f"{self.name}: give the image that the map is drawn over.")
-        return render_heatmap(image, self.anomaly_map)
+        if image.size == self.size[::-1] != self.drawn_size[::-1]:
+            image = image.resize(self.drawn_size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)
+        return render_heatmap(image, self.drawn_map)
 
 
 Result: TypeAlias = DetectionResult | UnreadableImage

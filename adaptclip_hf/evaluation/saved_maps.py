@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..files import whole_file, write_csv
+from ..processing.image_loading import mask_values
+from ..processing.image_opening import open_picture
 from .protocol import EvaluatedCategory, Setting
 from .scoring import CategoryScorer, ScoredBatch
 
@@ -143,7 +144,7 @@ class MapScorer(CategoryScorer):
 
 
 def read_map(file: Path) -> np.ndarray:
-    """An anomaly map (H, W), float64.
+    """An anomaly map (H, W), float64; of a palette in colours the numbers, of one in greys the greys.
 
     Raises:
         ValueError: it cannot be read, has another shape, or holds values that are not finite.
@@ -157,8 +158,8 @@ def read_map(file: Path) -> np.ndarray:
         elif file.suffix == ".npy":
             values = np.load(file, allow_pickle=False)
         else:
-            with Image.open(file) as image:
-                values = np.asarray(image)
+            with open_picture(file, str(file)) as image:
+                values = mask_values(image)
     except Exception as error:
         raise ValueError(f"{file}: the map cannot be read: {error}") from error
     squeezed = values.squeeze()

@@ -7,29 +7,22 @@ python detect.py part.png --normal ok1.png ok2.png  compared with normal images
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
+from image_opening import read_rgb  # noqa: E402  (the file beside this one: it reads and refuses what adaptclip does)
+
 ABOUT = json.loads((FOLDER / "adaptclip_export.json").read_text(encoding="utf-8"))
 
 
 def open_graph(name: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", providers=["CPUExecutionProvider"])
-
-
-def read_rgb(path: str) -> Image.Image:
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode.startswith("I"):  # 16-bit greys over their full range
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(np.round(np.asarray(image) * 255).astype(np.uint8))
-    elif image.mode in ("P", "PA", "La", "RGBa"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    return image.convert("RGB")
 
 
 def pixel_values(image: Image.Image) -> np.ndarray:
@@ -49,28 +42,44 @@ def make_bank(paths: list[str]) -> dict[str, np.ndarray]:
     return {f"bank.{i}": layer / np.linalg.norm(layer, axis=-1, keepdims=True) for i, layer in enumerate(layers)}
 
 
-def main():
+def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) -> tuple[dict, np.ndarray]:
+    """The line of an image, and its map (S, S)."""
+    image = read_rgb(path)
+    if max(image.size) > 2 * min(image.size) and not (profile and profile["tile"] == "whole"):
+        raise ValueError(f"{path} is more than twice as long as high: adaptclip cuts it into tiles, this does not.")
+    scores, maps = detect.run(["anomaly_scores", "anomaly_maps"], {"pixel_values": pixel_values(image), **bank})
+    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+        raise ValueError(f"{path}: the score is not finite, so that it says nothing. Are the graphs damaged?")
+    line = {"path": path, "score": float(scores[0])}
+    if profile:
+        line["label"] = "anomalous" if scores[0] > profile["threshold"] else "normal"
+        line["p_value"] = (1 + sum(s >= scores[0] for s in profile["scores"])) / (len(profile["scores"]) + 1)
+    return line, maps[0]
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+")
     parser.add_argument("--normal", nargs="+", help="normal images to compare with")
     parser.add_argument("--maps", type=Path, help="folder for the anomaly maps, as .npy (S, S)")
     args = parser.parse_args()
-    profile, bank = ABOUT["profile"] if not args.normal else None, make_bank(args.normal) if args.normal else {}
+    try:
+        profile, bank = ABOUT["profile"] if not args.normal else None, make_bank(args.normal) if args.normal else {}
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"a normal image: {error}") from None
+    failed = 0
     detect = open_graph("detect_profile" if profile else "detect_few_shot" if bank else "detect_zero_shot")
     for path in args.images:
-        image = read_rgb(path)
-        if max(image.size) > 2 * min(image.size) and not (profile and profile["tile"] == "whole"):
-            raise SystemExit(f"{path} is more than twice as long as high: adaptclip cuts it into tiles, this does not.")
-        scores, maps = detect.run(["anomaly_scores", "anomaly_maps"], {"pixel_values": pixel_values(image), **bank})
-        line = {"path": path, "score": float(scores[0])}
-        if profile:
-            line["label"] = "anomalous" if scores[0] > profile["threshold"] else "normal"
-            line["p_value"] = (1 + sum(s >= scores[0] for s in profile["scores"])) / (len(profile["scores"]) + 1)
-        if args.maps:
+        try:
+            line, anomaly_map = score(detect, path, bank, profile)
+        except (OSError, ValueError) as error:
+            line, anomaly_map, failed = {"path": path, "score": None, "error": str(error)}, None, failed + 1
+        if args.maps and anomaly_map is not None:
             args.maps.mkdir(parents=True, exist_ok=True)
-            np.save(args.maps / f"{Path(path).stem}.npy", maps[0])
+            np.save(args.maps / f"{Path(path).stem}.npy", anomaly_map)
         print(json.dumps(line), flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@ model's own code."""
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -26,9 +27,9 @@ class EndpointHandler:
     def __call__(self, data: dict) -> list[dict]:
         """
         Args:
-            data: `inputs`, an image or a list of them (PIL images, bytes, or image files in base64), and `parameters`:
-                `threshold`, `object_name`, `normal_images` (like `inputs`), and `overlay`, true to have the map over
-                the image as a PNG in base64.
+            data: `inputs`, an image or a list of them (PIL images, bytes, image files in base64 or data URLs), and
+                `parameters`: `threshold`, `object_name`, `normal_images` (like `inputs`), and `overlay`, true to have
+                the map over the image as a PNG in base64.
 
         Returns:
             For each image `score`, `label`, `p_value`, `regions` and, where asked for, `overlay`.
@@ -53,18 +54,25 @@ class EndpointHandler:
         return answers
 
 
-def as_images(inputs) -> list[Image.Image]:
-    """Images of a request; a text is base64 and never a file's name, which would be one of the server's."""
+def as_images(inputs) -> Sequence[Image.Image | bytes]:
+    """Images of a request, whose bytes the pipeline opens; a text is base64 and never a file's name, which would be one
+    of the server's."""
     images = []
     for each in inputs if isinstance(inputs, list) else [inputs]:
         if isinstance(each, str):
-            each = base64.b64decode(each, validate=True)
-        if isinstance(each, bytes):
-            each = Image.open(io.BytesIO(each))
-        if not isinstance(each, Image.Image):
+            each = from_text(each)
+        if not isinstance(each, Image.Image | bytes):
             raise ValueError(f"inputs: expected an image, or an image file in base64, got {type(each).__name__}.")
         images.append(each)
     return images
+
+
+def from_text(text: str) -> bytes:
+    """The bytes of an image file in base64, with or without line breaks, or of a data URL."""
+    try:
+        return base64.b64decode("".join(text.rpartition(",")[2].split()), validate=True)
+    except ValueError as error:
+        raise ValueError(f"inputs: {text[:20]}... is not base64: {error}.") from error
 
 
 def as_png(image: Image.Image) -> str:

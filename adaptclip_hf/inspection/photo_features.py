@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -16,7 +16,9 @@ from ..modeling.packing import SCALE, pack, unpack
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
+from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
+from .near_copies import sketch
 
 # what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
@@ -35,6 +37,7 @@ class ProfilePhoto:
         role: see above.
         rows: where its tiles' features lie, [first, end).
         score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
+        sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
     """
 
     name: str
@@ -44,6 +47,11 @@ class ProfilePhoto:
     rows: tuple[int, int]
     score: float = 0.0
     peak: float = 0.0
+    sketch: bytes = field(default=b"", repr=False)
+
+    def to_json(self) -> dict:
+        """All but the sketch, which lies beside the photos in `profile.json`."""
+        return {name: value for name, value in asdict(self).items() if name != "sketch"}
 
     @classmethod
     def from_json(cls, content: dict) -> "ProfilePhoto":
@@ -157,7 +165,8 @@ def encode_photos(
         require_one_grid(view, grids)
         parts.append(packed_features(scorer, image, storage))
         count = len(image.tiles)
-        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count)))
+        about = sketch(image.image)
+        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
         rows += count
     return PhotoFeatures(tuple(photos), concatenated(parts))
 
@@ -198,7 +207,10 @@ def score_photo(
 
 def pixel_digest(image: Image.Image) -> str:
     """SHA-256 of an RGB image's size and pixels."""
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{image.size}".encode())
+    for rows in strips(image.height, image.width):  # bytes of a large photo are not made at once
+        digest.update(image.crop((0, rows.start, image.width, rows.stop)).tobytes())
+    return digest.hexdigest()
 
 
 __all__ = ["Feedback", "PhotoFeatures", "ProfilePhoto", "encode_photos", "made_by", "pixel_digest", "score_photo"]

@@ -7,12 +7,13 @@ MOST_REGIONS = 200
 PEAK_SHARE = 0.7  # of a map's highest value, where nothing is above the threshold
 
 
-def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
+def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int] | None = None) -> list[dict]:
     """The anomalous regions of an image: connected parts (by sides and corners) of its map, the highest first.
 
     Args:
         anomaly_map: (H, W).
         threshold: what good photos' maps stay below.
+        size: (height, width) of the image, where the map is smaller.
 
     Returns:
         For each a `dict`: `box` [x, y, width, height] (int), `polygon` [[x, y], ...] (its outline, holes left out),
@@ -23,23 +24,50 @@ def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
     from skimage.measure import label, regionprops
 
     peak = float(anomaly_map.max())
+    if peak <= 0:
+        return []
     significant = peak > threshold
-    parts = label(anomaly_map > (threshold if significant else PEAK_SHARE * peak), connectivity=2)
+    above = anomaly_map > (threshold if significant else PEAK_SHARE * peak)
+    rows, columns = extent(above.any(1)), extent(above.any(0))
+    shown = anomaly_map[rows, columns]  # alone, because labels take several times as much memory
+    parts = label(above[rows, columns], connectivity=2)
     if not significant:
-        parts = np.where(parts == parts.flat[anomaly_map.argmax()], 1, 0)
-    found = sorted(regionprops(parts, intensity_image=anomaly_map), key=lambda part: -part.intensity_max)
-    return [
-        describe(part, anomaly_map.size) | {"significant": significant}
+        parts = np.where(parts == parts.flat[shown.argmax()], 1, 0)
+    found = sorted(regionprops(parts, intensity_image=shown), key=lambda part: -part.intensity_max)
+    described = [
+        describe(part, anomaly_map.size, columns.start, rows.start) | {"significant": significant}
         for part in found[:MOST_REGIONS]
         if part.intensity_max > 0
     ]
+    if size in (None, anomaly_map.shape):
+        return described
+    return [enlarged(each, size[1] / anomaly_map.shape[1], size[0] / anomaly_map.shape[0]) for each in described]
 
 
-def describe(part, pixels: int) -> dict:
-    top, left, bottom, right = part.bbox
+def extent(occupied: np.ndarray) -> slice:
+    """From the first to the last true value."""
+    places = np.flatnonzero(occupied)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+
+
+def enlarged(region: dict, right: float, down: float) -> dict:
+    """A region of a map that is smaller than its image, in the image's pixels."""
+    left, top, width, height = region["box"]
+    x, y = round(left * right), round(top * down)
+    return region | {
+        "box": [x, y, round((left + width) * right) - x, round((top + height) * down) - y],
+        "polygon": [[round(x * right, 2), round(y * down, 2)] for x, y in region["polygon"]],
+        "area": round(region["area"] * right * down),
+    }
+
+
+def describe(part, pixels: int, left: int, top: int) -> dict:
+    """A region, found in a part of the map that begins at `left` and `top`."""
+    height, width = part.bbox[2] - part.bbox[0], part.bbox[3] - part.bbox[1]
+    left, top = left + part.bbox[1], top + part.bbox[0]
     area = int(part.num_pixels)
     return {
-        "box": [left, top, right - left, bottom - top],
+        "box": [left, top, width, height],
         "polygon": outline(part.image_filled, left, top),
         "area": area,
         "share": area / pixels,

@@ -1,5 +1,6 @@
 """Who does the work of a run: what it has to do, and the scoring."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Protocol
 import torch
 
 from ..engine import AnomalyScorer, Result, UnreadableImage
-from ..engine.images import OnError, ReadImage
+from ..engine.images import LoadedImage, OnError, ReadImage
 from ..engine.prefetch import Prefetch
 from ..engine.reference import PreparedReference
 from ..reporting import Report
@@ -22,6 +23,7 @@ from .store import Store
 from .summary import RunSummary
 
 READ_AHEAD = 4  # images, beside a batch
+MOST_PIXELS = 64_000_000  # that are read ahead, so that large photos are in memory one after the other
 PAGE = 256  # waiting images that are asked for at a time
 
 OnRow = Callable[[dict], None]
@@ -70,6 +72,11 @@ def make_plan(sources: Iterable[Source], store: Store) -> Plan:
     return plan
 
 
+def pixels_of(image: ReadImage) -> int:
+    """How many pixels of an image are in memory."""
+    return math.prod(image.image.size) if isinstance(image, LoadedImage) else 0
+
+
 class Executor(Protocol):
     """Plans the work (see [`make_plan`]) and does it: `work` yields the summary of each piece that is done."""
 
@@ -107,7 +114,7 @@ class Here(Executor):
                     return
 
         read = read_sources(self.scorer.reader, waiting(), self.spec.reference.view, self._pass_over)
-        prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size)
+        prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size, pixels_of, MOST_PIXELS)
         images = ((image, self.reference) for image in prefetch)
         while batch := list(islice(images, self.spec.batch_size)):
             for result in score_each(self.scorer, batch, self._pass_over):

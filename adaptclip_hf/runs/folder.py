@@ -1,6 +1,6 @@
 """A folder at any address that fsspec knows: on this machine, in S3 or another store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -10,6 +10,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ..files import whole_file
+from ..image_files import OURS, reason_against, reason_against_file
+from ..own_files import PICTURES
+from ..passed_over import OnPassedOver, pass_silently
 
 
 def is_remote(address: str) -> bool:
@@ -70,9 +73,29 @@ class Folder:
         if self.has(name):
             self.system.rm(f"{self.root}/{name}", recursive=True)
 
-    def walk(self) -> Iterator[dict]:
-        """All files below, as fsspec describes them, but for hidden ones; sorted within each folder."""
-        for _, _, files in self.system.walk(self.root, detail=True):
-            for file in sorted(files.values(), key=lambda each: each["name"]):
-                if not any(part.startswith(".") for part in file["name"].removeprefix(self.root).split("/")):
-                    yield file
+    def walk(self, passed_over: OnPassedOver = pass_silently) -> Iterator[dict]:
+        """The images below, as fsspec describes them; sorted within each folder.
+
+        Args:
+            passed_over: called with the address of what is passed over, as in [`FolderWalk`], and the reason.
+        """
+
+        def kept(found: dict[str, dict], why_not: Callable[[str], str | None]) -> dict[str, dict]:
+            reasons = {name: why_not(name) for name in found}
+            for name in sorted(found):
+                if reason := reasons[name]:
+                    passed_over(found[name]["name"], reason)
+            return {name: file for name, file in found.items() if reasons[name] is None}
+
+        def unlisted(error: OSError):
+            passed_over(str(error), "cannot be listed")
+
+        for folder, folders, files in self.system.walk(self.root, detail=True, on_error=unlisted):
+            inside = kept(folders, lambda name, folder=folder: reason_against(name) or self._is_own(folder, name))
+            for name in folders.keys() - inside.keys():
+                del folders[name]  # the walk does not go there
+            yield from sorted(kept(files, reason_against_file).values(), key=lambda each: each["name"])
+
+    def _is_own(self, folder: str, name: str) -> str | None:
+        """Why a subfolder is passed over: it holds pictures of ours."""
+        return OURS if any(self.system.isfile(f"{folder}/{mark}") for mark in PICTURES.get(name, ())) else None

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, InstanceOf, ValidationError
+from pydantic import Field, InstanceOf
 
 from ..engine import Result
 from ..files import parse_json
-from ..validation import FileContent, faults
+from ..validation import FileContent
 from .stamps import Stamp, identity
 
 RESULT = ("score", "p_value", "label", "regions", "size")
@@ -72,10 +72,7 @@ def checked_row(row) -> dict:
     Raises:
         ValueError: it is no row, or a result without a score; names the fields.
     """
-    try:
-        RowContent.model_validate(row)
-    except ValidationError as error:
-        raise ValueError(faults(error)) from error
+    RowContent.of(row)
     if row["error"] is None and (row["score"] is None or row["size"] is None):
         raise ValueError("score, size: there is none, and no error that says why")
     return row

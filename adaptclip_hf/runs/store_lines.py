@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..engine import DetectionResult, Result
-from ..files import append, inside, naming, new_name, parse_json, whole_file, write_array
+from ..files import append, inside, naming, new_name, parse_json, whole_file, write_array, write_json
 from ..inspection import InspectionProfile
 from ..inspection.drift import Drift, DriftWatch
 from ..reporting import Report, print_nothing
-from ..resume import keep_or_match
+from ..resume import parsed_settings
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
 from .rows import ROW, SEEN, read_row
@@ -42,7 +42,7 @@ class LineStore(Store):
 
     def __init__(self, output: Path, spec: RunSpec, report: Report = print_nothing):
         self.output, self.file, self.spec, self.report = output, output / RESULTS_FILE, spec, report
-        self.folder_here = output
+        self.folder_here, self.place = output, str(output)
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         profile = spec.reference
         self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
@@ -65,7 +65,14 @@ class LineStore(Store):
                     raise ValueError(
                         f"{self.output / name} is there without a {SETTINGS_FILE} that says what it is of: {ADVICE}."
                     )
-        keep_or_match(self.output / SETTINGS_FILE, settings, ADVICE)
+        self.keep_or_match(settings)
+
+    def read_settings(self) -> dict | None:
+        file = self.output / SETTINGS_FILE
+        return parsed_settings(file.read_bytes(), str(file), ADVICE) if file.is_file() else None
+
+    def write_settings(self, settings: dict):
+        write_json(self.output / SETTINGS_FILE, settings)
 
     def _clear(self):
         """Removes what an earlier run wrote, and nothing else."""
@@ -174,7 +181,7 @@ def picture_of(output: Path, row: dict, kind: str) -> Path | None:
 
 
 def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
-    """What a file's lines hold, each read by `read`; nothing where there is no file.
+    """What a file's whole lines hold, each read by `read`; nothing where there is no file.
 
     Raises:
         ValueError: `read` refuses a line; names file and line.
@@ -183,6 +190,8 @@ def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
         return
     with file.open("rb") as opened:
         for number, text in enumerate(opened, start=1):
+            if not text.endswith(b"\n"):
+                return  # the last one, which is not written to its end
             try:
                 yield read(text)
             except (ValueError, KeyError, TypeError) as error:

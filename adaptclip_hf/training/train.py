@@ -8,7 +8,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import AutoTokenizer, PreTrainedConfig, set_seed
+from transformers import set_seed
 
 from ..ablations import TABLE_5
 from ..data import load_data_set
@@ -19,6 +19,7 @@ from ..detector import AnomalyDetector
 from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
+from ..processing.processor_files import load_tokenizer
 from ..reporting import print_line
 from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
@@ -200,8 +201,8 @@ def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
 def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
     """A model in float32 with adapters on the CLIP of a folder or Hub id, and its processor."""
     name = resolve_model(name)
-    model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    model_type = AdaptCLIPConfig.get_config_dict(name)[0].get("model_type")
+    tokenizer = load_tokenizer(name)
     if model_type == "clip":
         if keep_adapters:
             raise ValueError(f"--keep-adapters: {name} is a plain CLIP, which has no adapters.")
