@@ -13,8 +13,9 @@ from .heatmap import render_heatmap
 from .images import UnreadableImage
 from .tiles import Box
 
-# pixels; what is drawn, and where regions are looked for, is no larger, so that memory is bounded whatever the photo
-LARGEST_DRAWN = 64_000_000
+# pixels; what is drawn is no larger, nor is the map in which regions are looked for, which takes several times as much
+# memory and time: both are bounded whatever the photo
+LARGEST_DRAWN, LARGEST_SEARCHED = 64_000_000, 24_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +70,20 @@ class DetectionResult:
     @property
     def drawn_map(self) -> np.ndarray:
         """The anomaly map at the image's own size, or of at most 64 million pixels where the image has more."""
-        return self.anomaly_map if self.drawn_size == self.size else self._map_of(self.drawn_size)
+        return self.map_within(LARGEST_DRAWN)
 
     @property
     def drawn_size(self) -> tuple[int, int]:
+        return self._size_within(LARGEST_DRAWN)
+
+    def map_within(self, pixels: int) -> np.ndarray:
+        """The anomaly map at the image's own size, or at a smaller one where the image has more pixels than that."""
+        size = self._size_within(pixels)
+        return self.anomaly_map if size == self.size else self._map_of(size)
+
+    def _size_within(self, pixels: int) -> tuple[int, int]:
         height, width = self.size
-        shrink = math.sqrt(LARGEST_DRAWN / (height * width))
+        shrink = math.sqrt(pixels / (height * width))
         return self.size if shrink >= 1 else (max(1, int(height * shrink)), max(1, int(width * shrink)))
 
     def _map_of(self, size: tuple[int, int]) -> np.ndarray:

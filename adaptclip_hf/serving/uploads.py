@@ -10,6 +10,7 @@ from python_multipart.multipart import parse_options_header
 
 from ..engine import Reference
 from ..engine.images import ImageReader, LoadedImage
+from ..engine.result import LARGEST_SEARCHED
 from ..inspection import InspectionProfile
 from ..inspection.photo_features import pixel_digest
 from ..processing.image_loading import content_of_text
@@ -22,7 +23,7 @@ MULTIPART, JSON = "multipart/form-data", "application/json"
 MOST_PARTS, MOST_HEADERS = 11, 8  # of a form; of a part
 # bytes a pixel at most: while an image is decoded (WebP takes most), while its regions are found, a PNG of its map is
 # made, and its overlay is drawn
-DECODING, DECIDING, MAPPING, DRAWING = 16, 26, 26, 54
+DECODING, DECIDING, MAPPING, DRAWING = 16, 26, 26, 32
 
 
 def fields(image: dict) -> dict:
@@ -163,8 +164,10 @@ def memory_for(upload: Upload, decided: bool, pixels: int) -> int:
     width, height = opened(upload.image).size
     if width * height > pixels:
         raise RefusedError(422, f"image: {width}x{height} pixels; the limit is {pixels / MEGA:g} million.")
-    wanted = [(DECIDING, decided), (MAPPING, MAP in upload.include), (DRAWING, OVERLAY in upload.include)]
-    return width * height * max(DECODING, *(each for each, asked in wanted if asked), 0)
+    deciding = DECIDING * min(width * height, LARGEST_SEARCHED) if decided else 0
+    drawing = [(MAPPING, MAP), (DRAWING, OVERLAY)]
+    a_pixel = [DECODING, *(each for each, picture in drawing if picture in upload.include)]
+    return max(deciding, max(a_pixel) * width * height)
 
 
 def read_photo(reader: ImageReader, upload: Upload, reference: Reference) -> Photo:
