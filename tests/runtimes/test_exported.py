@@ -1,19 +1,23 @@
 """Exported folders: the same numbers from every runtime, with this package and without, or one clear line."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hostile_images import FORMATS, mutated, png_bomb, valid_file
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPProcessor, AnomalyDetector, InspectionProfile, PromptBank
 from adaptclip_hf.cli import main
 from adaptclip_hf.export import export_model, exporting
+from adaptclip_hf.processing.image_loading import load_image
 
 pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
 TOLERANCE = 1e-4
@@ -153,6 +157,49 @@ def test_the_program_reads_pixels_bit_for_bit(exported, of_torch, photos, tmp_pa
         [photo] = of_torch.reader.read([str(path)])
         expected = of_torch.pixel_values(photo.image).numpy()
         np.testing.assert_array_equal(program.pixel_values(program.read_rgb(str(path))), expected, err_msg=str(path))
+
+
+def test_the_program_reads_and_refuses_what_the_product_does(exported, tmp_path):
+    """File by file: the cases, and images of every format, whole and damaged."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("standalone", exported / "detect.py")
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    rng, chance, refused = np.random.default_rng(0), random.Random(0), 0
+    for index in range(150):
+        kind, mode = FORMATS[index % len(FORMATS)]
+        content = valid_file(kind, mode, rng)
+        (tmp_path / f"{index}.png").write_bytes(content if index < len(FORMATS) else mutated(content, chance))
+    (tmp_path / "part.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n")
+    (tmp_path / "narrow.png").write_bytes(png_bomb(900, 8))
+    cases = [file for file in (Path(__file__).parents[1] / "cases").iterdir() if file.suffix != ".md"]
+    for file in [*cases, *sorted(tmp_path.iterdir())]:
+        found = []
+        for read in (load_image, program.read_rgb):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found.append(np.asarray(read(str(file))))
+            except (OSError, ValueError) as error:
+                assert file.name in str(error)
+                found.append(None)
+        ours, theirs = found
+        assert (ours is None) == (theirs is None) and (ours is None or np.array_equal(ours, theirs)), file
+        refused += ours is None
+    assert 30 < refused < 150
+
+
+@pytest.mark.slow
+def test_the_program_names_what_it_cannot_score(exported, photos):
+    cases = Path(__file__).parents[1] / "cases"
+    names = ("float_0_255.tif", "float_nan.tif", "two_pages.tif")
+    command = [sys.executable, exported / "detect.py", *(cases / name for name in names), photos["bad"][0]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    *wrong, right = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1 and right["score"] is not None and "Traceback" not in done.stderr
+    for name, line in zip(names, wrong, strict=True):
+        assert line["score"] is None and name in line["error"] and "label" not in line
 
 
 def test_a_baked_profile_decides_without_this_package(of_torch, graphs_at_hand, photos, tmp_path):
