@@ -389,6 +389,7 @@ def test_a_model_saved_before_text_embeddings_were_stored(small_folder, photos, 
     tensors = load_file(folder / "model.safetensors")
     del tensors["learned_text_embeds"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "SHA256SUMS").unlink()
     old, new = (AnomalyDetector.from_pretrained(each, device="cpu") for each in (folder, small_folder))
     assert old.model.clip.text_model is not None
     [found], [expected] = (each.detect(photos["bad"][0]) for each in (old, new))
