@@ -70,9 +70,9 @@ class View:
 
     @staticmethod
     def _checked_overlap(overlap: Any) -> float:
-        if not isinstance(overlap, Real) or isinstance(overlap, bool) or not 0 <= overlap <= 0.75:
+        if not isinstance(overlap, Real) or isinstance(overlap, bool) or not 0 <= float(overlap) <= 0.75:
             raise ValueError(f"Expected an overlap between 0 and 0.75, got {overlap!r}.")
-        return int(overlap) if is_whole(overlap) else float(overlap)
+        return 0 if is_whole(overlap) else float(overlap)  # as banks of earlier versions have it
 
     @staticmethod
     def _checked_same_place(same_place: Any) -> bool:

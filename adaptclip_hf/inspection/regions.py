@@ -27,8 +27,8 @@ def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int
     if peak <= 0:
         return []
     significant = peak > threshold
-    above = anomaly_map > (threshold if significant else PEAK_SHARE * peak)
-    rows, columns = extent(above.any(1)), extent(above.any(0))
+    above = np.asarray(anomaly_map > (threshold if significant else PEAK_SHARE * peak))
+    rows, columns = extent(above.any(axis=1)), extent(above.any(axis=0))
     shown = anomaly_map[rows, columns]  # alone, because labels take several times as much memory
     parts = label(above[rows, columns], connectivity=2)
     if not significant:
@@ -44,10 +44,10 @@ def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int
     return [enlarged(each, size[1] / anomaly_map.shape[1], size[0] / anomaly_map.shape[0]) for each in described]
 
 
-def extent(occupied: np.ndarray) -> slice:
+def extent(occupied) -> slice:
     """From the first to the last true value."""
     places = np.flatnonzero(occupied)
-    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def enlarged(region: dict, right: float, down: float) -> dict:

@@ -70,8 +70,7 @@ def read_sources(
     """The images, read and resized; in the place of one that cannot be read the reason, under its path."""
     for source in sources:
         try:
-            [image] = reader.read_ready([source.content()], view)
-            yield image
+            yield from reader.read_ready([source.content()], view)  # and holds none while the next one is read
         except (OSError, ValueError, MemoryError) as error:
             error = refused_for_memory(source.path) if isinstance(error, MemoryError) else error
             on_error(source.path, error)

@@ -348,3 +348,17 @@ def test_a_download_is_bounded(picture, monkeypatch):
     monkeypatch.setattr(image_loading, "URL_TIMEOUT", -1)
     with pytest.raises(ValueError, match="did not come within"):
         load_image("http://localhost/a.png")
+
+
+def test_maps_with_a_palette_are_numbers_or_greys(tmp_path):
+    from adaptclip_hf.evaluation.saved_maps import read_map
+
+    values = np.arange(60 * 80).reshape(60, 80).astype(np.uint8)
+    ramp = np.arange(256, dtype=np.uint8)
+    palettes = {"jet": np.stack([ramp, ramp[::-1], np.roll(ramp, 9)], 1), "turned": np.stack([ramp[::-1]] * 3, 1)}
+    for name, palette in palettes.items():
+        image = Image.fromarray(values).convert("P")
+        image.putpalette(palette.tobytes())
+        image.save(tmp_path / f"{name}.png")
+        expected = values if name == "jet" else 255 - values
+        np.testing.assert_array_equal(read_map(tmp_path / f"{name}.png"), expected)
