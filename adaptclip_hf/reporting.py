@@ -27,6 +27,12 @@ def print_line(line: str):
             Unfailing(sys.stdout).write(f"{printable(line)}\n")
 
 
+def print_lines(text: str):
+    """Prints a text of several lines, whose line ends are meant."""
+    for line in text.split("\n"):
+        print_line(line)
+
+
 def printable(text: str) -> str:
     """A text as one line that shows what it is: control characters as their escapes, letters in no encoding as `?`."""
     return UNSEEN.sub(escape, text).encode(errors="replace").decode()
@@ -50,11 +56,11 @@ class Unfailing(io.TextIOBase):
         return getattr(self._stream, name)
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     @property
-    def errors(self) -> str:
+    def errors(self) -> str:  # type: ignore[override]
         return "backslashreplace"
 
     def writable(self) -> bool:

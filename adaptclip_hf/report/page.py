@@ -130,12 +130,11 @@ def histogram(scored: list[dict], settings: SettingsContent) -> HistogramDrawing
     if not scored:
         return None
     profile = settings.profile
+    good = None if profile is None else profile.scores
     threshold = settings.threshold if profile is None or profile.threshold is None else profile.threshold
     groups = {label: [line["score"] for line in scored if line["label"] == label] for label in ("normal", "anomalous")}
     groups["scored"] = [line["score"] for line in scored if line["label"] is None]
-    return HistogramDrawing.of(
-        {name: scores for name, scores in groups.items() if scores}, profile and profile.scores, threshold
-    )
+    return HistogramDrawing.of({name: scores for name, scores in groups.items() if scores}, good, threshold)
 
 
 def card(line: dict, pictures: Pictures) -> dict:

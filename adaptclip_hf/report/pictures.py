@@ -45,11 +45,9 @@ class Pictures:
         """A row's heatmap as a data URL; only what lies in the folder counts."""
         if row["heatmap"] is None:
             return None
-        file = picture_of(self.folder, row, "heatmap")
-        try:
-            shown = file and small_copy(inside(self.folder, file.relative_to(self.folder)))
-        except ValueError:
-            shown = None
+        file, shown = picture_of(self.folder, row, "heatmap"), None
+        if file is not None and leads_inside(self.folder, file):
+            shown = small_copy(file)
         if shown is None:
             self.missing_heatmaps.append(row["heatmap"])
         return shown
@@ -65,17 +63,25 @@ class Pictures:
         return places
 
     def notes(self) -> list[str]:
-        """A line for each kind of picture that is not shown."""
+        """A line for each kind of picture that is not shown: how many, and the first."""
         kinds = {
-            "photos are not where they were, or have changed": self.missing_photos,
-            "heatmaps are not in the folder": self.missing_heatmaps,
-            "photos lie at addresses, which a report does not fetch": self.elsewhere,
+            "photos that are not where they were, or have changed since": self.missing_photos,
+            "heatmaps that are not in the folder": self.missing_heatmaps,
+            "photos at addresses, which a report does not fetch": self.elsewhere,
         }
         return [
-            f"{len(names)} {kind}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+            f"{kind}: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
             for kind, names in kinds.items()
             if names
         ]
+
+
+def leads_inside(folder: Path, file: Path) -> bool:
+    try:
+        inside(folder, file.relative_to(folder))
+    except ValueError:
+        return False
+    return True
 
 
 def is_same_size(file: Path, size: int | None) -> bool:

@@ -20,7 +20,7 @@ from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
 from ..processing.processor_files import load_tokenizer
-from ..reporting import print_line
+from ..reporting import print_line, print_lines
 from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import checkpoints, last_complete_checkpoint
@@ -103,7 +103,7 @@ def train(
     trainer = AdaptCLIPTrainer(
         built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
     )
-    print_line(describe(trainer, ablation, checkpoint))
+    print_lines(describe(trainer, ablation, checkpoint))
     trainer.data_sets = [name_data_set(spec, part) for spec, part in zip(data, parts, strict=True)]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
@@ -123,13 +123,15 @@ def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
     if output.is_file():
         raise ValueError(f"--output {output} is a file; expected a folder.")
     if not resume:
-        if checkpoints(output):
+        if last_complete_checkpoint(output) is not None:
             raise ValueError(
                 f"{output} holds checkpoints of another run: continue it with --resume, or name another folder."
             )
         return None
     checkpoint = last_complete_checkpoint(output)
-    if checkpoint is None:
+    if checkpoint is None and checkpoints(output):
+        print_line(f"no checkpoint in {output} is complete: starting from the beginning")
+    elif checkpoint is None:
         raise FileNotFoundError(f"No complete checkpoint in {output} to resume from: start without --resume.")
     return checkpoint
 
