@@ -16,7 +16,7 @@ from .processing.image_opening import OF_JPEG, formats
 OF_SYSTEMS = {
     *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@synoresource", "@synoeastream"),
     *("#recycle", "#snapshot", "~snapshot", "trashbox", "network trash folder", "temporary items"),
-    *("$recycle.bin", "recycler", "recycled", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+    *("$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
     *("__macosx", "icon\r", "lost+found"),
 }
 THUMBNAILS = ("synophoto_thumb", "synoindex_media", "synofile_thumb")  # beginnings of names, in lower case

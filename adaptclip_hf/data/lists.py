@@ -165,14 +165,14 @@ def require(where: str, condition: bool, message: str):
 
 
 def below(root: Path, path: str, where: str) -> str:
-    """The path of a file that a list names, which lies below the data set's folder.
+    """The path of a file that a list names: below the data set's folder, or absolute.
 
     Raises:
-        ValueError: it leads out of the folder, or is no path.
+        ValueError: a relative path leads out of the folder, or it is no path.
     """
-    file = os.path.normpath(root / path)
-    if "\0" in path or not Path(file).is_relative_to(os.path.normpath(root)):
-        raise ValueError(f"{where}: {path[:200]!r} leads out of {root}; expected a path below it.")
+    inside = Path(os.path.normpath(root / path)).is_relative_to(os.path.normpath(root))
+    if "\0" in path or not (inside or Path(path).is_absolute()):
+        raise ValueError(f"{where}: {path[:200]!r} leads out of {root}; expected a path below it, or an absolute one.")
     return str(root / path)
 
 
