@@ -2,6 +2,8 @@
 
 import difflib
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +12,29 @@ SECONDS = 10  # to wait for the Hub's first answer; later requests have retries 
 NEAR = 3  # names that are told at most
 
 
-def require_hub_id(name: str, kind: str, file: str):
+def require_hub_id(name: str, kind: str, file: str, known: Iterable[str] = ()):
     """Refuses at once a name that is neither a folder here nor the id of a repository.
 
     Args:
         kind: what is looked for, such as "profile".
         file: what a folder of this kind holds.
+        known: names that mean something else.
 
     Raises:
         FileNotFoundError: names folders whose names are near.
     """
     if not HUB_ID.fullmatch(name) or name.startswith("."):
         raise FileNotFoundError(
-            f"No {kind} at {name}: there is no such folder, and it is no Hub id (OWNER/NAME).{near_names(name, file)}"
+            f"No {kind} at {name}: there is no such folder, and it is no Hub id (OWNER/NAME)."
+            f"{near_names(name, file, known)}"
         )
 
 
-def near_names(name: str, file: str) -> str:
+def near_names(name: str, file: str, known: Iterable[str] = ()) -> str:
     """Folders with such a file whose names are near, as a sentence; empty without any."""
-    try:
-        folder = Path(name).parent
-        there = {each.name: str(each) for each in folder.iterdir() if (each / file).is_file()}
-    except OSError:
-        return ""
+    there = {each: each for each in known}
+    with suppress(OSError):
+        there |= {each.name: str(each) for each in Path(name).parent.iterdir() if (each / file).is_file()}
     near = difflib.get_close_matches(Path(name).name, there, n=NEAR)
     return f" Near it: {', '.join(there[each] for each in near)}." if near else ""
 

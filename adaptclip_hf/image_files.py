@@ -65,12 +65,16 @@ def reason_against_file(name: str) -> str | None:
     """Why a file of this name is not taken for an image; `None` if it is."""
     if reason := reason_against(name):
         return reason
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-    if suffix in image_suffixes():
+    if has_image_suffix(name):
         return None
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
     if suffix in OTHER_FORMATS or suffix in other_suffixes():
         return NOT_READ
     return f"no images ({suffix or 'no ending'})"
+
+
+def has_image_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in image_suffixes()  # noqa: PTH122
 
 
 def is_image_name(name: str) -> bool:
@@ -148,7 +152,8 @@ class FolderWalk:
             reason = f"cannot be opened ({error.strerror})"
         if reason is None:
             return is_folder
-        self.passed_over(os.fspath(entry), reason)
+        if reason != HIDDEN or is_folder or has_image_suffix(entry.name):  # other hidden files are nobody's photos
+            self.passed_over(os.fspath(entry), reason)
         return None
 
     def _reason_against_folder(self, entry: os.DirEntry[str] | Path) -> str | None:
@@ -212,9 +217,9 @@ class ImageFiles(Iterable[Path]):
             passed = PassedOver()
             if next(self._files_of(path, passed), None) is not None:
                 continue
-            why = f": {passed.describe()}" if passed.counts else ""
+            why = f", {passed.describe()}" if passed.counts else ""
             nothing.append(f"{path}{why}")
-            if reason_against_named(path) is None:
+            if not passed.counts or passed.counts.keys() - {SYSTEM, OURS, OUTPUT}:
                 raise ValueError(
                     f"The folder {path} holds no image file{why}."
                     if is_folder(path)

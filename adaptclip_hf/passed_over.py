@@ -48,9 +48,8 @@ class PassedOver:
         """One line for a summary; empty where nothing was passed over."""
         if not self.counts:
             return ""
-        return f"{self.counts.total()} files and folders passed over: " + "; ".join(
-            f"{count} {reason}" for reason, count in self.counts.most_common()
-        )
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.counts.most_common())
+        return f"{self.counts.total()} files and folders passed over ({reasons})"
 
 
 def pass_silently(name: str, reason: str):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from torch.utils.data import Dataset
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
@@ -18,7 +19,7 @@ from .modeling.fingerprint import ContentMemo
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image
-from .processing.image_processing_adaptclip import check_threshold
+from .processing.image_processing_adaptclip import check_threshold, is_one_image
 
 PARAMETERS = "normal_images, prompt_bank, profile, threshold, object_name, view, batch_size and num_workers"
 
@@ -86,7 +87,8 @@ class AnomalyDetectionPipeline(ChunkPipeline):
     def __call__(self, inputs, **kwargs):
         """
         Args:
-            inputs: an image or a list or generator of images: whatever [`load_image`] reads.
+            inputs: an image, or a list, tuple, batch, column of a data set or generator of images: whatever
+                [`load_image`] reads.
             normal_images: normal images to compare with (encoded once, and kept until others are given), or
             prompt_bank: a [`PromptBank`], its file, or the Hub id of its repository, or
             profile: an [`InspectionProfile`], its folder or Hub id, in place of all else: it decides.
@@ -105,6 +107,8 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         Raises:
             FileNotFoundError, ValueError: name the file or argument and what was expected.
         """
+        if is_batch(inputs):
+            return list(super().__call__((image for image in inputs), **kwargs))
         return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs):
@@ -185,6 +189,13 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             "among_normals": result.among_normals,
             "path": path,
         }
+
+
+def is_batch(inputs) -> bool:
+    """Whether several images are given, in a form that transformers' pipelines take for one."""
+    if isinstance(inputs, list | Iterator | Dataset):
+        return False
+    return not is_one_image(inputs) or getattr(inputs, "ndim", 0) == 4
 
 
 def as_batch(value) -> list:

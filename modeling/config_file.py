@@ -72,6 +72,8 @@ def chosen_clip(content: Any, where: str) -> dict[str, Any]:
     """[`chosen_fields`] of a CLIP's configuration and of its towers."""
     chosen = chosen_fields(content, CLIPConfig, where)
     check_sizes(chosen, where)
+    if not isinstance(chosen.get("logit_scale_init_value"), float):
+        chosen.pop("logit_scale_init_value", None)  # the weights have a value
     for name, part in CLIP_PARTS.items():
         if content.get(name) is not None:
             chosen[name] = chosen_fields(content[name], part, f"{where}: {name}")
@@ -93,9 +95,7 @@ def check_sizes(tower: dict[str, Any], where: str):
     for name, largest in LARGEST.items():
         size = tower.get(name, 1)
         if isinstance(size, list | tuple) and name in ("patch_size", "image_size"):
-            raise ValueError(
-                f"{where}: {name} {size}: the CLIP vision tower must have square patches and a square input."
-            )
+            raise ValueError(f"{where}: {name} is {size}: a CLIP must have square patches and a square input.")
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= largest:
             raise ValueError(f"{where}: {name} must be a whole number in 1..{largest}, got {size!r}.")
     if (choice := tower.get("hidden_act", ACTIVATIONS[0])) not in ACTIVATIONS:

@@ -192,6 +192,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
             raise ValueError(f"{where} is nested too deep: expected what save_pretrained wrote.") from error
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"{where} is no configuration: expected what save_pretrained wrote.") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{where} is no configuration: expected what save_pretrained wrote.")
         return content, unused
 
     @classmethod
@@ -201,9 +203,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"{where}: this is the config of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
-                "on a CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, "
-                "`adaptclip convert`."
+                f"{where}: model_type is {model_type!r}, not that of an AdaptCLIP model. To put fresh adapters on a "
+                "CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, `adaptclip convert`."
             )
         try:
             chosen = chosen_fields(config_dict, cls, where)

@@ -18,7 +18,12 @@ GET_IT_AGAIN = "get the model again from where it came"
 
 def write_weights_checksums(folder: Path):
     """Writes the SHA-256 of all weights of a folder. Whatever writes weights calls it, so that no sum is an old one."""
-    write_checksums(folder, {file.name for pattern in WEIGHTS for file in folder.glob(pattern)})
+    write_checksums(folder, weights_in(folder))
+
+
+def weights_in(folder: Path) -> set[str]:
+    """The names of all files of weights in a folder."""
+    return {file.name for pattern in WEIGHTS for file in folder.glob(pattern) if file.is_file()}
 
 
 def weights_files(name: str | Path, variant: str | None = None, **hub) -> list[Path]:
@@ -68,11 +73,12 @@ def require_undamaged(files: Iterable[Path]):
         ValueError: names the file.
     """
     for file in files:
-        sums = read_checksums(file.with_name(CHECKSUMS_FILE))
-        if sums and file.name not in sums:
-            raise ValueError(f"{file.with_name(CHECKSUMS_FILE)} does not name {file.name}: {GET_IT_AGAIN}.")
-        if sums:
+        sums_file = file.with_name(CHECKSUMS_FILE)
+        sums = read_checksums(sums_file)
+        if file.name in sums:
             require_sha256(file, sums[file.name])
+        elif sums_file.is_file():
+            raise ValueError(f"{sums_file} does not name {file.name}: {GET_IT_AGAIN}, or remove {sums_file}.")
 
 
 def shapes_of(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:

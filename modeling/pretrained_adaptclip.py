@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
@@ -295,12 +295,14 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         known = self.config.fresh_adapters or {}
         self.config.fresh_adapters = {name: known[name] for name in sorted(untrained)} or None
         self._encode_learned_prompts(kwargs.get("state_dict"))
-        writes = kwargs.get("is_main_process", True)
+        folder, writes = Path(save_directory), kwargs.get("is_main_process", True)
+        older = written_at(folder)
         if writes:  # a stop in between leaves no sums rather than old ones
-            Path(save_directory, CHECKSUMS_FILE).unlink(missing_ok=True)
+            (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
         super().save_pretrained(save_directory, **kwargs)
         if writes:
-            write_weights_checksums(Path(save_directory))
+            remove_older(folder, older)
+            write_weights_checksums(folder)
 
     def _upload_modified_files(self, working_dir, *args, **kwargs):
         """What save_pretrained(push_to_hub=True) uploads, with the sums of what was written."""
@@ -390,6 +392,24 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """[`weights_digest`] of the parts, computed again only when their weights have changed."""
         key = contents_key(*parts, every=SAMPLED_EVERY if sampled else 1)
         return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
+
+
+def written_at(folder: Path) -> dict[str, int]:
+    """When the one file of all weights, or the index of their shards, was written."""
+    files = [folder / name for name in (WEIGHTS_FILE, SAFE_WEIGHTS_INDEX_NAME)]
+    return {file.name: file.stat().st_mtime_ns for file in files if file.is_file()}
+
+
+def remove_older(folder: Path, older: dict[str, int]):
+    """Removes the file of all weights, or the index, of an earlier save: of both in a folder the file would be loaded.
+
+    Args:
+        older: of [`written_at`], before the last save.
+    """
+    now = written_at(folder)
+    if len(now) > 1:
+        for name in (name for name, when in now.items() if older.get(name) == when):
+            (folder / name).unlink()
 
 
 def initialized(clip: CLIPModel) -> CLIPModel:

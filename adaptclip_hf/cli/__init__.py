@@ -76,8 +76,7 @@ def run_quietly(args: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about odd files, which are scored or refused by name
-            if getattr(args, "quiet", False):
-                warnings.simplefilter("ignore", ImageWarning)
+            warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "default", ImageWarning)
             warnings.showwarning = in_one_line(warnings.showwarning)
             return args.run(args)
     except StrictDataclassError as error:

@@ -25,8 +25,8 @@ def add_command(commands) -> argparse.ArgumentParser:
 How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. With ten more for
 the bank, photos are split: those of the bank never calibrate, and the rate holds exactly, averaged over draws. With
 fewer, each photo is compared with the others (leave-one-out), which is approximate. Fewer than the rate needs are
-refused. Use photos of different parts and days, as they will come. Copies are left out, and photos that look bad among
-the others are named.
+refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
+photos that look bad among the others are named. Two updates of one profile at once wait for each other.
 
 exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
 2 wrong call""",
@@ -100,9 +100,10 @@ def run(args: argparse.Namespace) -> int:
 
 def fit_into(args: argparse.Namespace, output: Path) -> int:
     """Fits or updates a profile and saves it; the exit status."""
+    from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
     from ..inspection import InspectionProfile
-    from ..passed_over import PassedOver
+    from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
 
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
@@ -130,6 +131,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     else:
         model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
+        roles = [(normal, "a good part"), (defects or (), "a defect")]
+        report_pairs((UsedImage(photo, role) for each, role in roles for photo in each), print_error)
         detector = shared.load_detector(args)
         profile = InspectionProfile.fit(
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         import uvicorn
 
         from ..serving.app import ServiceSettings, make_app
-        from ..serving.connections import ACCEPTED_AT_ONCE, Connection, raise_file_limit
+        from ..serving.connections import Connection, accepted_at_once, raise_file_limit
         from ..serving.limits import MEGA, Limits
         from ..serving.products import Products
     except ImportError as error:
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         http=Connection,
         ws="none",
         loop="asyncio",
-        backlog=ACCEPTED_AT_ONCE,
+        backlog=accepted_at_once(),
         log_level="info",
         access_log=False,
         timeout_graceful_shutdown=round(limits.stopping) + CLEARING,

@@ -52,9 +52,9 @@ def load_hub_dataset(name: str) -> datasets.Dataset:
 def loaded(name: str) -> datasets.DatasetDict:
     try:
         return datasets.load_dataset(name)
-    except (OSError, ValueError):
-        raise
     except Exception as error:  # of a damaged file, whatever its reader raises
+        if isinstance(error, OSError | ValueError) and name in str(error):
+            raise
         raise ValueError(f"{name} cannot be loaded: {first_line(error.__cause__ or error)}") from error
 
 

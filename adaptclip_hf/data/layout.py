@@ -17,8 +17,8 @@ class Layout:
         recognise: whether a folder unambiguously has this layout.
         read: (folder, report) -> rows. What is missing or does not fit is passed to `report`, a line each, which says
             whether the row is left out.
-        left_out: names of folders that are meant to be left out, of which nothing is said. Images elsewhere that no row
-            has are reported by folder; `None` for a layout in which others are none of ours, such as one with a list.
+        left_out: patterns of folders below that are meant to be left out, in lower case. Images elsewhere
+            that no row has are reported by folder; `None` where other images are no fault, as beside a list.
     """
 
     description: str

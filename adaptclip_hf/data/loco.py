@@ -8,17 +8,19 @@ import numpy as np
 from ..processing.image_loading import load_mask
 from .image_folders import images_below, images_in, name_in, subfolders
 from .layout import Layout, Report
-from .mvtec import category_folders, is_normal, normal_folders, test_folders
+from .mvtec import LEFT_OUT, category_folders, is_normal, normal_folders, test_folders
 from .rows import Mask, Row, as_mask
 
 DEFECTS_LIST = "defects_config.json"
 
 
 def has_folders_of_masks(category: Path) -> bool:
-    truth = category / "ground_truth"
+    truth = name_in(category, "ground_truth")
     if truth.is_dir() and (category / DEFECTS_LIST).is_file():
         return True
-    return any(subfolders(defect) for defect in subfolders(truth))
+    test = name_in(category, "test")
+    folders = (test / defect.name / each.name for defect in subfolders(truth) for each in subfolders(defect))
+    return any(not folder.is_dir() for folder in folders)  # where images lie in such folders too, masks do as they do
 
 
 def read_loco(root: Path, report: Report) -> Iterator[Row]:
@@ -49,5 +51,5 @@ LOCO = Layout(
     "CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/IMAGE/*.png, defects_config.json",
     lambda root: any(map(has_folders_of_masks, category_folders(root))),
     read_loco,
-    left_out=("validation", "ground_truth"),
+    left_out=LEFT_OUT,
 )

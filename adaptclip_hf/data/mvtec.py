@@ -19,6 +19,7 @@ from .rows import Row
 from .words import is_neutral, label_of_name
 
 PUBLIC = "test_public"
+LEFT_OUT = ("validation", "*/validation", "ground_truth", "*/ground_truth")
 
 
 def category_folders(root: Path) -> list[Path]:
@@ -133,14 +134,14 @@ MVTEC_2 = Layout(
     "CATEGORY/train/good, test_public/good, bad and ground_truth/bad",
     is_mvtec_2,
     read_mvtec_2,
-    left_out=("validation", "test_private", "test_private_mixed", "ground_truth"),
+    left_out=(*LEFT_OUT, "test_private*", "*/test_private*"),
 )
 MVTEC = Layout(
     "CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/*_mask.png",
     is_mvtec,
     read_mvtec,
-    left_out=("validation", "ground_truth"),
+    left_out=LEFT_OUT,
 )
 MVTEC_3D = Layout(
-    "CATEGORY/train/good/rgb, test/DEFECT/rgb and gt", is_mvtec_3d, read_mvtec_3d, left_out=("validation", "gt", "xyz")
+    "CATEGORY/train/good/rgb, test/DEFECT/rgb and gt", is_mvtec_3d, read_mvtec_3d, left_out=(*LEFT_OUT, "*/gt", "*/xyz")
 )

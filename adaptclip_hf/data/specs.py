@@ -77,7 +77,7 @@ def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warni
         report_unread(root, layout, paths_of(dataset), report)
         if not len(dataset):
             raise ValueError(f"{root} holds no image where this layout expects them: {layout.description}.")
-        report_same_bytes(dataset, report)
+    report_same_bytes(dataset, report)
     for line in odd_categories(dataset):
         report(f"{spec}: {line}")
     return dataset

@@ -1,7 +1,8 @@
 """What lies in a data set's folder and is in no row: counted and named, so that nothing vanishes."""
 
 import os
-from collections.abc import Container
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ..image_files import HIDDEN, LINKED, SYSTEM, FolderWalk
@@ -28,27 +29,31 @@ def report_unread(root: Path, layout: Layout, used: set[str], report: Report):
     def pass_over(path: str, reason: str):
         if reason == LINKED and any(each == path or each.startswith(path + os.sep) for each in folders_used):
             linked.append(path)  # the layout's own reader went there
-        elif reason not in (HIDDEN, SYSTEM) and not reason.startswith("no images"):
+        elif reason != HIDDEN and not reason.startswith("no images") and (reason != SYSTEM or os.path.isdir(path)):  # noqa: PTH112
             passed_over(path, reason)
 
+    def below(folder: str) -> Path:
+        return Path(folder).relative_to(root)
+
     unread, walk = [], FolderWalk(passed_over=pass_over)
-    for folder in linked:
-        if not is_left_out(Path(folder).relative_to(root).parts, layout.left_out):
-            unread += [path for path in walk.images_below(folder) if path not in used]
-    counts = count_by_folder(unread)
+    for folder in linked:  # grows meanwhile
+        unread += [path for path in walk.images_below(folder) if path not in used]
     counts = {
-        each: n for each, n in counts.items() if not is_left_out(Path(each).relative_to(root).parts, layout.left_out)
+        folder: count
+        for folder, count in count_by_folder(unread).items()
+        if not is_left_out(below(folder), layout.left_out)
     }
     for folder, count in list(counts.items())[:SHOWN]:
-        report(f"{folder}: {count} images are left out, {why_unread(Path(folder).relative_to(root).parts)}")
+        report(f"{folder}: {count} images are left out, {why_unread(below(folder).parts)}")
     if len(counts) > SHOWN:
         rest = list(counts.values())[SHOWN:]
         report(f"{root}: {sum(rest)} images in {len(rest)} more folders are left out")
     passed_over.tell()
 
 
-def is_left_out(parts: tuple[str, ...], names: Container[str]) -> bool:
-    return any(part.lower() in names for part in parts)
+def is_left_out(folder: Path, patterns: Iterable[str]) -> bool:
+    """Whether a folder, or one above it, matches a pattern."""
+    return any(fnmatch(f"{folder.as_posix().lower()}/", f"{pattern}/*") for pattern in patterns)
 
 
 def why_unread(parts: tuple[str, ...]) -> str:

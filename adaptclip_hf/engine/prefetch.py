@@ -42,6 +42,7 @@ class Prefetch(Generic[Item]):
                 self.waited += time.perf_counter() - before
                 if kind == "item":
                     yield value
+                    del value  # not held while the next one is made
                 elif kind == "error":
                     raise value
                 else:

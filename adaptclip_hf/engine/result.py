@@ -13,8 +13,9 @@ from .heatmap import render_heatmap
 from .images import UnreadableImage
 from .tiles import Box
 
-# pixels; what is drawn, and where regions are looked for, is no larger, so that memory is bounded whatever the photo
-LARGEST_DRAWN = 64_000_000
+# pixels: a larger photo is drawn in fewer, and regions are looked for in a map of fewer, which takes several times as
+# much memory and time: both are bounded whatever the photo
+LARGEST_AS_IT_IS, LARGEST_DRAWN, LARGEST_SEARCHED = 64_000_000, 32_000_000, 24_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +69,22 @@ class DetectionResult:
 
     @property
     def drawn_map(self) -> np.ndarray:
-        """The anomaly map at the image's own size, or of at most 64 million pixels where the image has more."""
+        """The anomaly map at the image's own size, or of 32 million pixels where the image has more than 64."""
         return self.anomaly_map if self.drawn_size == self.size else self._map_of(self.drawn_size)
 
     @property
     def drawn_size(self) -> tuple[int, int]:
         height, width = self.size
-        shrink = math.sqrt(LARGEST_DRAWN / (height * width))
+        return self.size if height * width <= LARGEST_AS_IT_IS else self._size_within(LARGEST_DRAWN)
+
+    def map_within(self, pixels: int) -> np.ndarray:
+        """The anomaly map at the image's own size, or at a smaller one where the image has more pixels than that."""
+        size = self._size_within(pixels)
+        return self.anomaly_map if size == self.size else self._map_of(size)
+
+    def _size_within(self, pixels: int) -> tuple[int, int]:
+        height, width = self.size
+        shrink = math.sqrt(pixels / (height * width))
         return self.size if shrink >= 1 else (max(1, int(height * shrink)), max(1, int(width * shrink)))
 
     def _map_of(self, size: tuple[int, int]) -> np.ndarray:
@@ -99,8 +109,9 @@ class DetectionResult:
         return float((self.model_map if self.ignore is None else self.anomaly_map).max())
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:
-        """The map over its image, on the fixed scale of [`render_heatmap`]; smaller than the image where that has more
-        than 64 million pixels.
+        """The map over its image, on the fixed scale of [`render_heatmap`].
+
+        At the image's size, or in 32 million pixels where the image has more than 64.
 
         Args:
             image: RGB, of the result's size; the result's own by default.

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ..engine.heatmap import render_heatmap
+from ..engine.heatmap import DRAWN, render_heatmap
 from ..files import whole_file
 from ..processing.image_loading import load_image, load_mask
 from ..reporting import printable
@@ -46,7 +46,7 @@ def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str,
             caption = printable(f"{each.score:.3f}  {defect}")[:28]
             draw.text((left, top + HEADING + 2 * TILE + GAP // 2), caption, "black", ImageFont.load_default(11))
     with whole_file(file) as opened:
-        sheet.save(opened, "JPEG", quality=90)
+        sheet.save(opened, "JPEG", quality=90, comment=DRAWN)
     return True
 
 

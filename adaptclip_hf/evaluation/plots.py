@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.heatmap import DRAWN
 from ..files import whole_file
 from ..reporting import printable
 from .category_counts import CategoryCounts
@@ -53,7 +54,7 @@ def draw_curves(record: dict, counts: CategoryCounts, file: Path) -> bool:
     figure.suptitle(drawable(f"{record['data_set']} / {record['category']}"[:LONGEST_TITLE]))
     with warnings.catch_warnings(), whole_file(file) as opened:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
-        figure.savefig(opened, format="png", dpi=100)
+        figure.savefig(opened, format="png", dpi=100, metadata={"Software": DRAWN})
     return True
 
 

@@ -1,7 +1,6 @@
 """From scores of good photos to decisions with a known rate of false alarms (conformal p-values)."""
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -34,7 +33,7 @@ class Calibration:
 
     def __post_init__(self):
         if not is_number(self.threshold):
-            raise ValueError(f"Expected a threshold that is a finite number, got {self.threshold!r}.")
+            raise ValueError(f"Expected a threshold that is a finite number, got {self.threshold!r:.60}.")
         object.__setattr__(self, "threshold", float(self.threshold))
 
     @classmethod
@@ -136,7 +135,10 @@ def ascending(scores: Sequence[float]) -> np.ndarray:
 
 def is_number(value) -> bool:
     """Whether it is a finite number: no text, no truth value, no NaN."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def photos_needed(rate: float) -> int:

@@ -54,22 +54,24 @@ class FitSettings:
             object.__setattr__(self, name, value)
         word = self.object_name
         if word is not None and (not isinstance(word, str) or not word.strip() or len(word) > LONGEST_WORD):
-            raise ValueError(f"Expected an object_name that is a word of at most {LONGEST_WORD} letters, got {word!r}.")
+            raise ValueError(
+                f"Expected an object_name that is a word of at most {LONGEST_WORD} letters, got {word!r:.60}."
+            )
 
 
 def one_of(name: str, value, known: tuple[str, ...]):
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
+        raise ValueError(f"There is no {name} {value!r:.60}; there are {', '.join(known)}.")
 
 
 def rate(name: str, value) -> float:
     """A rate as Python's float; of numpy's shorter floats the number that they are written as, 0.1 for float32(0.1)."""
     if not is_number(value) or not 0 < (number := float(str(value) if isinstance(value, np.floating) else value)) < 1:
-        raise ValueError(f"Expected a {name} between 0 and 1, got {value!r}.")
+        raise ValueError(f"Expected a {name} between 0 and 1, got {value!r:.60}.")
     return number
 
 
 def whole(name: str, value, least: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= LARGEST_SEED:
-        raise ValueError(f"Expected a {name} that is a whole number from {least}, got {value!r}.")
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= LARGEST_SEED:
+        raise ValueError(f"Expected a {name} that is a whole number from {least}, got {value!r:.60}.")
     return int(value)

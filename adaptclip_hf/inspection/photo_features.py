@@ -172,12 +172,18 @@ def encode_photos(
 
 
 def packed_features(scorer: AnomalyScorer, image: LoadedImage, storage: str) -> dict[str, torch.Tensor]:
-    """The packed features of an image's tiles."""
+    """The packed features of an image's tiles.
+
+    Raises:
+        ValueError: they are not finite as they are stored; names the image.
+    """
     parts = []
     for _, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)
+        if not all(torch.isfinite(tensor).all() for tensor in part.values()):
+            raise ValueError(f"{image.name}: its features are not finite in storage {storage!r}: fit with float32.")
         parts.append(part)
     return concatenated(parts)
 

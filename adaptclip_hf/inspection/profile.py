@@ -13,6 +13,7 @@ import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.images import OnError
+from ..engine.result import LARGEST_SEARCHED
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
@@ -182,11 +183,12 @@ class InspectionProfile(Reference):
         p_value = float(self.calibration.p_values(result.score))  # refuses a score that is no number
         label = label_of(result.score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
+        shown = result.map_within(LARGEST_SEARCHED) if label == "anomalous" else None
         return replace(
             result,
             p_value=p_value,
             label=label,
-            regions=find_regions(result.drawn_map, self.pixel_threshold, result.size) if label == "anomalous" else [],
+            regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
             among_normals=result.among_normals or own,
         )
 

@@ -36,8 +36,8 @@ Text = Annotated[str, PlainValidator(text)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-# scores lie in [0, 1]; a threshold may lie just below all of them
-Threshold = Annotated[float, Field(ge=-1e-6, le=1)]
+# scores lie in [0, 1], but for the last bits; a threshold may lie just below all of them
+Score = Annotated[float, Field(ge=-1e-3, le=1.001)]
 
 
 class SettingsContent(FileContent):
@@ -89,8 +89,8 @@ class PhotoContent(FileContent):
     size: Annotated[list[Annotated[int, Field(ge=1, le=LONGEST_SIDE)]], Field(min_length=2, max_length=2)]
     role: Literal["bank", "calibration", "both", "confirmed", "defect"]
     rows: Annotated[list[Whole], Field(min_length=2, max_length=2)]
-    score: Share
-    peak: Share
+    score: Score
+    peak: Score
 
 
 class EscapesContent(FileContent):
@@ -107,7 +107,7 @@ class SuspectContent(FileContent):
     """Of a [`Suspect`]."""
 
     name: Text
-    score: Share
+    score: Score
     deviations: float
 
 
@@ -136,8 +136,8 @@ class ProfileContent(FileContent):
     settings: SettingsContent
     view: ViewContent
     method: Literal["split", "leave-one-out"]
-    threshold: Threshold
-    pixel_threshold: Threshold
+    threshold: Score
+    pixel_threshold: Score
     false_alarm_rate_on_average: Share
     false_alarm_rate_95_percent_certain: Share
     escapes: EscapesContent | None

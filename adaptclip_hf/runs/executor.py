@@ -115,7 +115,7 @@ class Here(Executor):
 
         read = read_sources(self.scorer.reader, waiting(), self.spec.reference.view, self._pass_over)
         prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size, pixels_of, MOST_PIXELS)
-        images = ((image, self.reference) for image in prefetch)
+        images = map(lambda image: (image, self.reference), prefetch)  # which holds no image, as a generator would
         while batch := list(islice(images, self.spec.batch_size)):
             for result in score_each(self.scorer, batch, self._pass_over):
                 row = self._keep(store, *begun.popleft(), result)
@@ -124,6 +124,7 @@ class Here(Executor):
                 if on_row is not None:
                     on_row(row)
                 yield RunSummary.of([row])
+            del batch, result  # before the next ones are read: they may be large
         yield RunSummary(waited=prefetch.waited)
 
     def _keep(self, store: Store, path: str, stamp: Stamp, result: Result) -> dict:

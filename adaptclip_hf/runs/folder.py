@@ -1,6 +1,6 @@
 """A folder at any address that fsspec knows: on this machine, in S3 or another store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -80,21 +80,21 @@ class Folder:
             passed_over: called with the address of what is passed over, as in [`FolderWalk`], and the reason.
         """
 
-        def kept(found: dict[str, dict], why_not: Callable[[str], str | None]) -> dict[str, dict]:
-            reasons = {name: why_not(name) for name in found}
-            for name in sorted(found):
-                if reason := reasons[name]:
-                    passed_over(found[name]["name"], reason)
-            return {name: file for name, file in found.items() if reasons[name] is None}
+        def is_meant(entry: dict, reason: str | None) -> bool:
+            if reason is not None:
+                passed_over(entry["name"], reason)
+            return reason is None
 
         def unlisted(error: OSError):
             passed_over(str(error), "cannot be listed")
 
         for folder, folders, files in self.system.walk(self.root, detail=True, on_error=unlisted):
-            inside = kept(folders, lambda name, folder=folder: reason_against(name) or self._is_own(folder, name))
-            for name in folders.keys() - inside.keys():
-                del folders[name]  # the walk does not go there
-            yield from sorted(kept(files, reason_against_file).values(), key=lambda each: each["name"])
+            for name in sorted(folders):
+                if not is_meant(folders[name], reason_against(name) or self._is_own(folder, name)):
+                    del folders[name]  # the walk does not go there
+            for name in sorted(files):
+                if is_meant(files[name], reason_against_file(name)):
+                    yield files[name]
 
     def _is_own(self, folder: str, name: str) -> str | None:
         """Why a subfolder is passed over: it holds pictures of ours."""

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..inspection import discoveries
-from ..passed_over import OnPassedOver, pass_silently
+from ..passed_over import PassedOver
 from ..reporting import Report
 from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
@@ -54,11 +54,11 @@ class Run:
             self.store.write_formats(self.spec.formats)
         return summary
 
-    def watch(self, folder: Path, overwrite: bool = False, passed_over: OnPassedOver = pass_silently) -> RunSummary:
+    def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
         """Scores the images of a folder here as they appear, each once it is complete, until Ctrl-C or SIGTERM.
 
         Args:
-            passed_over: called with each path that is passed over, and the reason.
+            passed_over: counts and tells what is passed over.
         """
         total = RunSummary()
         with stopped_by_signals(), self.store.locked():

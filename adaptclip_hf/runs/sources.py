@@ -9,7 +9,7 @@ import fsspec
 
 from ..engine import UnreadableImage, View
 from ..engine.images import ImageReader, LoadedImage, OnError
-from ..image_files import OURS, ImageFiles, images_below
+from ..image_files import OURS, ImageFiles
 from ..listings import csv_rows, lines_of, require_columns
 from ..own_files import PICTURES, lies_in_own_folder
 from ..passed_over import PassedOver
@@ -124,11 +124,11 @@ class Sources:
         folder = Folder(address)
         if Path(folder.root).suffix.lower() in LISTS and folder.system.isfile(folder.root):
             yield from self._listed(folder)
-        elif folder.is_local and Path(folder.root).is_dir():
+        elif folder.is_local:
             path = Path(folder.root if "://" in address else address)
-            if lies_in_own_folder(path):
-                raise ValueError(f"{address} holds {OURS}: it is never taken for photos.")
-            yield from (Source(str(file)) for file in images_below(path, self.leave_out, self.passed_over))
+            if not path.exists():
+                raise FileNotFoundError(f"There is nothing at {address}.")
+            yield from (Source(str(file)) for file in ImageFiles([path], self.leave_out, self.passed_over))
         elif folder.system.isdir(folder.root):
             scheme = address.partition("://")[0]
             for file in folder.walk(self.passed_over):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..engine import DetectionResult, Result
+from ..engine.heatmap import save_drawn
 from ..files import append, inside, naming, new_name, parse_json, whole_file, write_array, write_json
 from ..inspection import InspectionProfile
 from ..inspection.drift import Drift, DriftWatch
@@ -130,7 +131,7 @@ class LineStore(Store):
         if isinstance(result, DetectionResult) and (self.spec.heatmaps or self.spec.maps):
             name = new_name(Path(row["path"]), self.index.names)
             if self.spec.heatmaps:
-                row["heatmap"] = self._saved(f"{name}.png", "heatmap", lambda file: result.heatmap().save(file, "PNG"))
+                row["heatmap"] = self._saved(f"{name}.png", "heatmap", lambda file: save_drawn(result.heatmap(), file))
             if self.spec.maps:
                 row["map"] = self._saved(f"{name}.npy", "map", lambda file: write_array(file, result.anomaly_map))
             self.index.take_name(name)

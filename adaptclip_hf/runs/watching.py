@@ -66,6 +66,7 @@ class FolderWatch:
         self.listed: dict[str, Listing] = {}
         self.settling: dict[str, tuple[tuple[int, int] | None, float]] = {}
         self.away, self.has_events, self.restart = False, True, False
+        self.identity: tuple[int, int] | None = None
         self.look_at, self.credit, self.sweep = 0.0, 0.0, self._sweep()
 
     def complete_images(self) -> Iterator[list[Path]]:
@@ -77,7 +78,7 @@ class FolderWatch:
             now = time.monotonic()
             if now >= self.look_at:
                 self._look()
-                rest = min((time.monotonic() - now) / SHARE, LONGEST_REST)
+                rest = min((time.monotonic() - now) / max(SHARE, 1e-9), LONGEST_REST)
                 self.look_at = now + max(LOOK_AGAIN if self.has_events else LOOK_WITHOUT_EVENTS, rest)
             self._look_further(now - before)
             before = now
@@ -149,7 +150,7 @@ class FolderWatch:
     def _look(self):
         """Lists what has changed by the times of the folders, all of which are known."""
         try:
-            os.stat(self.root)  # noqa: PTH116
+            status = os.stat(self.root)  # noqa: PTH116
         except OSError as error:
             if not self.away:
                 self.report(f"{self.shown} is away ({error.strerror}): waiting for it")
@@ -159,6 +160,9 @@ class FolderWatch:
             self.report(f"{self.shown} is back")
             self.away, self.restart = False, True
             self.listed.clear()
+        identity, self.identity = self.identity, (status.st_dev, status.st_ino)
+        if identity not in (None, self.identity):  # mounted anew: events of the old one never come
+            self.restart = True
         self._list_below(self.root)
         for folder in list(self.listed):
             self._list_below(folder)
@@ -225,7 +229,8 @@ class FolderWatch:
 
     def _complete(self, now: float) -> list[Path]:
         """The images that have not changed for a while."""
-        complete, waiting = [], {}
+        complete: list[Path] = []
+        waiting: dict[str, tuple[tuple[int, int] | None, float]] = {}
         for path, (before, since) in self.settling.items():
             state = state_of(path)
             if state is None:

@@ -6,7 +6,8 @@ import contextlib
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 1000
-ACCEPTED_AT_ONCE = 100  # asyncio takes so many before it looks at any of them
+MOST_FILES = 8192  # that a process is allowed, where it may have so many
+ACCEPTED = 1 / 8  # of its files at most are connections that asyncio takes at once, before it looks at any of them
 OTHER_FILES = 100  # a process has open: weights, logs, libraries
 HEAD_SECONDS = 10.0  # in which a request's head must come
 UNREAD_SECONDS = 30.0  # in which the rest of an answer must be read
@@ -97,17 +98,22 @@ def cancel(timer: asyncio.TimerHandle | None):
 
 def most_connections() -> int:
     """How many connections there may be: what the limit of open files leaves, at most 1,000."""
-    return max(1, min(MOST, file_limit() - ACCEPTED_AT_ONCE - OTHER_FILES))
+    return max(1, min(MOST, file_limit() - accepted_at_once() - OTHER_FILES))
+
+
+def accepted_at_once() -> int:
+    """How many connections may wait to be accepted."""
+    return max(1, int(ACCEPTED * file_limit()))
 
 
 def file_limit() -> int:
-    """How many files this process may open."""
+    """How many files this process may open; no more than a service needs."""
     try:
         import resource
     except ImportError:  # Windows
-        return MOST + ACCEPTED_AT_ONCE + OTHER_FILES
+        return MOST_FILES
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST + ACCEPTED_AT_ONCE + OTHER_FILES if soft == resource.RLIM_INFINITY else soft
+    return MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, MOST_FILES)
 
 
 def raise_file_limit():
@@ -116,8 +122,6 @@ def raise_file_limit():
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST + ACCEPTED_AT_ONCE + OTHER_FILES
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(
-                resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-            )
+        if soft != resource.RLIM_INFINITY and soft < MOST_FILES:
+            allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

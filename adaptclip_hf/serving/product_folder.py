@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..files import locked
+from ..files import LOCK_FILE, locked
 from ..model_files import PROFILE_FILE
 
 # names of folders that are not products: one that is being written, one that is being replaced, one that is removed
@@ -53,6 +53,8 @@ class ProductFolder:
         """The folders that hold products, sorted, and the reason for each other thing that is there."""
         products, others = [], {}
         for each in sorted(self.folder.iterdir()):
+            if each.name == LOCK_FILE:
+                continue
             if each.name.startswith(HIDDEN):
                 others[each.name] = "its name begins with a dot"
             elif not each.is_dir():
@@ -117,9 +119,11 @@ class ProductFolder:
         with self._locked():
             if os.path.lexists(self.folder / name):
                 aside = Path(tempfile.mkdtemp(prefix=REMOVED, dir=self.folder))
-                (self.folder / name).rename(aside / name)
-                sync(self.folder)
-                remove(aside)
+                try:
+                    (self.folder / name).rename(aside / name)
+                    sync(self.folder)
+                finally:
+                    remove(aside)
 
     def _locked(self):
         return locked(self.folder, "Another service", WAIT)

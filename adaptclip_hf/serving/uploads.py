@@ -10,10 +10,11 @@ from python_multipart.multipart import parse_options_header
 
 from ..engine import Reference
 from ..engine.images import ImageReader, LoadedImage
-from ..image_files import FORMATS
+from ..engine.result import LARGEST_SEARCHED
 from ..inspection import InspectionProfile
 from ..inspection.photo_features import pixel_digest
-from ..processing.image_loading import from_base64
+from ..processing.image_loading import content_of_text
+from ..processing.image_opening import open_picture
 from .limits import MEGA, RefusedError
 
 MAP, OVERLAY = "map", "overlay"
@@ -22,7 +23,7 @@ MULTIPART, JSON = "multipart/form-data", "application/json"
 MOST_PARTS, MOST_HEADERS = 11, 8  # of a form; of a part
 # bytes a pixel at most: while an image is decoded (WebP takes most), while its regions are found, a PNG of its map is
 # made, and its overlay is drawn
-DECODING, DECIDING, MAPPING, DRAWING = 16, 26, 26, 54
+DECODING, DECIDING, MAPPING, DRAWING = 16, 26, 26, 32
 
 
 def fields(image: dict) -> dict:
@@ -135,13 +136,9 @@ def from_json(body: bytes) -> Upload:
 
 
 def from_text(text: str) -> bytes:
-    """The file of a text in base64 or of a data URL of such a text; with line breaks or without."""
-    if text[:5].lower() == "data:":
-        about, _, text = text.partition(",")
-        if not about.lower().rstrip().endswith(";base64"):
-            raise RefusedError(422, "image: expected a data URL in base64, such as data:image/png;base64,...")
+    """The file of a text in base64 or of a data URL, read as `load_image` reads them; no path and no other URL."""
     try:
-        return from_base64(text)
+        return content_of_text(text)
     except ValueError as error:
         raise RefusedError(422, f"image: not base64 ({error.__cause__ or error}).") from None
 
@@ -167,8 +164,10 @@ def memory_for(upload: Upload, decided: bool, pixels: int) -> int:
     width, height = opened(upload.image).size
     if width * height > pixels:
         raise RefusedError(422, f"image: {width}x{height} pixels; the limit is {pixels / MEGA:g} million.")
-    wanted = [(DECIDING, decided), (MAPPING, MAP in upload.include), (DRAWING, OVERLAY in upload.include)]
-    return width * height * max(DECODING, *(each for each, asked in wanted if asked), 0)
+    deciding = DECIDING * min(width * height, LARGEST_SEARCHED) if decided else 0
+    drawing = [(MAPPING, MAP), (DRAWING, OVERLAY)]
+    a_pixel = [DECODING, *(each for each, picture in drawing if picture in upload.include)]
+    return max(deciding, max(a_pixel) * width * height)
 
 
 def read_photo(reader: ImageReader, upload: Upload, reference: Reference) -> Photo:
@@ -199,12 +198,6 @@ def opened(image: bytes) -> Image.Image:
         RefusedError: 422, it is none.
     """
     try:
-        return Image.open(io.BytesIO(image), formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        raise RefusedError(
-            422, f"image: {len(image)} bytes, not in a format that is read here ({', '.join(FORMATS)})."
-        ) from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise RefusedError(422, f"image: {error}") from None
+        return open_picture(io.BytesIO(image), f"image: {len(image)} bytes")
+    except ValueError as error:
+        raise RefusedError(422, str(error)) from None

@@ -1,6 +1,7 @@
 """The engine: one way in for whoever scores an image, without a state that a call can change."""
 
 import gc
+import io
 import os
 import shutil
 import subprocess
@@ -11,9 +12,11 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
@@ -431,3 +434,29 @@ def test_reading_ahead_stops_with_whoever_takes(detector, photos, read_ahead):
     stopped_at = len(taken)
     time.sleep(0.3)
     assert len(taken) == stopped_at <= 7
+
+
+def test_all_take_the_same_forms_of_an_image_and_of_several(detector, small_folder, photos):
+    """Detector, pipeline and processor: bytes, open files, tuples, batches and a data set's columns."""
+    detect, paths = pipeline("anomaly-detection", model=str(small_folder), device="cpu"), photos["bad"]
+    expected = [each.score for each in detector.detect(paths)]
+    data = Dataset.from_dict({"image": paths}).cast_column("image", datasets.Image())
+    undecoded = data.cast_column("image", datasets.Image(decode=False))
+    batch = np.stack([np.asarray(Image.open(path)) for path in paths])
+    several = [tuple(paths), data["image"], undecoded["image"], batch, torch.from_numpy(batch).permute(0, 3, 1, 2)]
+    several.append([io.BytesIO(Path(path).read_bytes()) for path in paths])
+    for images in several:
+        assert [each.score for each in detector.detect(images)] == expected
+        assert [each["score"] for each in detect(images)] == expected
+        assert len(detector.processor(images)["pixel_values"]) == len(paths)
+    content = Path(paths[0]).read_bytes()
+    for image in (content, bytearray(content), io.BytesIO(content), {"path": None, "bytes": content}, data[0]["image"]):
+        assert [each.score for each in detector.detect(image)] == expected[:1]
+        assert detect(image)["score"] == expected[0]
+        assert len(detector.processor(image)["pixel_values"]) == 1
+    for wrong in ("2", 2.5, True, 0, float("nan")):
+        with pytest.raises(ValueError, match="batch_size"):
+            detector.detect(paths, batch_size=wrong)
+    for wrong in ("0.5", True, float("nan"), 1.5):
+        with pytest.raises(ValueError, match="threshold must lie"):
+            detector.detect(paths[0], threshold=wrong)

@@ -1,12 +1,16 @@
 """How photos are looked at: tiles, places, regions, masks, and photos that are no square."""
 
+import json
+import warnings
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, PromptBank, View
 from adaptclip_hf.cli import main
-from adaptclip_hf.engine.tiles import TileMerger
+from adaptclip_hf.engine.tiles import HIDDEN, TileMerger
 from adaptclip_hf.processing.image_processing_adaptclip import resize_map
 
 
@@ -260,3 +264,75 @@ def test_a_small_defect_in_a_large_photo_is_found_tiled_and_lost_whole():
             assert abs(x - 3306) < 15 and abs(y - 1210) < 15
             assert anomaly_map.max() > 1.5 * one.anomaly_map.max() and other.score > one.score
     assert higher[518] == 0 and higher["whole"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    {
+        "tile": [64.0, np.float32(64), True, "64", "Auto", None, [64], np.array([64]), 31, np.nan],
+        "overlap": ["0.25", np.nan, True, None, 0.76, -0.1],
+        "same_place": ["no", 1, 0, None, np.array([True])],
+        "region": [(0, 0, 64.0, 64), ("0", "0", "64", "64"), "0064", (0, 0, 64), (True, 0, 64, 64), {0, 1, 2, 3}, 5],
+        "ignore": [
+            np.zeros((80, 90), np.uint8),
+            np.zeros((80, 90, 1), bool),
+            [[True, False]] * 2 + [[0.5, 1]],
+            "mask.png",
+        ],
+        "bit_depth": ["10", 7, 17, 10.0, True],
+    }.items(),
+)
+def test_what_a_view_does_not_understand_is_refused(field, values):
+    for value in values:
+        with pytest.raises(ValueError, match="Expected"):
+            View(**{field: value})
+
+
+def test_numpys_numbers_mean_the_same_view():
+    mask = np.zeros((80, 90), bool)
+    mask[:40] = True
+    plain = View(64, 0.5, True, (1, 2, 60, 70), mask, 10)
+    other = View(
+        np.int64(64), np.float64(0.5), np.True_, np.array([1, 2, 60, 70]), torch.from_numpy(mask), np.uint8(10)
+    )
+    assert other.key() == plain.key()
+    assert type(other.tile) is int and type(other.region) is tuple and type(other.bit_depth) is int
+    assert other.tiles((80, 90), "photo").grid == plain.tiles((80, 90), "photo").grid == (2, 1)
+    assert View().key() == '["auto", 0.25, false, null, null]'  # as banks of earlier versions have it
+
+
+def test_hidden_pixels_are_those_of_the_mask(detector):
+    image, mask = texture(90, 80), np.zeros((80, 90), bool)
+    mask[:40] = True
+    [crop] = View(ignore=mask).tiles((80, 90), "photo").crops(image)
+    assert (np.asarray(crop)[mask] == HIDDEN).all() and (np.asarray(crop)[~mask] == np.asarray(image)[~mask]).all()
+
+
+def test_a_profile_keeps_the_bit_depth_of_its_photos(small_folder, tmp_path, capsys):
+    rng, folder = np.random.default_rng(0), tmp_path / "good"
+    folder.mkdir()
+    for number in range(9):
+        Image.fromarray(rng.integers(300, 1000, (90, 90)).astype(np.uint16)).save(folder / f"{number}.png")
+    model = ["--model", str(small_folder), "--quiet"]
+    call = ["fit", "--normal", str(folder), "--false-alarm-rate", "20%", *model, "--bit-depth"]
+    assert main([*call, "9", "--output", str(tmp_path / "p")]) == 1
+    assert "more than a bit depth of 9 holds" in capsys.readouterr().out
+    assert main([*call, "10", "--output", str(tmp_path / "p")]) == 0
+    profile = InspectionProfile.from_pretrained(tmp_path / "p")
+    assert profile.view.bit_depth == 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call = ["detect", str(folder / "0.png"), "--profile", str(tmp_path / "p"), *model, "--output"]
+        assert main([*call, str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "results.jsonl").read_text())["among_normals"]
+    with pytest.raises(SystemExit):
+        main([*call, str(tmp_path / "out"), "--bit-depth", "12"])
+    assert "the profile holds what --bit-depth says" in capsys.readouterr().err
+
+
+def test_the_command_says_once_a_folder_which_bits_are_used(small_folder, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(300, 1000, (90, 90)).astype(np.uint16)).save(tmp_path / f"{number}.png")
+    assert main(["detect", str(tmp_path), "--model", str(small_folder), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count(f"{tmp_path}: 16-bit files use 0..1023 of 0..65535") == 1

@@ -281,12 +281,26 @@ def test_a_mistyped_name_is_told_at_once(old, monkeypatch, capsys):
     assert not asked
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--profile", "line/botle"], "No profile at line/botle"),
+        (["--model", "line/tiny"], "No model at line/tiny"),
+        (["--prompt-bank", "line/bank"], "No prompt bank at line/bank"),
+    ],
+)
+def test_a_hub_that_does_not_answer_is_asked_once(words, expected, monkeypatch, capsys):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert main(["detect", "part.png", "--profile", "line/botle"]) == 1
+    assert main(["detect", "part.png", *words]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert "No profile at line/botle" in line and "the Hub cannot be reached" in line
+    assert expected in line and "the Hub cannot be reached" in line
+
+
+def test_a_mistyped_model_is_told_at_once(monkeypatch, capsys):
+    monkeypatch.setattr("adaptclip_hf.loading.reaching", lambda hub: pytest.fail("the Hub is not asked"))
+    assert main(["detect", "part.png", "--model", "adaptclip-tny"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "No model at adaptclip-tny" in line and "Near it: adaptclip-tiny." in line

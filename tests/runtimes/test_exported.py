@@ -1,19 +1,23 @@
 """Exported folders: the same numbers from every runtime, with this package and without, or one clear line."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hostile_images import FORMATS, mutated, png_bomb, valid_file
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPProcessor, AnomalyDetector, InspectionProfile, PromptBank
 from adaptclip_hf.cli import main
 from adaptclip_hf.export import export_model, exporting
+from adaptclip_hf.processing.image_loading import load_image
 
 pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
 TOLERANCE = 1e-4
@@ -155,6 +159,49 @@ def test_the_program_reads_pixels_bit_for_bit(exported, of_torch, photos, tmp_pa
         np.testing.assert_array_equal(program.pixel_values(program.read_rgb(str(path))), expected, err_msg=str(path))
 
 
+def test_the_program_reads_and_refuses_what_the_product_does(exported, tmp_path):
+    """File by file: the cases, and images of every format, whole and damaged."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("standalone", exported / "detect.py")
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    rng, chance, refused = np.random.default_rng(0), random.Random(0), 0
+    for index in range(150):
+        kind, mode = FORMATS[index % len(FORMATS)]
+        content = valid_file(kind, mode, rng)
+        (tmp_path / f"{index}.png").write_bytes(content if index < len(FORMATS) else mutated(content, chance))
+    (tmp_path / "part.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n")
+    (tmp_path / "narrow.png").write_bytes(png_bomb(900, 8))
+    cases = [file for file in (Path(__file__).parents[1] / "cases").iterdir() if file.suffix != ".md"]
+    for file in [*cases, *sorted(tmp_path.iterdir())]:
+        found = []
+        for read in (load_image, program.read_rgb):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found.append(np.asarray(read(str(file))))
+            except (OSError, ValueError) as error:
+                assert file.name in str(error)
+                found.append(None)
+        ours, theirs = found
+        assert (ours is None) == (theirs is None) and (ours is None or np.array_equal(ours, theirs)), file
+        refused += ours is None
+    assert 30 < refused < 150
+
+
+@pytest.mark.slow
+def test_the_program_names_what_it_cannot_score(exported, photos):
+    cases = Path(__file__).parents[1] / "cases"
+    names = ("float_0_255.tif", "float_nan.tif", "two_pages.tif")
+    command = [sys.executable, exported / "detect.py", *(cases / name for name in names), photos["bad"][0]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    *wrong, right = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1 and right["score"] is not None and "Traceback" not in done.stderr
+    for name, line in zip(names, wrong, strict=True):
+        assert line["score"] is None and name in line["error"] and "label" not in line
+
+
 def test_a_baked_profile_decides_without_this_package(of_torch, graphs_at_hand, photos, tmp_path):
     normal = [*photos["normal"], *photos["good"]]
     profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
@@ -197,13 +244,35 @@ def test_broken_folders(exported, tmp_path):
     missing = damaged(folder, tmp_path / "missing")
     (missing / "score_few_shot.onnx").unlink()
     for each in (truncated, graph, missing):
+        (each / "SHA256SUMS").unlink()  # as an older version wrote it
         with pytest.raises(ValueError, match=f"{each} cannot be opened, a file is missing or damaged"):
             opened(each)
-    for name, said in (("adaptclip_export.json", "is not what `adaptclip export` wrote"), ("export.json", "damaged")):
-        without = damaged(folder, tmp_path / name)
-        (without / name).unlink()
-        with pytest.raises(ValueError, match=said):
-            opened(without)
+    without = damaged(folder, tmp_path / "without")
+    (without / "adaptclip_export.json").unlink()
+    with pytest.raises(ValueError, match="is not what `adaptclip export` wrote"):
+        opened(without)
+
+
+READ = ["encode.onnx", "encode.onnx.data", "score_zero_shot.onnx", "score_few_shot.onnx", "config.json"]
+READ += ["adaptclip_export.json", "processor_config.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_flipped_bit_in_any_file_that_is_read_is_refused(exported, tmp_path, name):
+    folder = damaged(exported, tmp_path / "damaged")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged or was changed: its SHA-256"):
+        opened(folder)
+
+
+def test_an_export_gives_no_score_for_a_damaged_bank(exported, photos):
+    detector = opened(exported)
+    bank = detector.remember(photos["normal"][:1])
+    bank.features[0][0, 5, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"layer\.0 holds values that are not finite"):
+        detector.score(detector.encode(torch.zeros(1, 3, 84, 84)), bank)
 
 
 def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, folder, tmp_path):
@@ -277,6 +346,7 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
     if name == "torch":  # opened for who trusts them alone
         with pytest.raises(ValueError, match=r"runs code that lies in them.*trust_remote_code=True"):
             opened(tmp_path / "tiny")
+    (tmp_path / "tiny" / "export.json").write_text("[")  # for other programs: nothing of it is read
     detector = opened(tmp_path / "tiny", trust_remote_code=True)
     assert detector.backend == name
     assert_the_same(detector, of_torch, photos)
@@ -289,6 +359,11 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
         large = PromptBank(layers, bank.fingerprint, bank.preprocessing)
         for found, expected in zip(detector.score(features, large), of_torch.score(features, large), strict=True):
             torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    if name == "openvino":
+        weights = tmp_path / "tiny" / "openvino_encode.bin"
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+        with pytest.raises(ValueError, match=r"openvino_encode\.bin is damaged"):
+            opened(tmp_path / "tiny")
     if name == "onnx":
         assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
 
