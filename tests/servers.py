@@ -30,7 +30,7 @@ class Client:
 
     def detect(self, image: bytes, product: str | None = None, **fields) -> httpx.Response:
         data = fields if product is None else {"product": product, **fields}
-        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=60)
+        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=300)
 
 
 def call_of(port: int, profiles: dict[str, Path], model: Path, words) -> list[str]:

@@ -7,7 +7,6 @@ from .argument_types import PROFILES_MODEL, add_address_arguments, add_model_arg
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, ADMIN_TOKEN = "ADAPTCLIP_API_TOKEN", "ADAPTCLIP_ADMIN_TOKEN"
-CLEARING = 15  # seconds that the service has for refusing what is left at the end
 
 
 def add_command(commands) -> argparse.ArgumentParser:
@@ -114,7 +113,6 @@ def run(args: argparse.Namespace) -> int:
         backlog=accepted_at_once(),
         log_level="info",
         access_log=False,
-        timeout_graceful_shutdown=round(limits.stopping) + CLEARING,
         server_header=False,
     )
     return 0

@@ -107,7 +107,8 @@ class Session:
             except MemoryError:
                 raise
             except Exception as error:  # each decoder of a damaged archive raises errors of its own
-                said = str(error).replace(f"{folder}{os.sep}", "") or type(error).__name__
+                said = " ".join(str(error).replace(f"{folder}{os.sep}", "").replace(folder, "the archive").split())
+                said = said or type(error).__name__
                 raise ValueError(f"{Path(file).name} is not a profile that this page has saved ({said}).") from error
         return cls(profile)
 

@@ -23,7 +23,7 @@ class Limits:
         profile_body: bytes of a product's profile.
         pixels: of an image.
         seconds: in which the whole body must arrive.
-        stopping: seconds that accepted requests are given after SIGTERM; what is left then gets a 503.
+        stopping: seconds after SIGTERM without an answer, after which accepted requests that are left get a 503.
     """
 
     waiting: int = 128

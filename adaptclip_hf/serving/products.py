@@ -1,6 +1,7 @@
 """The products of a service, which can be replaced while it runs."""
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -163,7 +164,9 @@ class Products(Mapping[str, Product]):
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            raise ValueError(one_line(error).replace(f"{folder}/", "")) from error
+            raise ValueError(
+                one_line(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "what was put")
+            ) from error
         return product
 
     def _open(self, name: str, folder: str | Path) -> Product:

@@ -8,21 +8,27 @@ from .limits import RefusedError
 
 
 class Stopping:
-    """After [`~Stopping.begin`] new requests get a 503, and accepted ones when the time is over.
+    """After [`~Stopping.begin`] new requests get a 503; accepted ones are answered while answers follow each other.
 
     Args:
-        seconds: that accepted requests are given.
+        seconds: after so long without an answer, what is left gets a 503.
     """
 
     def __init__(self, seconds: float):
         self.seconds, self.begun = seconds, False
         self._accepted: set[asyncio.Timeout] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     def begin(self):
         """Called in the service's event loop, any number of times."""
         if not self.begun:
             self.begun = True
-            asyncio.get_running_loop().call_later(self.seconds, self._end)
+            self._wait()
+
+    def _wait(self):
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self.seconds, self._end)
 
     def _end(self):
         for timer in self._accepted:
@@ -47,3 +53,5 @@ class Stopping:
             raise RefusedError(503, "The service is stopping, and this image's turn did not come: try again.") from None
         finally:
             self._accepted.discard(timer)
+            if self.begun and not timer.expired():
+                self._wait()

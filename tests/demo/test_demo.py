@@ -1,21 +1,26 @@
 """The page as a visitor meets it, in a real browser, and what stands behind it."""
 
+import io
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from adaptclip_hf import AnomalyDetector
 from adaptclip_hf.cli import main
+from adaptclip_hf.demo.page import PageFolder, profile_views, result_views
 from adaptclip_hf.demo.session import EXAMPLES, Session, make_example
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -171,3 +176,100 @@ def test_in_a_browser(page, tmp_path):
         assert not complaints
         assert all(url.startswith((page, "data:", "blob:")) for url in requests), requests
         browser.close()
+
+
+def packed_profile(file, session, tmp_path, name="profile/{}", change=lambda content: content):
+    """The session's profile as an archive of other programs."""
+    with zipfile.ZipFile(session.save(tmp_path)) as saved, zipfile.ZipFile(file, "w") as packed:
+        for each in saved.infolist():
+            packed.writestr(zipfile.ZipInfo(name.format(Path(each.filename).name)), change(saved.read(each)))
+    return file
+
+
+def test_archives_of_other_programs_open(detector, example, tmp_path):
+    session = Session().fit(detector, example[0], 0.2)
+    for name in ("profile\\{}", "{}", "a/b/profile/{}", "./{}", "C:\\photos\\profile\\{}"):
+        loaded = Session.load(detector, packed_profile(tmp_path / "other.zip", session, tmp_path, name))
+        assert loaded.profile.digest() == session.profile.digest(), name
+
+    def with_bom(content):
+        return b"\xef\xbb\xbf" + content if content[:1] == b"{" else content
+
+    # a saved profile has digests of its files; one that an editor wrote a mark into is refused or read, never half
+    file = packed_profile(tmp_path / "bom.zip", session, tmp_path, change=with_bom)
+    try:
+        assert Session.load(detector, file).profile.digest() == session.profile.digest()
+    except ValueError as error:
+        assert "bom.zip" in str(error)
+
+
+def test_every_corrupt_archive_is_one_line(detector, example, tmp_path):
+    whole = packed_profile(tmp_path / "whole.zip", Session().fit(detector, example[0], 0.2), tmp_path).read_bytes()
+    deflated = io.BytesIO()
+    with zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("profile.json", b"{}" * 5000)
+    chance, file = random.Random(4), tmp_path / "corrupt.zip"
+    for number in range(300):
+        content = bytearray((whole, deflated.getvalue())[number % 2])
+        kind = number % 3
+        if kind == 0:
+            del content[chance.randrange(len(content)) :]
+        for _ in range(chance.choice((1, 5, 50)) if kind else 0):
+            content[chance.randrange(len(content)) if kind == 1 else -chance.randrange(1, 100)] = chance.randrange(256)
+        file.write_bytes(content)
+        try:
+            Session.load(detector, file)  # a byte that nothing depends on
+        except ValueError as error:
+            assert str(error).startswith("corrupt.zip is not a profile") and "\n" not in str(error)
+            assert tempfile.gettempdir() not in str(error)
+
+
+def test_an_archive_of_two_profiles_or_of_a_large_one(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr("adaptclip_hf.demo.session.LARGEST_PROFILE", 5_000_000)
+    file = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for folder in "ab":
+            packed.writestr(f"{folder}/profile.json", b"{}")
+    with pytest.raises(ValueError, match="more than one profile"):
+        Session.load(detector, file)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("profile.json", bytes(6_000_000))
+    with pytest.raises(ValueError, match="more than a profile"):
+        Session.load(detector, file)
+
+
+def test_a_threshold_below_every_score_is_shown_and_saved(detector, example, tmp_path):
+    session = Session().fit(detector, example[0], 0.2).inspect(detector, example[1])
+    folder = PageFolder()
+    for threshold in (0, 1e-9, 1, 1.0):
+        moved = session.with_threshold(threshold)
+        views = [*profile_views(moved, folder), *result_views(moved)]
+        about, label, table = views[0], views[3].label, views[4]
+        assert not re.search(r"\bnan\b", f"{about} {label} {table}", re.IGNORECASE), threshold
+        assert Session.load(detector, moved.save(tmp_path)).profile.calibration.threshold == threshold
+    for wrong in (None, float("nan"), float("inf"), -1, "0.5"):
+        with pytest.raises(ValueError, match="threshold"):
+            session.with_threshold(wrong)
+
+
+def test_postscript_in_a_png_is_named_and_never_run(detector, example, tmp_path, monkeypatch):
+    canary, program = tmp_path / "ran", tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {canary}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    part = tmp_path / "part.png"
+    part.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\nshowpage\n")
+    session = Session().inspect(detector, [str(part), example[1][0]])
+    assert session.results[0].error and session.results[1].score is not None and not canary.exists()
+    assert Session().fit(detector, [*example[0], str(part)], 0.2).left_out == ("part.png",) and not canary.exists()
+
+
+def test_the_pages_files_do_not_stay(monkeypatch):
+    folder = PageFolder()
+    first = folder.new()
+    assert folder.new().is_dir() and first.is_dir()
+    monkeypatch.setattr("adaptclip_hf.demo.page.COPYING", -60)
+    last = folder.new()
+    assert last.is_dir() and not first.exists()
+    del folder
+    assert not last.exists()

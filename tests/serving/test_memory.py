@@ -184,7 +184,7 @@ def test_a_body_must_come_at_a_rate(rate, status, monkeypatch):
 
 def test_stopping_answers_what_is_accepted_until_the_time_is_over():
     async def run():
-        stopping = Stopping(0.05)
+        stopping = Stopping(0.1)
 
         async def work(seconds):
             async with stopping.accepted():
@@ -192,12 +192,13 @@ def test_stopping_answers_what_is_accepted_until_the_time_is_over():
                 return "answered"
 
         quick, long = asyncio.create_task(work(0.01)), asyncio.create_task(work(60))
+        others = [asyncio.create_task(work(0.03 * number)) for number in range(1, 6)]  # an answer every 0.03 s
         await settled()
         stopping.begin()
         stopping.begin()
         with pytest.raises(RefusedError, match="stopping"):
             await work(0)
-        assert await quick == "answered"
+        assert await quick == "answered" and await asyncio.gather(*others) == ["answered"] * 5
         with pytest.raises(RefusedError, match="turn did not come") as refused:
             await long
         assert refused.value.status == 503

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -430,9 +429,9 @@ def test_slow_silent_and_leaving_clients_hold_nothing(server, queries, monkeypat
 @pytest.mark.slow
 def test_twelve_images_of_many_pixels_take_the_memory_of_one(products, small_folder, tmp_path):
     image = io.BytesIO()
-    Image.new("RGB", (4000, 4000), (200, 30, 40)).save(image, "WEBP", lossless=True)
+    Image.new("RGB", (3000, 3000), (200, 30, 40)).save(image, "WEBP", lossless=True)
     assert image.tell() < 10_000
-    words = (tmp_path, {"ring": products["ring"]}, small_folder, "--memory", "400", "--workers", "2")
+    words = (tmp_path, {"ring": products["ring"]}, small_folder, "--memory", "300", "--workers", "2")
     server = Server(*words, OMP_NUM_THREADS="1")
     process, done = psutil.Process(server.process.pid), threading.Event()
     try:
@@ -453,12 +452,12 @@ def test_twelve_images_of_many_pixels_take_the_memory_of_one(products, small_fol
     finally:
         server.stop()
     assert [each.status_code for each in answers] == [200] * 12
-    assert highest - idle < 700e6  # one by one each takes up to 500; all at once 12 times that
+    assert highest - idle < 600e6  # each takes up to 230
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files here")
-def test_two_thousand_silent_connections_with_few_files(products, small_folder, tmp_path):
+def test_more_silent_connections_than_files(products, small_folder, tmp_path):
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 
@@ -466,12 +465,7 @@ def test_two_thousand_silent_connections_with_few_files(products, small_folder, 
 
     server = Server(tmp_path, {"ring": products["ring"]}, small_folder, preexec_fn=few)
     try:
-        silent = deque(maxlen=800)  # so many this process holds; those before are closed
-        for _ in range(2000):
-            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-            if len(silent) == silent.maxlen:
-                silent[0].close()
-            silent.append(connection)
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(500)]
         begun = time.perf_counter()
         assert httpx.get(f"{server.address}/health", timeout=30).status_code == 200
         assert time.perf_counter() - begun < 2
