@@ -6,6 +6,7 @@ python detect.py part.png --normal ok1.png ok2.png  compared with normal images
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -21,7 +22,18 @@ from image_opening import read_rgb  # noqa: E402  (the file beside this one: it 
 ABOUT = json.loads((FOLDER / "adaptclip_export.json").read_text(encoding="utf-8"))
 
 
+def require_undamaged(name: str):
+    """Ends the program where a graph, its weights or the description is not what was written."""
+    sums = FOLDER / "SHA256SUMS"
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []  # older folders have none
+    for digest, file in (line.split(maxsplit=1) for line in lines):
+        needed = file.endswith((".data", ".json")) or file == f"{name}.onnx"
+        if needed and hashlib.sha256((FOLDER / file).read_bytes()).hexdigest() != digest:
+            raise SystemExit(f"{FOLDER / file} is damaged or was changed: export the model again.")
+
+
 def open_graph(name: str) -> onnxruntime.InferenceSession:
+    require_undamaged(name)
     return onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", providers=["CPUExecutionProvider"])
 
 

@@ -267,6 +267,16 @@ def test_a_flipped_bit_in_any_file_that_is_read_is_refused(exported, tmp_path, n
         opened(folder)
 
 
+def test_the_program_in_the_folder_refuses_a_flipped_bit(exported, photos, tmp_path):
+    folder = damaged(exported, tmp_path / "damaged")
+    content = bytearray((folder / "detect_zero_shot.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "detect_zero_shot.onnx").write_bytes(content)
+    command = [sys.executable, folder / "detect.py", photos["bad"][0]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 1 and "detect_zero_shot.onnx is damaged" in done.stderr and not done.stdout
+
+
 def test_an_export_gives_no_score_for_a_damaged_bank(exported, photos):
     detector = opened(exported)
     bank = detector.remember(photos["normal"][:1])
