@@ -36,7 +36,7 @@ class Measurement:
         batch, normals: number of images at a time, and in the bank.
         milliseconds: median time of a batch.
         images_per_second: the rate that follows from it.
-        peak: largest memory of the process, or of the GPU, in MiB.
+        peak: largest memory of the process, or of the GPU, in MiB; `None` where the system does not tell.
         share: the encoder's rate of matrix products, as a share of the machine's rate in that dtype.
     """
 
@@ -47,7 +47,7 @@ class Measurement:
     normals: int
     milliseconds: float
     images_per_second: float
-    peak: float
+    peak: float | None
     share: float | None
 
 
@@ -147,7 +147,7 @@ def calls(
 
 
 @torch.inference_mode()
-def measure(call: Callable[[], object], seconds: float, device: torch.device) -> tuple[float, float]:
+def measure(call: Callable[[], object], seconds: float, device: torch.device) -> tuple[float, float | None]:
     """Median milliseconds of a call, and the largest memory in MiB."""
     for _ in range(WARM_UP):
         seconds_of(call, device)
@@ -175,12 +175,12 @@ def reset_peak(device: torch.device):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the largest value
 
 
-def peak_of(device: torch.device) -> float:
+def peak_of(device: torch.device) -> float | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if not status.exists():
-        return float("nan")
+        return None
     [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
@@ -216,12 +216,16 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def peak_in(row: Measurement) -> str:
+    return "?" if row.peak is None else f"{row.peak:.0f}"
+
+
 def line_of(row: Measurement) -> str:
     normal = f", {row.normals} normal" if row.normals else ""
     share = "" if row.share is None else f", {100 * row.share:.0f} % of the product rate"
     return (
         f"{row.what}{normal}, batch {row.batch}, {row.runtime} {row.dtype}: {row.milliseconds:.1f} ms, "
-        f"{row.images_per_second:.1f} images/s, {row.peak:.0f} MiB{share}"
+        f"{row.images_per_second:.1f} images/s, {peak_in(row)} MiB{share}"
     )
 
 
@@ -238,6 +242,6 @@ def table(results: dict) -> str:
         share = "" if row.share is None else f"{100 * row.share:.0f} %"
         lines.append(
             f"| {row.what} | {row.normals or '-'} | {row.batch} | {row.runtime} | {row.dtype} | "
-            f"{row.milliseconds:.1f} | {row.images_per_second:.1f} | {row.peak:.0f} | {share} |"
+            f"{row.milliseconds:.1f} | {row.images_per_second:.1f} | {peak_in(row)} | {share} |"
         )
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from .engine.fast_layers import use_fast_layers
 from .engine.images import OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .engine.reference import GIVE_ALONE, PreparedReference
 from .engine.tiles import is_whole
+from .hub_access import HUB_ID, reaching
 from .inspection import InspectionProfile
 from .loading import AUTO_DTYPE, choose_device, choose_dtype, load_model_and_processor
 from .model_files import is_exported
@@ -118,7 +119,7 @@ class AnomalyDetector(AnomalyScorer):
             ValueError: it was made by another model or preprocessing; names what differs.
         """
         if isinstance(prompt_bank, str | Path):
-            prompt_bank = PromptBank.from_pretrained(prompt_bank)
+            prompt_bank = read_bank(prompt_bank)
         self.require_match(prompt_bank, view)
         return prompt_bank.to(self.device, self.model.dtype)
 
@@ -153,7 +154,7 @@ class AnomalyDetector(AnomalyScorer):
                 raise ValueError(GIVE_ALONE)
             return InspectionProfile.from_pretrained(profile) if isinstance(profile, str | Path) else profile
         if isinstance(prompt_bank, str | Path):
-            prompt_bank = PromptBank.from_pretrained(prompt_bank)
+            prompt_bank = read_bank(prompt_bank)
         return PlainReference(prompt_bank, object_name, view or View(), threshold, text_embeds)
 
     def detect(
@@ -219,6 +220,20 @@ class AnomalyDetector(AnomalyScorer):
             yield image, replace(reference, prompt_bank=bank)
         if next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
+
+
+def read_bank(path: str | Path) -> PromptBank:
+    """A bank of a file, folder or Hub id; a Hub that does not answer is asked once."""
+    here = Path(path).exists() or not HUB_ID.fullmatch(str(path))
+    hub = {} if here else reaching({})
+    try:
+        return PromptBank.from_pretrained(path, **hub)
+    except FileNotFoundError as error:
+        if not hub:
+            raise
+        raise FileNotFoundError(
+            f"No prompt bank at {path}: there is no such file, and the Hub cannot be reached."
+        ) from error
 
 
 __all__ = ["AnomalyDetector"]

@@ -5,12 +5,14 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from transformers.utils import CONFIG_NAME
 
-from .model_files import DEFAULT_MODEL, is_exported, resolve_model
+from .hub_access import near_names, reaching, require_hub_id
+from .model_files import DEFAULT_MODEL, DEFAULT_NAME, is_exported, resolve_model
 from .modeling.modeling_adaptclip import AdaptCLIPModel
 from .modeling.pretrained_adaptclip import HUB_ARGUMENTS
 from .processing.processing_adaptclip import AdaptCLIPProcessor
+from .processing.processor_files import load_tokenizer
 from .runtimes import ExportedAdaptCLIP
 
 AUTO_DTYPE = "auto"
@@ -32,6 +34,9 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
             return ExportedAdaptCLIP.from_pretrained(name, **options), AdaptCLIPProcessor.from_pretrained(name)
         except ImportError as error:
             raise ValueError(str(error)) from error
+    if not Path(name).is_dir():
+        require_hub_id(name, "model", CONFIG_NAME, known=(DEFAULT_NAME,))
+        options = reaching(options)
     options.pop("trust_remote_code", None)  # of exported models: no other brings code that is run
     shared = {key: options[key] for key in HUB_ARGUMENTS if key in options}
     try:
@@ -51,6 +56,11 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
             ) from error
         if isinstance(reason, OfflineModeIsEnabled):
             raise FileNotFoundError(f"No model {name} here, and the Hub is not asked in offline mode.") from error
+        if options.get("local_files_only"):
+            raise FileNotFoundError(
+                f"No model at {name}: there is no such folder, and the Hub cannot be reached."
+                f"{near_names(name, CONFIG_NAME)}"
+            ) from error
         raise
 
 
@@ -59,7 +69,7 @@ def load_clip(name: str, text_tower: bool = True, **options) -> tuple[AdaptCLIPM
     if isinstance(options.get("dtype"), str):
         options["dtype"] = getattr(torch, options["dtype"])
     hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
-    tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+    tokenizer = load_tokenizer(name, **hub)
     model = AdaptCLIPModel.from_clip_pretrained(name, tokenizer, **options)
     return model, AdaptCLIPProcessor.for_model(model.config, tokenizer)
 

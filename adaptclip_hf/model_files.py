@@ -1,7 +1,8 @@
 """The files of a model folder, and the folder that a model's name means; imports nothing heavy."""
 
-import json
 from pathlib import Path
+
+from .files import parse_json
 
 DEFAULT_NAME = "adaptclip-tiny"
 DEFAULT_MODEL = str(Path(__file__).resolve().parent / "models" / DEFAULT_NAME)
@@ -28,7 +29,7 @@ def is_exported(folder: str | Path) -> bool:
 def is_clip(folder: str | Path) -> bool:
     """Whether it is the folder of a plain CLIP."""
     try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((Path(folder) / "config.json").read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "clip"

@@ -21,10 +21,11 @@ from .engine.images import ImageReader, LoadedImage, UnreadableImage
 from .inspection import InspectionProfile
 from .model_files import DEFAULT_NAME, resolve_model
 from .processing import AdaptCLIPProcessor
-from .runs.executor import Executor, OnRow, Plan, make_plan
+from .runs.executor import Executor, OnRow, Plan, make_plan, score_each
 from .runs.rows import row_of
-from .runs.sources import UNKNOWN, Source, Stamp, read_sources
+from .runs.sources import Source, read_sources
 from .runs.spec import RunSpec
+from .runs.stamps import UNKNOWN, Stamp
 from .runs.store import Store
 from .runs.store_parts import CHUNK, PartStore, with_map
 from .runs.summary import RunSummary
@@ -100,7 +101,7 @@ class Detect:
         """The rows of images that were read, each with its path and stamp."""
         rows, read = [], iter(read)
         while batch := list(islice(read, self.spec.batch_size)):
-            results = self.scorer.score_images([(image, self.reference) for *_, image in batch], pass_over)
+            results = score_each(self.scorer, [(image, self.reference) for *_, image in batch], pass_over)
             for (path, stamp, _), result in zip(batch, results, strict=True):
                 rows.append(with_map(row_of(path, stamp, result), result, self.schema))
         return table_of(rows, self.schema)
@@ -200,7 +201,7 @@ def read_chunk(
     for number in batch["id"].tolist():
         sources = iter(ray.get(planner.chunk.remote(first + number)))
         while some := list(islice(sources, READ_AT_ONCE)):
-            stamps = [source.stamp() for source in some]  # as they were when they were read
+            stamps = [source.whole_stamp() for source in some]  # as they were when they were read
             images = read_sources(reader(model), some, view, pass_over)
             yield {READ: objects([(source.path, *each) for source, *each in zip(some, stamps, images, strict=True)])}
 

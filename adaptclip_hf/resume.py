@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .files import as_json, read_json, write_json
+from .files import as_json, parse_json, write_json
 
 
 def keep_or_match(file: Path, settings: dict, advice: str):
@@ -17,9 +17,24 @@ def keep_or_match(file: Path, settings: dict, advice: str):
         ValueError: names every setting that differs, and the first one's two values.
     """
     if file.is_file():
-        require_same(read_json(file), settings, str(file.parent), advice)
+        require_same(parsed_settings(file.read_bytes(), str(file), advice), settings, str(file.parent), advice)
     else:
         write_json(file, settings)
+
+
+def parsed_settings(content: bytes, file: str, advice: str) -> dict:
+    """The settings in a file's content.
+
+    Raises:
+        ValueError: they are damaged; names the file.
+    """
+    try:
+        settings = parse_json(content)
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read ({error}): {advice}.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} does not hold the settings of a run: {advice}.")
+    return settings
 
 
 def require_same(found: dict, settings: dict, folder: str, advice: str):

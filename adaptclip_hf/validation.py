@@ -5,6 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .files import parse_json
+
 MOST_NAMED = 3  # faults of one file
 
 
@@ -28,9 +30,33 @@ class FileContent(BaseModel):
             ValueError: names the file, the fields that are wrong, what was expected, and the remedy.
         """
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.checked(parse_json(file.read_bytes()))
+        except ValueError as error:
+            raise ValueError(f"{file}: {str(error).rstrip('.')}. {remedy}") from error
+
+    @classmethod
+    def checked(cls, content) -> Self:
+        """The content that a JSON value is.
+
+        Raises:
+            ValueError: names the fields that are wrong and what was expected.
+        """
+        try:
+            return cls.model_validate(content)
         except ValidationError as error:
-            raise ValueError(f"{file}: {faults(error)}. {remedy}") from error
+            raise ValueError(faults(error)) from error
+
+    @classmethod
+    def of(cls, value) -> Self:
+        """The content of a JSON value.
+
+        Raises:
+            ValueError: names the fields that are wrong, and what was expected.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(faults(error)) from error
 
 
 def faults(error: ValidationError) -> str:
@@ -38,7 +64,8 @@ def faults(error: ValidationError) -> str:
     phrases = []
     for each in error.errors(include_url=False, include_context=False)[:MOST_NAMED]:
         where = ".".join(map(str, each["loc"]))
-        got = "" if each["type"] in ("missing", "json_invalid") else f", got {str(each['input'])[:40]!r}"
-        phrases.append(f"{where}: {each['msg']}{got}" if where else f"{each['msg']}{got}")
+        told = each["type"] in ("missing", "value_error")  # what our own checks raise says it all
+        phrase = each["msg"].removeprefix("Value error, ") + ("" if told else f", got {str(each['input'])[:40]!r}")
+        phrases.append(f"{where}: {phrase}" if where else phrase)
     more = error.error_count() - len(phrases)
     return "; ".join(phrases) + (f"; and {more} more" if more > 0 else "")

@@ -46,7 +46,7 @@ def main():
     rows = []
     for name, images in categories(args.data).items():
         given = [(images[GOOD], GOOD), (images[DEFECT], DEFECT)]
-        features = add_photos(detector, None, given, View(), STORAGE, Feedback())
+        features = add_photos(detector, PhotoFeatures(), given, View(), STORAGE, Feedback())
         for photos in args.photos:
             if sum(photo.role == GOOD for photo in features.photos) < photos + 4:
                 continue
@@ -98,7 +98,7 @@ def draw(
         split = Split.of(count, asked)
         if split not in by_split:
             settings = FitSettings(asked, storage=STORAGE, seed=seed)
-            fitted = calibrate(detector, settings, View(), chosen, Feedback())
+            fitted = calibrate(detector, settings, View(), chosen, text_embeds, Feedback())
             bank = fitted.features.bank(fitted.made_by, View(), fitted.bank_rows)
             reference = detector.prepare(PlainReference(bank, text_embeds=text_embeds))
             by_split[split] = fitted, [score_photo(detector, features, photo, reference) for photo in others]

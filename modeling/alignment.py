@@ -33,7 +33,7 @@ def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
     best, nearest = (tokens @ pool[:step].T).max(dim=1)
     for start in range(step, len(pool), step):
         similarity, index = (tokens @ pool[start : start + step].T).max(dim=1)
-        closer = similarity > best
+        closer = (similarity > best) | similarity.isnan()  # damage is not passed over: it makes the score NaN
         best = torch.where(closer, similarity, best)
         nearest = torch.where(closer, index + start, nearest)
     return pool[nearest].view_as(query)

@@ -10,6 +10,7 @@ from .vision_encoder import ImageFeatures
 
 ADAPTERS = ("visual_adapter", "textual_adapter", "prompt_query_adapter")
 LEARNED_TEXT = "learned_text_embeds"
+TEXT_EMBEDS = ("static_text_embeds", LEARNED_TEXT)
 TEXT_TOWER = (r"^clip\.text_model\.", r"^clip\.text_projection\.")  # patterns of the names of its weights
 
 

@@ -12,10 +12,10 @@ LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
 _known: dict[tuple, str] = {}
 
 
-def write_checksums(folder: Path, names: Iterable[str]):
-    """Writes the SHA-256 of some of a folder's files to `SHA256SUMS`."""
+def write_checksums(folder: Path, names: Iterable[str], into: Path | None = None):
+    """Writes the SHA-256 of some of a folder's files to `SHA256SUMS`, there or in another folder."""
     lines = [f"{sha256_of(folder / name)}  {name}\n" for name in sorted(names)]
-    (folder / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    ((into or folder) / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def read_checksums(file: Path) -> dict[str, str]:
@@ -47,7 +47,7 @@ def require_sha256(file: Path, expected: str):
     if sha256_of(file) != expected:
         raise ValueError(
             f"{file} is damaged or was changed: its SHA-256 is not the one that was written with it. Get it again from "
-            "where it came, or make it anew."
+            f"where it came, or make it anew; if you changed it yourself, remove {file.with_name(CHECKSUMS_FILE)}."
         )
 
 

@@ -1,10 +1,16 @@
 """AdaptCLIP model configuration."""
 
+import math
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, PreTrainedConfig
+from transformers.utils import CONFIG_NAME
+
+from .config_file import check_clip, chosen_clip, chosen_fields
 
 VIT_L_14_336 = {
     "projection_dim": 768,
@@ -57,6 +63,8 @@ PROMPT_TEMPLATES = (
 )
 
 SCORE_FUSIONS = ("harmonic", "mean")
+LARGEST_IMAGE = 4096  # pixels of a side, of which 14 make a patch, and each patch attends to all
+SMALLEST_TEMPERATURE = 1e-6
 # the fields that the static text embeddings depend on
 TEXT_FIELDS = ("object_name", "normal_states", "anomalous_states", "prompt_templates")
 
@@ -147,11 +155,10 @@ class AdaptCLIPConfig(PreTrainedConfig):
             self.clip_config = CLIPConfig(**VIT_L_14_336)
         elif isinstance(self.clip_config, dict):
             self.clip_config = CLIPConfig(**self.clip_config)
+        check_clip(self.clip_config)
         self.clip_config._name_or_path = ""  # it may be a folder of the machine that made the model; see clip_name
         vision = self.clip_config.vision_config
         depth, patch_size = vision.num_hidden_layers, vision.patch_size
-        if not isinstance(patch_size, int) or not isinstance(vision.image_size, int):
-            raise ValueError("The CLIP vision tower must have square patches and a square input.")
         if self.image_size is None:
             self.image_size = round(518 / patch_size) * patch_size
         if self.feature_layers is None:
@@ -161,15 +168,54 @@ class AdaptCLIPConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Reads the configuration of a folder or repository; its JSON may choose what [`chosen_fields`] lists.
+
+        Raises:
+            OSError: there is none.
+            ValueError: names the file, the field that is wrong and what was expected.
+        """
+        kwargs.setdefault("name_or_path", str(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The content of the file and the arguments that were not used; see [`~PreTrainedConfig.get_config_dict`].
+
+        Raises:
+            ValueError: it is no JSON of names and values.
+        """
+        where = config_file(pretrained_model_name_or_path)
+        try:
+            content, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except RecursionError as error:
+            raise ValueError(f"{where} is nested too deep: expected what save_pretrained wrote.") from error
+        except (TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"{where} is no configuration: expected what save_pretrained wrote.") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{where} is no configuration: expected what save_pretrained wrote.")
+        return content, unused
+
+    @classmethod
     def from_dict(cls, config_dict, **kwargs):
+        """A configuration of what a file holds; `kwargs` are the caller's and may choose anything."""
+        where = config_file(kwargs.get("name_or_path"))
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"This is the config of a {model_type!r} model, not of an AdaptCLIP model. To put fresh adapters "
-                "on a CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, "
-                "`adaptclip convert`."
+                f"{where}: model_type is {model_type!r}, not that of an AdaptCLIP model. To put fresh adapters on a "
+                "CLIP use AdaptCLIPModel.from_clip_pretrained; to convert a released checkpoint, `adaptclip convert`."
             )
-        return super().from_dict(config_dict, **kwargs)
+        try:
+            chosen = chosen_fields(config_dict, cls, where)
+            if chosen.get("clip_config") is not None:
+                chosen["clip_config"] = chosen_clip(chosen["clip_config"], f"{where}: clip_config")
+            return super().from_dict(chosen, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"{where}: {' '.join(str(error.__cause__ or error).split())}") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            message = " ".join(str(error).split())
+            raise ValueError(message if message.startswith(where) else f"{where}: {message}") from error
 
     @property
     def grid_size(self) -> int:
@@ -191,6 +237,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
         """Part of `@strict`-powered validation: the sizes against the CLIP they are used with."""
         vision = self.clip_config.vision_config
         depth, patch_size = vision.num_hidden_layers, vision.patch_size
+        if not 1 <= self.image_size <= LARGEST_IMAGE:
+            raise ValueError(f"image_size {self.image_size} must lie in 1..{LARGEST_IMAGE}.")
         if self.image_size < patch_size or self.image_size % patch_size:
             below = self.image_size // patch_size * patch_size
             fitting = " or ".join(str(size) for size in (below, below + patch_size) if size)
@@ -213,6 +261,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
 
     def validate_adapters(self):
         """Part of `@strict`-powered validation: the sizes and choices of the adapters."""
+        self.validate_backbone()  # the sizes that those of the adapters follow
         projection_dim = self.clip_config.projection_dim
         if self.visual_adapter_reduction < 1 or projection_dim % self.visual_adapter_reduction:
             raise ValueError(
@@ -224,12 +273,15 @@ class AdaptCLIPConfig(PreTrainedConfig):
             raise ValueError(
                 f"pooling_top_k {self.pooling_top_k} must lie in 1..{self.grid_size**2}, the patches of an image."
             )
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}.")
+        if not SMALLEST_TEMPERATURE <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be positive, at least {SMALLEST_TEMPERATURE}, got {self.temperature}.")
         if not 0 <= self.peak_share <= 1:
             raise ValueError(f"peak_share must lie between 0 and 1, got {self.peak_share}.")
-        if self.smoothing_sigma < 0:
-            raise ValueError(f"smoothing_sigma must not be negative, got {self.smoothing_sigma}.")
+        if not 0 <= self.smoothing_sigma <= self.image_size:
+            raise ValueError(
+                f"smoothing_sigma must not be negative, nor above the image side {self.image_size}, got "
+                f"{self.smoothing_sigma}."
+            )
         if self.score_fusion not in SCORE_FUSIONS:
             raise ValueError(f"score_fusion must be one of {SCORE_FUSIONS}, got {self.score_fusion!r}.")
         if self.joint_learning and not (self.visual_adapter and self.textual_adapter):
@@ -238,10 +290,19 @@ class AdaptCLIPConfig(PreTrainedConfig):
             sentences = getattr(self, name)
             if not sentences or any("{}" not in sentence for sentence in sentences):
                 raise ValueError(f"{name} must be sentences with '{{}}' where the object goes, got {sentences}.")
-        if len(self.prompt_token_ids) != 3:
-            raise ValueError("prompt_token_ids are three ids: start of text, full stop, end of text.")
+        vocabulary = self.clip_config.text_config.vocab_size
+        if len(self.prompt_token_ids) != 3 or any(not 0 <= token < vocabulary for token in self.prompt_token_ids):
+            raise ValueError(
+                f"prompt_token_ids are three ids in 0..{vocabulary - 1}: start of text, full stop, end of text; got "
+                f"{self.prompt_token_ids}."
+            )
         if self.adapters_only and not self.clip_name:
             raise ValueError("adapters_only needs clip_name: the Hub id or folder of the CLIP that they belong to.")
+
+
+def config_file(name: str | Path | None) -> str:
+    """What errors call the file of a folder or repository."""
+    return f"{name}/{CONFIG_NAME}" if name else CONFIG_NAME
 
 
 __all__ = ["AdaptCLIPConfig"]

@@ -32,9 +32,9 @@ def reflected_indices(size: int, radius: int, device: torch.device) -> torch.Ten
     return torch.where(indices < size, indices, 2 * size - 1 - indices)
 
 
-def finite(values: torch.Tensor) -> torch.Tensor:
-    """A value that is not finite becomes 0."""
-    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+def without_infinity(values: torch.Tensor) -> torch.Tensor:
+    """An infinite value becomes 0, as in the released program. NaN stays NaN: it comes of damage, and is no score."""
+    return values.masked_fill(values.isinf(), 0.0)
 
 
 def peak(maps: torch.Tensor, share: float) -> torch.Tensor:
@@ -54,7 +54,8 @@ def fuse(
     smoothing_sigma: float,
     peak_share: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One anomaly map (B, S, S) and one score (B,), both in [0, 1], of the adapters' probabilities.
+    """One anomaly map (B, S, S) and one score (B,), both in [0, 1], of the adapters' probabilities. NaN
+    among them makes both NaN.
 
     Args:
         maps: each adapter's class-1 map (B, S, S).
@@ -66,13 +67,14 @@ def fuse(
     """
     anomaly_map, score = torch.stack(maps).mean(0), torch.stack(scores).mean(0)
     if score_fusion == "mean":
-        return finite(anomaly_map), finite(score)
+        return without_infinity(anomaly_map), without_infinity(score)
     if alignment is not None:
-        anomaly_map = finite(harmonic_mean(torch.stack([anomaly_map, finite(harmonic_mean(alignment))])))
-    anomaly_map = finite(gaussian_filter(anomaly_map, smoothing_sigma))
+        nearest = without_infinity(harmonic_mean(alignment))
+        anomaly_map = without_infinity(harmonic_mean(torch.stack([anomaly_map, nearest])))
+    anomaly_map = without_infinity(gaussian_filter(anomaly_map, smoothing_sigma))
     highest = peak(anomaly_map, peak_share)
     if alignment is None:
         score = torch.stack([*scores, highest]).mean(0)
     else:
         score = harmonic_mean(torch.stack([score, highest]))
-    return anomaly_map, finite(score)
+    return anomaly_map, without_infinity(score)

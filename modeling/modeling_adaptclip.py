@@ -202,7 +202,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
                 for name, layers in (predictions or scored).items()
             }
         anomaly_scores, anomaly_maps = self._fuse(scored, alignment)
-        # fusion turns values that are not finite into 0, which would call an image normal that was not encoded
+        # infinity may become a number on its way through the adapters: an image that was not encoded has no score
         finite = finite & torch.isfinite(text.static).all()
         return AdaptCLIPOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),

@@ -6,21 +6,27 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
-from .checks import ADAPTERS, LEARNED_TEXT, TEXT_TOWER, on_one_device, require_all_weights
-from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig
+from .checks import ADAPTERS, LEARNED_TEXT, TEXT_EMBEDS, TEXT_TOWER, on_one_device, require_all_weights
+from .checksums import CHECKSUMS_FILE
+from .config_file import check_clip, chosen_clip
+from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig, config_file
+from .damage import clip_shapes, require_finite, require_undamaged, shapes_of, weights_files, write_weights_checksums
 from .fingerprint import ContentMemo, contents_key, weights_digest
 from .hooks import hook
 from .precision import align_weights
 from .text_encoder import check_tokenizer, frame_token_ids
 from .textual_adapter import TextualAdapter
 from .weights_file import WEIGHTS_FILE, read_weights
+from .weights_fit import require_clip_fit, require_fit
 
 SAMPLED_EVERY = 16  # rows of a weight, of which a sampled fingerprint reads one
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -101,9 +107,10 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             OSError: there is no such model, its weights cannot be read, or the CLIP that adapters alone belong to is
                 not available.
             TypeError: an unknown argument.
-            ValueError: weights are missing, so that nothing ever runs on a part initialised at random, or do not
-                belong to the model; the CLIP is not the one that adapters alone belong to; a `device_map` that leaves
-                parts on a disk or on several devices.
+            ValueError: a file is damaged (its SHA-256 is not that of `SHA256SUMS`, values are not finite) or the
+                config chooses what it may not; weights are missing, so that nothing ever runs on a part initialised at
+                random, or do not belong to the model; the CLIP is not the one that adapters alone belong to; a
+                `device_map` that leaves parts on a disk or on several devices.
         """
         if "device_map" in kwargs:
             kwargs["device_map"] = on_one_device(kwargs["device_map"])
@@ -116,13 +123,19 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         info: dict[str, set[str]] = {"missing_keys": set(), "unexpected_keys": set()}
         if adapters_only:
             model = cls._from_adapters(name, **kwargs)
-        elif not text_tower and (
-            file := cached_file(name, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False, **hub)
-        ):  # the weights are in one file
-            model, info = cls._without_text_tower(name, file, **kwargs)
         else:
-            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            files = [] if name is None else cls._undamaged_files(name, config, kwargs.get("variant"), **hub)
+            try:
+                if not text_tower and [file.name for file in files] == [WEIGHTS_FILE]:
+                    model, info = cls._without_text_tower(name, str(files[0]), **kwargs)
+                else:
+                    kwargs.setdefault("use_safetensors", True)  # other weights are pickles
+                    model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            except RuntimeError as error:  # of shapes that no field alone decides
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(f"{config_file(name)} does not fit the weights beside it: {reason}") from error
         require_all_weights(model, info, name)
+        require_finite(model.stored_weights(), name)
         stored = cls.config_class.get_config_dict(name, **hub)[0]
         other_prompts = any(
             stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
@@ -134,13 +147,24 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         model._keep_learned_text()
         if other_prompts:
             try:
-                model.set_object_name(model.config.object_name, AutoTokenizer.from_pretrained(name, **hub))
-            except (OSError, ValueError) as error:
+                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **hub)
+                model.set_object_name(model.config.object_name, tokenizer)
+            except Exception as error:  # tokenizers raises the bare class
                 raise ValueError(
                     f"The prompts of object_name={model.config.object_name!r} cannot be encoded with the files of "
                     f"{name}: {error}"
                 ) from error
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _undamaged_files(cls, name, config, variant: str | None, **hub) -> list[Path]:
+        """The files of the weights, which are those of their SHA-256 and have the config's sizes."""
+        files = weights_files(name, variant, **hub)
+        require_undamaged(files)
+        if isinstance(config, str | Path):
+            config = cls.config_class.from_pretrained(config, **hub)
+        require_fit(config, shapes_of(files), config_file(name))
+        return files
 
     @classmethod
     def _without_text_tower(cls, name, file: str, config=None, dtype="auto", **kwargs):
@@ -177,9 +201,8 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         named = config.clip_name + (f" (revision {config.clip_revision})" if config.clip_revision else "")
         try:
             cached_file(config.clip_name, CONFIG_NAME, **clip_hub)  # fails fast; a search for weights does not
-            clip = CLIPModel.from_pretrained(
-                config.clip_name, config=config.clip_config, attn_implementation=attn_implementation, **clip_hub
-            )
+            clip_hub["attn_implementation"] = attn_implementation
+            clip = load_clip(config.clip_name, "auto", config.clip_config, **clip_hub)
         except OSError as error:
             raise OSError(
                 f"{name} holds adapters alone. The CLIP that they belong to, {named}, is not available: {error}"
@@ -210,8 +233,8 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         origin, source = {}, "hand"
         if isinstance(clip, str | Path):
             origin, source = clip_origin(clip, **hub), str(clip)
-            tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, **hub)
-            clip = CLIPModel.from_pretrained(clip, dtype=dtype or "auto", **hub)
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, trust_remote_code=False, **hub)
+            clip = load_clip(clip, dtype or "auto", **hub)
         if tokenizer is None:
             raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")
         check_tokenizer(tokenizer, clip.config, source)
@@ -272,7 +295,19 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         known = self.config.fresh_adapters or {}
         self.config.fresh_adapters = {name: known[name] for name in sorted(untrained)} or None
         self._encode_learned_prompts(kwargs.get("state_dict"))
+        folder, writes = Path(save_directory), kwargs.get("is_main_process", True)
+        older = written_at(folder)
+        if writes:  # a stop in between leaves no sums rather than old ones
+            (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
         super().save_pretrained(save_directory, **kwargs)
+        if writes:
+            remove_older(folder, older)
+            write_weights_checksums(folder)
+
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        """What save_pretrained(push_to_hub=True) uploads, with the sums of what was written."""
+        write_weights_checksums(Path(working_dir))
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     @torch.no_grad()
     def _encode_learned_prompts(self, state_dict: dict | None):
@@ -287,6 +322,11 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """Scores with `learned_text_embeds` as long as the weights that they were computed from stay the same."""
         if self.textual_adapter is not None and self.learned_text_embeds.isfinite().all():
             self._memo.keep(LEARNED_TEXT, self.text_key(), self.learned_text_embeds)
+
+    def stored_weights(self) -> dict[str, torch.Tensor]:
+        """All weights and buffers by their names, but for text embeddings that are not known yet, all of them NaN."""
+        stored = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {name: each for name, each in stored.items() if name not in TEXT_EMBEDS or not bool(each.isnan().all())}
 
     def freeze_clip(self):
         """CLIP is never trained, and always in eval mode."""
@@ -354,11 +394,60 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
 
 
+def written_at(folder: Path) -> dict[str, int]:
+    """When the one file of all weights, or the index of their shards, was written."""
+    files = [folder / name for name in (WEIGHTS_FILE, SAFE_WEIGHTS_INDEX_NAME)]
+    return {file.name: file.stat().st_mtime_ns for file in files if file.is_file()}
+
+
+def remove_older(folder: Path, older: dict[str, int]):
+    """Removes the file of all weights, or the index, of an earlier save: of both in a folder the file would be loaded.
+
+    Args:
+        older: of [`written_at`], before the last save.
+    """
+    now = written_at(folder)
+    if len(now) > 1:
+        for name in (name for name, when in now.items() if older.get(name) == when):
+            (folder / name).unlink()
+
+
 def initialized(clip: CLIPModel) -> CLIPModel:
     """Marks a CLIP's weights, so that transformers does not initialise them."""
     for module in clip.modules():
         module._is_hf_initialized = True
     return clip
+
+
+def load_clip(clip: str | Path, dtype: torch.dtype | str, config: CLIPConfig | None = None, **options) -> CLIPModel:
+    """A plain CLIP of a folder or repository, whose files choose nothing that is code.
+
+    Args:
+        config: in place of the folder's own.
+        options: of [`~CLIPModel.from_pretrained`].
+
+    Raises:
+        OSError: there is none.
+        ValueError: names the file, and the field or the weight that is wrong.
+    """
+    where = config_file(clip)
+    hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
+    try:
+        if config is None:
+            content = AdaptCLIPConfig.get_config_dict(clip, **hub)[0]
+            config = CLIPConfig(**chosen_clip(content, where))
+            check_clip(config)
+        require_clip_fit(config, clip_shapes(clip, **hub), where)
+        model, info = CLIPModel.from_pretrained(clip, config=config, dtype=dtype, output_loading_info=True, **options)
+    except StrictDataclassError as error:
+        raise ValueError(f"{where}: {' '.join(str(error.__cause__ or error).split())}") from error
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"The weights of {clip} cannot be read, or do not fit {where}: {reason}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"{clip} is not a complete CLIP: {len(missing)} tensors are missing, such as {missing[0]}.")
+    require_finite(dict(model.named_parameters()), clip)
+    return model
 
 
 def clip_origin(clip: str | Path, **hub) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers.utils import cached_file
 
 from .coreset import greedy_coreset
+from .damage import require_finite
 from .hooks import hook
 from .packing import SCALE, pack, unpack
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 BANK_FILE = "prompt_bank.safetensors"
+DIGEST = "sha256"  # in the file's metadata
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
 
@@ -131,6 +133,15 @@ class PromptBank:
                 "from the normal images with this model."
             )
 
+    def require_finite(self, source: str | Path = "the prompt bank"):
+        """Refuses a bank that holds NaN or infinity, with which everything would score alike.
+
+        Raises:
+            ValueError: names the source and the layer.
+        """
+        layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
+        require_finite(layers, source, "make it anew from the normal images")
+
     def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
         """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file.
 
@@ -146,7 +157,8 @@ class PromptBank:
             tensors |= pack(f"layer.{index}", layer, storage)
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"fingerprint": json.dumps(self.fingerprint), "preprocessing": json.dumps(self.preprocessing)}
-        save_file(tensors, path, metadata={"format": "pt", **metadata})
+        metadata |= {"format": "pt", DIGEST: content_digest(tensors, metadata)}
+        save_file(tensors, path, metadata=metadata)
         return path
 
     def push_to_hub(self, repo_id: str, **options) -> str:
@@ -174,7 +186,7 @@ class PromptBank:
 
         Raises:
             FileNotFoundError: no such file, folder or repository.
-            ValueError: the file is not a prompt bank.
+            ValueError: the file is not a prompt bank, or is damaged.
         """
         file = bank_file(Path(path))
         if not file.is_file() and HUB_ID.fullmatch(str(path)) and not Path(path).exists():
@@ -190,14 +202,54 @@ class PromptBank:
             with safe_open(file, framework="pt") as tensors:
                 metadata = tensors.metadata() or {}
                 content = {name: tensors.get_tensor(name) for name in tensors.keys()}
+            require_same_content(content, metadata)
             names = [f"layer.{index}" for index in range(sum(not name.endswith(SCALE) for name in content))]
             features = tuple(
                 F.normalize(unpack(name, content), dim=-1) if name + SCALE in content else content[name]
                 for name in names
             )
-            return cls(features, json.loads(metadata["fingerprint"]), json.loads(metadata["preprocessing"]))
-        except (SafetensorError, KeyError, ValueError) as error:
+            require_layers(features)
+            bank = cls(features, *(strings_of(metadata, name) for name in ("fingerprint", "preprocessing")))
+        except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
+        bank.require_finite(file)
+        return bank
+
+
+def content_digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of all that a bank's file holds: to the bit, unlike [`PromptBank.digest`]."""
+    digest = hashlib.sha256(json.dumps([metadata[name] for name in ("fingerprint", "preprocessing")]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def require_same_content(tensors: dict[str, torch.Tensor], metadata: dict[str, str]):
+    """Refuses what is not what was written; a bank of an older version has no digest."""
+    if unknown := sorted(metadata.keys() - {"format", "fingerprint", "preprocessing", DIGEST}):
+        raise ValueError(f"its metadata hold {unknown[0]!r}")
+    if metadata.get(DIGEST, digest := content_digest(tensors, metadata)) != digest:
+        raise ValueError("it is damaged or was changed, its SHA-256 is not the one that was written with it")
+
+
+def require_layers(features: tuple[torch.Tensor, ...]):
+    """Refuses features that are not (k, L, d) floats of the same images for each layer."""
+    if not features or any(layer.ndim != 3 or not layer.is_floating_point() or not layer.numel() for layer in features):
+        raise ValueError("expected for each layer features (k, L, d)")
+    if len({layer.shape for layer in features}) > 1:
+        raise ValueError("its layers have different shapes")
+
+
+def strings_of(metadata: dict[str, str], name: str) -> dict[str, str]:
+    """A JSON object of strings, of a file's metadata."""
+    try:
+        found = json.loads(metadata[name])
+    except RecursionError as error:
+        raise ValueError(f"{name} is nested too deep") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{name} must hold names and texts")
+    return found
 
 
 def is_bank(value) -> "TypeIs[PromptBank]":

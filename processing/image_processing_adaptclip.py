@@ -108,7 +108,7 @@ class AdaptCLIPImageProcessor(PilBackend):
         """
         check_threshold(threshold)
         scores, maps = outputs.anomaly_scores.float().cpu(), outputs.anomaly_maps.float().cpu()
-        if not scores.isfinite().all():
+        if not (scores.isfinite().all() and maps.isfinite().all()):
             raise ValueError(
                 "A score is not finite: the pixel values were not, or the image encoder overflows in half precision. "
                 "Load the model in bfloat16 or float32."
@@ -129,7 +129,18 @@ def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def label_of(score: float, threshold: float | None) -> str | None:
-    return None if threshold is None else "anomalous" if score > threshold else "normal"
+    """Whether a score is above the threshold; `None` without one.
+
+    Raises:
+        ValueError: one of them is NaN, which is neither above nor below.
+    """
+    if threshold is None:
+        return None
+    if score > threshold:
+        return "anomalous"
+    if score <= threshold:
+        return "normal"
+    raise ValueError(f"The score {score} cannot be held against the threshold {threshold}: one of them is no number.")
 
 
 def check_threshold(threshold: float | None):

@@ -6,6 +6,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .image_processing_adaptclip import AdaptCLIPImageProcessor, as_list
+from .processor_files import HUB_ARGUMENTS, image_settings, load_tokenizer
 
 FILES = ("processor_config.json", "tokenizer.json")
 
@@ -32,13 +33,23 @@ class AdaptCLIPProcessor(ProcessorMixin):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> "AdaptCLIPProcessor":
         """Loads the processor from a folder or the Hub.
 
+        Args:
+            kwargs: settings of the image processor that replace those of the file, and the usual arguments of a
+                download (`revision`, `token`, ...) and of a tokenizer.
+
         Raises:
             OSError: for a folder that lacks one of its files, by its name.
+            ValueError: a file is damaged, or chooses what it may not; names the file and the setting.
         """
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and (missing := [name for name in FILES if not (folder / name).is_file()]):
             raise OSError(f"No processor at {folder}: it lacks {', '.join(missing)}, which save_pretrained writes.")
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
+        own = AdaptCLIPImageProcessor.valid_kwargs.__annotations__
+        settings = image_settings(pretrained_model_name_or_path, **hub)
+        settings |= {key: value for key, value in kwargs.items() if key in own}
+        others = {key: value for key, value in kwargs.items() if key not in own and not key.startswith("_")}
+        return cls(AdaptCLIPImageProcessor(**settings), load_tokenizer(pretrained_model_name_or_path, **others))
 
     def __call__(
         self, images=None, text=None, prompt_images=None, masks=None, return_tensors: str = "pt", **kwargs

@@ -1,21 +1,32 @@
 """The command line: `adaptclip COMMAND`, a module a command; a module's `run` imports what the command needs."""
 
 import argparse
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
 
-from ..reporting import printable
+from ..reporting import is_lost, printable, unfailing_output
+from ..stopping import STOPPED_BY, Stopped
 
 INSPECTING = ("detect", "fit", "report", "demo", "serve")
 MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
 MAKING = ("train", "data", "convert", "card", "push")
-STOPPED = 130  # as shells have it: 128 + SIGINT
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Exit status 0, 1 when something failed, 2 for a wrong call, 130 when stopped by Ctrl-C."""
+    with unfailing_output() as output:
+        status = run_command(arguments)
+        output.flush()
+        if is_lost(output):
+            tell(f"what was printed is lost: {output.error}")
+            status = status or 1
+    return status
+
+
+def run_command(arguments: list[str] | None) -> int:
     parser = build_parser()
     args, more = parser.parse_known_args(arguments)
     if more and args.command != "train":
@@ -23,12 +34,29 @@ def main(arguments: list[str] | None = None) -> int:
     args.more = more  # training arguments, which that command looks at itself
     try:
         return run_quietly(args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("stopped", file=sys.stderr)
-        return STOPPED
-    except (OSError, ValueError) as error:
-        print(f"adaptclip: {printable(str(error)) or type(error).__name__}", file=sys.stderr)
+        return stopped.status if isinstance(stopped, Stopped) else STOPPED_BY + signal.SIGINT
+    except MemoryError:
+        tell("the memory that is free here does not suffice")
         return 1
+    except (OSError, ValueError) as error:
+        tell(said(error))
+        return 1
+
+
+def tell(message: str):
+    """Says in one line on standard error why a command failed."""
+    lines = [line.strip() for line in message.splitlines()]
+    print(f"adaptclip: {printable(' '.join(filter(None, lines)))}", file=sys.stderr)
+
+
+def said(error: Exception) -> str:
+    """An error for people; one of the system, which has a number, as the reason and the file."""
+    if isinstance(error, OSError) and error.errno is not None and error.strerror is not None:
+        files = [str(each) for each in (error.filename, error.filename2) if each is not None]
+        return ": ".join([error.strerror, " and ".join(files)] if files else [error.strerror])
+    return str(error) or type(error).__name__
 
 
 def run_quietly(args: argparse.Namespace) -> int:
@@ -54,6 +82,8 @@ def run_quietly(args: argparse.Namespace) -> int:
     except StrictDataclassError as error:
         raise ValueError(error.__cause__ or error) from error
     except SafetensorError as error:
+        if "serializ" in str(error) and "deserializ" not in str(error):
+            raise ValueError(f"A .safetensors file cannot be written: {error}") from error
         raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
 
 
@@ -77,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="adaptclip",
         description="Finds anomalies in images of things never seen, from no example or a few normal images.",
         epilog="`adaptclip COMMAND --help` explains a command with examples. Exit status: 0 done, 1 something failed, "
-        "2 wrong call, 130 stopped by Ctrl-C.",
+        "2 wrong call, 130 stopped by Ctrl-C, 143 by SIGTERM.",
     )
     parser.add_argument(
         "--plugin",

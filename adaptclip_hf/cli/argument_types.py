@@ -156,7 +156,8 @@ def add_model_arguments(
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",
-        help="open a torch export (`adaptclip export --format torch`): loading it runs code that it contains",
+        help="open the torch export that --model names (`adaptclip export --format torch`): loading it runs code that "
+        "it contains",
     )
 
 
@@ -179,7 +180,11 @@ def load_detector(args: argparse.Namespace, profile=None, device=None, backend: 
     name, dtype = model_name(args, profile), args.dtype
     if dtype is None and profile is not None and not is_exported(name):
         dtype = profile.made_by["dtype"]
-    remote_code = args.trust_remote_code
     return AnomalyDetector.from_pretrained(
-        name, backend, args.device or device, dtype, trust_remote_code=remote_code, **config
+        name, backend, args.device or device, dtype, trust_remote_code=trusts_code(args), **config
     )
+
+
+def trusts_code(args: argparse.Namespace) -> bool:
+    """Whether code that a model brings may run: of one that the call names, never of one that a profile names."""
+    return args.trust_remote_code and args.model is not None

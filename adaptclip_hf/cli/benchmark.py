@@ -38,7 +38,7 @@ shared machine compare only rows of the same run.""",
 
 def run(args: argparse.Namespace) -> int:
     from ..benchmarking import benchmark, table
-    from ..files import write_json
+    from ..files import write_json, write_whole
 
     def report(line: str):
         print(line, flush=True)
@@ -47,6 +47,6 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         write_json(args.output / "benchmark.json", results)
-        (args.output / "benchmark.md").write_text(table(results), encoding="utf-8")
+        write_whole(args.output / "benchmark.md", table(results).encode())
         print(f"written: {args.output / 'benchmark.md'}")
     return 0

@@ -26,6 +26,7 @@ def add_command(commands) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.specs import load_data_set, resolve_spec
+    from ..files import write_whole
     from ..hub.cards import check_card, data_set_card, model_card
     from ..model_files import CARD
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     file = folder / CARD
     if file.exists() and not args.overwrite:
         raise ValueError(f"{file} exists already; --overwrite replaces it.")
-    file.write_text(card, encoding="utf-8")
+    write_whole(file, card.encode(errors="replace"))
     check_card(file)
     print(f"written: {file}")
     return 0

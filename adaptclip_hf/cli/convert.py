@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..files import write_whole
 from ..model_files import CARD
 from .argument_types import given
 
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     config = model.config
     if args.trained_on:
         card = released_card(TRAINED_ON[args.trained_on], args.output.name, config)
-        (args.output / CARD).write_text(card, encoding="utf-8")
+        write_whole(args.output / CARD, card.encode())
     print(
         f"written: {args.output} (image size {config.image_size}, feature layers {config.feature_layers}, "
         f"{config.num_dual_path_layers} dual-path layers)"

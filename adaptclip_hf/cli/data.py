@@ -22,6 +22,7 @@ def add_command(commands) -> argparse.ArgumentParser:
   kvasir, endo                       images/ and masks/, or Original/ and Ground Truth/
   meta                               meta.json of AnomalyCLIP-style programs
   folder                             good/ and bad/, optionally masks/; every other good image is used to compare with
+                                     (or ok, normal, pass, ...; ng, defect, reject, ...; also in train/ and test/)
   hub:OWNER/NAME                     a Hub data set with columns image and label, optionally mask, category, split
 
 examples:

@@ -36,7 +36,7 @@ line is not scored again unless its file has changed. With a profile OUTPUT/drif
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
-run failed, 2 wrong call, 130 stopped by Ctrl-C (with --watch 0)""",
+run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
     shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
     from ..image_files import ImageFiles
+    from ..passed_over import PassedOver
     from ..reporting import print_line, print_nothing, printable
     from ..runs.executor import Here
     from ..runs.run import Run
@@ -108,19 +109,20 @@ def run(args: argparse.Namespace) -> int:
     from ..runs.spec import RunSpec
     from ..runs.store_lines import LineStore
 
-    output, report = Path(args.output), print_nothing if args.quiet else print_line
+    output, report, passed_over = Path(args.output), print_nothing if args.quiet else print_line, PassedOver()
     if args.engine == RAY:
-        sources = Sources(addresses=(*args.paths, *args.input))
+        sources = Sources(addresses=(*args.paths, *args.input), passed_over=passed_over)
     else:
-        sources = Sources(ImageFiles([] if args.watch else args.paths, leave_out=output), tuple(args.input), output)
-    detector, reference, unreadable = what_to_score_with(args)
+        files = ImageFiles([] if args.watch else args.paths, output, passed_over)
+        sources = Sources(files, tuple(args.input), output, passed_over)
+    detector, reference, unreadable = what_to_score_with(args, passed_over)
     model = shared.model_name(args, reference if args.profile else None)
     spec = RunSpec(
         str(Path(model).absolute()) if Path(model).is_dir() else model,
         reference,
         args.device,
         None if is_exported(model) else str(detector.model.dtype).removeprefix("torch."),
-        args.trust_remote_code,
+        shared.trusts_code(args),
         args.batch_size,
         not args.no_heatmaps and args.engine == LOCAL,
         args.save_maps,
@@ -132,9 +134,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         executor, store = Here(spec, detector, report), LineStore(output, spec, report)
     run = Run(executor, store, report, progress=not args.quiet)
-    summary = run.watch(Path(args.paths[0]), args.overwrite) if args.watch else run.run(sources, args.overwrite)
+    if args.watch:
+        summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
+    else:
+        summary = run.run(sources, args.overwrite)
     if not args.quiet:
-        print(f"{printable(summary.describe())}\nwritten: {store.written}")
+        print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
+        print(f"written: {printable(store.written)}")
     return 1 if summary.unreadable or unreadable else 0
 
 
@@ -154,7 +160,7 @@ def parts(args: argparse.Namespace, spec, detector, report):
     return Here(spec, detector, report), store
 
 
-def what_to_score_with(args: argparse.Namespace):
+def what_to_score_with(args: argparse.Namespace, passed_over):
     """The detector, the reference that the arguments name, and how many normal images cannot be read."""
     from ..engine import View
     from ..image_files import find_images
@@ -167,7 +173,7 @@ def what_to_score_with(args: argparse.Namespace):
         return detector, profile, 0
     prompt_bank, unreadable, view = None, 0, shared.view_of(args) or View()
     if args.normal:
-        normal = find_images(args.normal, leave_out=Path(args.output))
+        normal = find_images(args.normal, Path(args.output), passed_over)
         prompt_bank, unreadable = remember(detector, normal, view, args.quiet)
         if args.save_prompt_bank:
             prompt_bank.save_pretrained(args.save_prompt_bank)

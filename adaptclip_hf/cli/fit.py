@@ -1,6 +1,7 @@
 """`adaptclip fit`: a profile of a product, from photos of good parts."""
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..model_files import PROFILE_FILE
@@ -24,8 +25,8 @@ def add_command(commands) -> argparse.ArgumentParser:
 How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. With ten more for
 the bank, photos are split: those of the bank never calibrate, and the rate holds exactly, averaged over draws. With
 fewer, each photo is compared with the others (leave-one-out), which is approximate. Fewer than the rate needs are
-refused. Use photos of different parts and days, as they will come. Copies are left out, and photos that look bad among
-the others are named.
+refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
+photos that look bad among the others are named. Two updates of one profile at once wait for each other.
 
 exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
 2 wrong call""",
@@ -79,11 +80,32 @@ KEPT = ("object_name", "storage", "bank_size", "seed")
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
-    from ..image_files import find_images
+    from ..files import NoLocksError
     from ..inspection import InspectionProfile
+    from ..inspection.profile_files import saving
     from ..reporting import print_line
 
     output = args.output or args.update
+    if args.update and not args.update.is_dir():
+        InspectionProfile.from_pretrained(args.update)  # refused before a folder of its name is made
+    with ExitStack() as stack:
+        # before the work: the folder can be written, and another update waits until this one is saved
+        try:
+            stack.enter_context(saving(output, print_line))
+        except NoLocksError:
+            if args.update:
+                raise
+        return fit_into(args, output)
+
+
+def fit_into(args: argparse.Namespace, output: Path) -> int:
+    """Fits or updates a profile and saves it; the exit status."""
+    from ..data.same_bytes import UsedImage, report_pairs
+    from ..image_files import find_images
+    from ..inspection import InspectionProfile
+    from ..passed_over import PassedOver, print_error
+    from ..reporting import print_line
+
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
         raise ValueError(
             f"{output} holds a profile: name another --output, replace it with --overwrite, or --update it."
@@ -91,14 +113,14 @@ def run(args: argparse.Namespace) -> int:
     settings = shared.given(args, *MEASURES, *KEPT)
     if "choose" in settings:
         settings["choice"] = settings.pop("choose")
-    unreadable = []
+    unreadable, passed_over = [], PassedOver()
 
     def pass_over(name: str, error: Exception):
         unreadable.append(name)
         print_line(f"left out: {error}")
 
     def photos(paths: list[str]) -> list[str]:
-        return [str(path) for path in find_images(paths)]
+        return [str(path) for path in find_images(paths, passed_over=passed_over)]
 
     settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
     if args.update:
@@ -109,12 +131,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
+        roles = [(normal, "a good part"), (defects or (), "a defect")]
+        report_pairs((UsedImage(photo, role) for each, role in roles for photo in each), print_error)
         detector = shared.load_detector(args)
         profile = InspectionProfile.fit(
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
         )
     profile.save_pretrained(output)
-    print(profile.describe())
+    print("\n".join(filter(None, (profile.describe(), passed_over.describe()))))
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
     return 1 if unreadable else 0
 

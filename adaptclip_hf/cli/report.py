@@ -28,6 +28,8 @@ exit status: 0 done, 1 DIR holds no results, 2 wrong call""",
 
 def run(args: argparse.Namespace) -> int:
     from ..report import write_report
+    from ..reporting import print_line
 
-    print(f"written: {write_report(args.folder, title=args.title, images=args.images)}")
+    file = write_report(args.folder, title=args.title, images=args.images, report=print_line)
+    print_line(f"written: {file}")
     return 0

@@ -7,8 +7,7 @@ from .argument_types import PROFILES_MODEL, add_address_arguments, add_model_arg
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, ADMIN_TOKEN = "ADAPTCLIP_API_TOKEN", "ADAPTCLIP_ADMIN_TOKEN"
-STOPPING = 60  # seconds that accepted requests are given after SIGTERM
-CONNECTIONS = 1000
+CLEARING = 15  # seconds that the service has for refusing what is left at the end
 
 
 def add_command(commands) -> argparse.ArgumentParser:
@@ -56,6 +55,13 @@ answers what it has accepted and ends.""",
     parser.add_argument(
         "--waiting", type=positive, default=128, help="at most this many images are accepted at a time (128)"
     )
+    parser.add_argument(
+        "--memory",
+        type=positive,
+        default=1200,
+        metavar="MEGABYTES",
+        help="that images take while they are decoded and drawn; further ones wait (1200)",
+    )
     parser.add_argument("--megabytes", type=positive, default=20, help="size limit of a request (20)")
     parser.add_argument("--megapixels", type=positive, default=64, help="size limit of an image (64)")
     return parser
@@ -70,11 +76,13 @@ def named_profile(text: str) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     import os
+    import sys
 
     try:
         import uvicorn
 
         from ..serving.app import ServiceSettings, make_app
+        from ..serving.connections import Connection, accepted_at_once, raise_file_limit
         from ..serving.limits import MEGA, Limits
         from ..serving.products import Products
     except ImportError as error:
@@ -86,20 +94,27 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("two --profile have the same name")
     first = InspectionProfile.from_pretrained(args.profile[0][1]) if args.profile else None
     detector = load_detector(args, first, backend=args.backend)
-    limits = Limits(waiting=args.waiting, body=args.megabytes * MEGA, pixels=args.megapixels * MEGA)
+    limits = Limits(args.waiting, args.memory * MEGA, body=args.megabytes * MEGA, pixels=args.megapixels * MEGA)
     tokens = {"token": os.environ.get(TOKEN) or None, "admin_token": os.environ.get(ADMIN_TOKEN) or None}
     settings = ServiceSettings(args.workers, args.batch_size, limits, **tokens)
-    app = make_app(detector, Products(detector, profiles, args.products), settings)
+    products = Products(detector, profiles, args.products)
+    for name, reason in products.skipped.items():
+        print(f"{args.products}: {name} is skipped: {reason}", file=sys.stderr)
+    app = make_app(detector, products, settings)
     if args.host not in LOOPBACK and settings.token is None:
         print(f"{TOKEN} is not set: anyone who reaches {args.host}:{args.port} can use this service.")
+    raise_file_limit()
     uvicorn.run(
         app,
         host=args.host,
         port=args.port,
+        http=Connection,
+        ws="none",
+        loop="asyncio",
+        backlog=accepted_at_once(),
         log_level="info",
         access_log=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=STOPPING,
+        timeout_graceful_shutdown=round(limits.stopping) + CLEARING,
         server_header=False,
     )
     return 0

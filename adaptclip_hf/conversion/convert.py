@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, CLIPModel
+from transformers import CLIPModel
 
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
-from ..modeling.pretrained_adaptclip import clip_origin
+from ..modeling.pretrained_adaptclip import clip_origin, load_clip
 from ..modeling.text_encoder import check_tokenizer, frame_token_ids
 from ..processing import AdaptCLIPProcessor
+from ..processing.processor_files import load_tokenizer
 from ..reporting import first_line
 from .open_clip import StateDict, clip_from_open_clip
 from .torchscript import is_torchscript, read_torchscript
@@ -84,14 +85,14 @@ def read_clip(clip: str | Path) -> CLIPModel:
     """The CLIP in float32, from an HF folder or Hub id, or from a file with OpenAI's or open_clip's names."""
     if Path(clip).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         return clip_from_open_clip(read_tensors(Path(clip)), clip)
-    return CLIPModel.from_pretrained(clip, dtype=torch.float32)
+    return load_clip(clip, torch.float32)
 
 
 def read_tokenizer(tokenizer: str | Path | None, clip: str | Path):
     """The tokenizer named, or the one that lies beside the CLIP."""
     beside = Path(clip).parent if Path(clip).is_file() else Path(clip)
     try:
-        return AutoTokenizer.from_pretrained(tokenizer or beside)
+        return load_tokenizer(tokenizer or beside)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
             f"No tokenizer at {tokenizer or beside}: name the folder or Hub id of CLIP's tokenizer with --tokenizer."

@@ -1,12 +1,13 @@
 """Amazon Lookout for Vision's manifests, with the images copied from their bucket into a folder."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import ImageColor
 
+from ..files import parse_json
+from ..listings import lines_of
 from ..processing.image_loading import load_image
 from .layout import Layout, Report
 from .rows import Mask, Row, as_mask
@@ -17,7 +18,7 @@ NORMAL, ANOMALY, BACKGROUND = "normal", "anomaly", "BACKGROUND"
 
 
 def manifests(root: Path) -> list[Path]:
-    return sorted([*root.glob("*.manifest"), *root.glob("*/*.manifest")])
+    return sorted(each for each in (*root.glob("*.manifest"), *root.glob("*/*.manifest")) if each.is_file())
 
 
 def read_manifests(root: Path, report: Report) -> Iterator[Row]:
@@ -26,10 +27,9 @@ def read_manifests(root: Path, report: Report) -> Iterator[Row]:
     has_test = any(is_test(file) for file in files)
     normals = 0
     for file in files:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for where, line in lines_in(file):
             if not line.strip():
                 continue
-            where = f"{file}, line {number}"
             reference, anomalous, mask_reference, colours = read_line(line, where)
             image = find(root, reference)
             if image is None:
@@ -46,6 +46,11 @@ def read_manifests(root: Path, report: Report) -> Iterator[Row]:
             yield Row(str(image), 1, root.name, "test", defect, mask)
 
 
+def lines_in(file: Path) -> Iterator[tuple[str, str]]:
+    with file.open("rb") as opened:
+        yield from lines_of(opened, str(file))
+
+
 def is_test(file: Path) -> bool:
     return "test" in file.name.lower()
 
@@ -53,7 +58,7 @@ def is_test(file: Path) -> bool:
 def read_line(line: str, where: str) -> tuple[str, bool, str | None, dict[str, str]]:
     """Image, whether it is anomalous, mask, and {colour: class} of the mask; the labelling job may have any name."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         labels = {
             about["type"]: (name.removesuffix(METADATA), about)
             for name, about in entry.items()
@@ -66,15 +71,31 @@ def read_line(line: str, where: str) -> tuple[str, bool, str | None, dict[str, s
         mask, colours = None, {}
         if SEGMENTATION in labels and kind == ANOMALY:
             name, about = labels[SEGMENTATION]
-            mask = entry[name]
+            mask = as_text(entry[name])
             classes = about["internal-color-map"].values()
-            colours = {each["hex-color"]: each["class-name"] for each in classes if each["class-name"] != BACKGROUND}
-        return str(entry["source-ref"]), kind == ANOMALY, mask, colours
+            colours = {
+                as_colour(each["hex-color"]): as_text(each["class-name"])
+                for each in classes
+                if each["class-name"] != BACKGROUND
+            }
+        return as_text(entry["source-ref"]), kind == ANOMALY, mask, colours
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{where} is not a line of a Lookout for Vision manifest ({error!r}): expected source-ref and a label "
             f"of type {CLASSIFICATION}."
         ) from error
+
+
+def as_text(value) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def as_colour(value) -> str:
+    """A colour such as `#2ca02c`."""
+    ImageColor.getrgb(as_text(value))
+    return value
 
 
 def find(root: Path, reference: str) -> Path | None:

@@ -1,34 +1,72 @@
 """Data sets of a few plain folders: good and bad, KolektorSDD, Br35H, COVID-19 chest X-rays, Kvasir, Endo."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..processing.image_loading import load_mask
-from .image_folders import find_subfolder, images_in, masks_in, need_subfolder, subfolders
+from .image_folders import (
+    find_subfolder,
+    images_below,
+    images_in,
+    key_of,
+    labelled_subfolders,
+    masks_below,
+    masks_in,
+    need_subfolder,
+    subfolders,
+)
 from .layout import Layout, Report
 from .mvtec import anomalous_rows
 from .rows import Row
+from .words import label_of_name
 
-GOOD, BAD = ("good", "ok", "normal"), ("bad", "ng", "ko", "defect", "defective", "anomaly", "anomalous")
 MASK_FOLDERS = ("masks", "mask", "ground_truth", "ground truth")
 IMAGE_FOLDERS = ("images", "image", "original")
 KEPT_FOR_TEST = 4
 
 
 def is_good_and_bad(root: Path) -> bool:
-    return bool(find_subfolder(root, GOOD) and find_subfolder(root, BAD))
+    return bool(labelled_subfolders(root, 0) and labelled_subfolders(root, 1))
 
 
 def read_good_and_bad(root: Path, report: Report) -> Iterator[Row]:
     """Of the good images, sorted by name, every other one is for training; all others are for testing."""
-    bad = need_subfolder(root, BAD)
-    for index, image in enumerate(images_in(need_subfolder(root, GOOD))):
+    good = [image for folder in labelled_subfolders(root, 0) for image in images_below(folder, 0)]
+    for index, image in enumerate(good):
         yield Row(image, 0, root.name, "test" if index % 2 else "train")
-    mask_folder = find_subfolder(root, MASK_FOLDERS)
-    if mask_folder:
-        mask_folder = find_subfolder(mask_folder, BAD) or mask_folder
-    masks = masks_in(mask_folder) if mask_folder else {}
-    yield from anomalous_rows(images_in(bad), masks, root.name, bad.name, bool(mask_folder), report)
+    truth, bad = find_subfolder(root, MASK_FOLDERS), labelled_subfolders(root, 1)
+    places = {folder: place_of_masks(truth, folder, len(bad) == 1) for folder in bad}
+    for place in dict.fromkeys(places.values()):
+        folders = [folder for folder in bad if places[folder] == place]
+        yield from bad_rows(root, folders, place, report)
+
+
+def place_of_masks(truth: Path | None, folder: Path, is_only: bool) -> Path | None:
+    """Where the masks of a folder lie: in a subfolder of its name, of any name for bad if it is the only one, or all
+    together."""
+    if truth is None:
+        return None
+    named = find_subfolder(truth, (folder.name.lower(),))
+    return named or (next(iter(labelled_subfolders(truth, 1)), truth) if is_only else truth)
+
+
+def bad_rows(root: Path, folders: list[Path], place: Path | None, report: Report) -> Iterator[Row]:
+    """The rows of folders whose masks lie together."""
+    images = {folder: images_below(folder, 1) for folder in folders}
+    counts = Counter(key_of(image, folder) for folder in folders for image in images[folder])
+    masks = {} if place is None else masks_below(place)
+    if place is not None and place.name.lower() in MASK_FOLDERS:  # what lies in a subfolder of its own is another's
+        masks = {key: mask for key, mask in masks.items() if label_of_name(key.split("/")[0]) is None or "/" not in key}
+    for key, mask in masks.items():
+        if not counts[key]:
+            report(f"{mask}: a mask without an image")
+        elif counts[key] > 1:
+            report(f"{mask}: left out, {counts[key]} images of {root} have its name")
+    for folder in folders:
+        keys = {key_of(image, folder) for image in images[folder]}
+        mine = {key: mask for key, mask in masks.items() if key in keys and counts[key] == 1}
+        yield from anomalous_rows(folder, images[folder], mine, root.name, folder.name, place is not None, report)
 
 
 def read_ksdd(root: Path, report: Report) -> Iterator[Row]:
@@ -76,8 +114,8 @@ def is_polyps(root: Path) -> bool:
 
 def read_polyps(root: Path, report: Report) -> Iterator[Row]:
     """Images and masks with the same names; all images are anomalous."""
-    images, masks = images_in(need_subfolder(root, IMAGE_FOLDERS)), masks_in(need_subfolder(root, MASK_FOLDERS))
-    return anomalous_rows(images, masks, root.name, "polyp", True, report)
+    folder, masks = need_subfolder(root, IMAGE_FOLDERS), masks_in(need_subfolder(root, MASK_FOLDERS))
+    return anomalous_rows(folder, images_in(folder), masks, root.name, "polyp", True, report)
 
 
 def has_parts(root: Path) -> bool:
@@ -85,11 +123,16 @@ def has_parts(root: Path) -> bool:
     return any(Path(path).stem.endswith("_label") for folder in subfolders(root)[:3] for path in images_in(folder))
 
 
-GOOD_AND_BAD = Layout("good/ and bad/, perhaps masks/", is_good_and_bad, read_good_and_bad)
+GOOD_AND_BAD = Layout("good/ and bad/, perhaps masks/", is_good_and_bad, read_good_and_bad, left_out=MASK_FOLDERS)
 KSDD = Layout("kos01/Part0.jpg with Part0_label.bmp beside it", has_parts, read_ksdd)
 BR35H = Layout("no/ and yes/", *two_classes("brain", ("no",), ("yes",)))
 COVID = Layout(
     "NORMAL/ and COVID-19/ (other classes are left out)",
     *two_classes("chest", ("normal",), ("covid-19", "covid", "covid19")),
 )
-POLYPS = Layout("images/ and masks/, or Original/ and Ground Truth/, without good/ and bad/", is_polyps, read_polyps)
+POLYPS = Layout(
+    "images/ and masks/, or Original/ and Ground Truth/, without good/ and bad/",
+    is_polyps,
+    read_polyps,
+    left_out=MASK_FOLDERS,
+)

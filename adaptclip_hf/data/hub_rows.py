@@ -1,13 +1,13 @@
 """Data sets of the Hub (or in a local folder as the Hub has them) with the columns of [`FEATURES`]."""
 
 import datasets
+from pyarrow import ArrowException
 
-from .folders import BAD, GOOD
+from ..reporting import first_line
 from .rows import FEATURES, SPLITS
+from .words import BAD, GOOD, label_of_name
 
 NEEDED = ("image", "label")
-# names of labels, in lower case
-NAMES = {"normal": (*GOOD, "non-defective", "0"), "anomalous": (*BAD, "abnormal", "broken", "damaged", "faulty", "1")}
 
 
 def load_hub_dataset(name: str) -> datasets.Dataset:
@@ -18,10 +18,10 @@ def load_hub_dataset(name: str) -> datasets.Dataset:
     names are 0 (normal) and 1.
 
     Raises:
-        ValueError: a column is missing, or a label is not known.
+        ValueError: it cannot be loaded, a column is missing or of another type, or a label is not known.
     """
     parts = []
-    for split, part in datasets.load_dataset(name).items():
+    for split, part in loaded(name).items():
         if missing := [column for column in NEEDED if column not in part.column_names]:
             raise ValueError(f"{name} lacks the column {', '.join(missing)}; it has {', '.join(part.column_names)}.")
         labels = read_labels(part, name)
@@ -37,11 +37,25 @@ def load_hub_dataset(name: str) -> datasets.Dataset:
         for column, values in defaults.items():
             if column not in part.column_names:
                 part = part.add_column(column, values)
-        parts.append(part.select_columns(list(FEATURES)).cast(FEATURES))
+        try:
+            parts.append(part.select_columns(list(FEATURES)).cast(FEATURES))
+        except (ArrowException, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}, {split}: a column has another type than expected: {first_line(error)}"
+            ) from error
     dataset = datasets.concatenate_datasets(parts)
     if unknown := set(dataset.unique("split")) - set(SPLITS):
         raise ValueError(f"{name}: expected the splits train and test, got {sorted(map(str, unknown))}.")
     return dataset
+
+
+def loaded(name: str) -> datasets.DatasetDict:
+    try:
+        return datasets.load_dataset(name)
+    except Exception as error:  # of a damaged file, whatever its reader raises
+        if isinstance(error, OSError | ValueError) and name in str(error):
+            raise
+        raise ValueError(f"{name} cannot be loaded: {first_line(error.__cause__ or error)}") from error
 
 
 def read_labels(part: datasets.Dataset, name: str) -> list[int]:
@@ -52,13 +66,12 @@ def read_labels(part: datasets.Dataset, name: str) -> list[int]:
     """
     feature = part.features["label"]
     classes = feature.names if isinstance(feature, datasets.ClassLabel) else None
-    known = {each: label for label, names in enumerate(NAMES.values()) for each in names}
     labels = []
     for row, value in enumerate(part["label"]):
         text = classes[value] if classes and isinstance(value, int) and 0 <= value < len(classes) else value
-        label = known.get(str(int(text) if isinstance(text, bool) else text).strip().lower())
+        label = label_of_name(text) if isinstance(text, str) else {0: 0, 1: 1}.get(text)
         if label is None:
-            listing = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in NAMES.items())
+            listing = f"normal: {', '.join(GOOD)}; anomalous: {', '.join(BAD)}"
             raise ValueError(f"{name}, row {row}: the label {text!r} is not known ({listing}).")
         labels.append(label)
     return labels

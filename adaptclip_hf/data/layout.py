@@ -17,11 +17,14 @@ class Layout:
         recognise: whether a folder unambiguously has this layout.
         read: (folder, report) -> rows. What is missing or does not fit is passed to `report`, a line each, which says
             whether the row is left out.
+        left_out: patterns of folders below that are meant to be left out, in lower case. Images elsewhere
+            that no row has are reported by folder; `None` where other images are no fault, as beside a list.
     """
 
     description: str
     recognise: Callable[[Path], bool]
     read: Callable[[Path, Report], Iterator[Row]]
+    left_out: tuple[str, ...] | None = None
 
 
 __all__ = ["Layout", "Report"]

@@ -6,32 +6,34 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.image_loading import load_mask
-from .image_folders import images_in, subfolders
+from .image_folders import images_below, images_in, name_in, subfolders
 from .layout import Layout, Report
-from .mvtec import category_folders, is_normal
+from .mvtec import LEFT_OUT, category_folders, is_normal, normal_folders, test_folders
 from .rows import Mask, Row, as_mask
 
 DEFECTS_LIST = "defects_config.json"
 
 
 def has_folders_of_masks(category: Path) -> bool:
-    truth = category / "ground_truth"
+    truth = name_in(category, "ground_truth")
     if truth.is_dir() and (category / DEFECTS_LIST).is_file():
         return True
-    return any(subfolders(defect) for defect in subfolders(truth))
+    test = name_in(category, "test")
+    folders = (test / defect.name / each.name for defect in subfolders(truth) for each in subfolders(defect))
+    return any(not folder.is_dir() for folder in folders)  # where images lie in such folders too, masks do as they do
 
 
 def read_loco(root: Path, report: Report) -> Iterator[Row]:
     """Validation images are left out: they are meant for setting thresholds."""
     for category in category_folders(root):
-        for folder in subfolders(category / "train"):
-            yield from (Row(image, 0, category.name, "train") for image in images_in(folder))
-        for folder in subfolders(category / "test"):
+        for folder in normal_folders(category):
+            yield from (Row(image, 0, category.name, "train") for image in images_below(folder, 0))
+        for folder in test_folders(category):
             for image in images_in(folder):
                 if is_normal(folder):
                     yield Row(image, 0, category.name, "test")
                     continue
-                mask = union(category / "ground_truth" / folder.name / Path(image).stem)
+                mask = union(name_in(category, "ground_truth") / folder.name / Path(image).stem)
                 if mask is None:
                     report(f"{image}: an anomalous image without a mask")
                 yield Row(image, 1, category.name, "test", folder.name, mask)
@@ -49,4 +51,5 @@ LOCO = Layout(
     "CATEGORY/train/good, test/good, test/DEFECT, ground_truth/DEFECT/IMAGE/*.png, defects_config.json",
     lambda root: any(map(has_folders_of_masks, category_folders(root))),
     read_loco,
+    left_out=LEFT_OUT,
 )

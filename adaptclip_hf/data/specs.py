@@ -11,6 +11,8 @@ from .hub_rows import load_hub_dataset
 from .image_folders import subfolders
 from .layout import Layout
 from .rows import build_dataset
+from .same_bytes import report_same_bytes
+from .unread import report_unread
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +74,19 @@ def load_data_set(spec: str | Path, report: Callable[[str], None] = logger.warni
     else:
         root, layout = Path(path), LAYOUTS[name]
         dataset = build_dataset(layout.read(root, report))
+        report_unread(root, layout, paths_of(dataset), report)
         if not len(dataset):
             raise ValueError(f"{root} holds no image where this layout expects them: {layout.description}.")
+    report_same_bytes(dataset, report)
     for line in odd_categories(dataset):
         report(f"{spec}: {line}")
     return dataset
+
+
+def paths_of(dataset: datasets.Dataset) -> set[str]:
+    """The paths of all images and masks."""
+    table = dataset.with_format("arrow")
+    return {each["path"] for name in ("image", "mask") for each in table[name].to_pylist() if each is not None}
 
 
 def resolve_spec(spec: str | Path) -> tuple[str, str]:

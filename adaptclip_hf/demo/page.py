@@ -1,7 +1,10 @@
 """The page: its layout, and what each control does with the session."""
 
+import logging
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -42,6 +45,9 @@ button:has(button) { display: none; }
 """
 PICTURE = {"longest_side": 900, "quality": 88}
 MANY_IMAGES = {"file_count": "multiple", "file_types": sorted(image_suffixes()), "height": 170}
+COPYING = 600  # seconds after which Gradio has long copied a file
+KEPT = (3600, 86400)  # seconds: how often Gradio looks for copies and uploads to delete, and how old they may become
+log = logging.getLogger(__name__)
 RATES = {"minimum": 1, "maximum": 30, "step": 1, "value": 10}
 
 
@@ -51,7 +57,8 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
     Args:
         detector: shared by all visitors; no visit changes it.
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    folder = PageFolder()
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=KEPT) as page:
         session = gr.State(Session())
         gr.Markdown(
             f"# {TITLE}\nShow it good parts once; it finds what is different on others. Photos stay on the machine "
@@ -95,10 +102,13 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
         def answer(session: Session, work, *arguments) -> list:
             """What the page shows after some work; an error is shown above, and the rest stays."""
             try:
-                session, said = work(*arguments), ""
-            except (OSError, ValueError) as error:
-                said = str(Markup('<p role="alert">{}</p>').format(error))
-            return [session, said, *profile_views(session), *result_views(session)]
+                made = work(*arguments)
+                return [made, "", *profile_views(made, folder), *result_views(made)]
+            except Exception as error:
+                if not isinstance(error, OSError | ValueError):
+                    log.exception("The page failed.")
+                said = str(error) or type(error).__name__
+                return [session, alert(said), *(gr.skip() for _ in shown[2:])]
 
         def on_fit(files, rate, session):
             return answer(session, session.fit, detector, files, rate / 100)
@@ -118,16 +128,29 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
         threshold.release(on_threshold, [threshold, session], shown)
         which.change(picture_views, [which, session], pictures)
         for button, name in zip(examples, EXAMPLES, strict=True):
-            button.click(lambda name=name: make_example(name, new_folder()), None, [good, photos])
+            button.click(lambda name=name: make_example(name, folder.new()), None, [good, photos])
     return page
 
 
-def new_folder() -> Path:
-    """For files that Gradio then copies to the folder from which it serves."""
-    return Path(tempfile.mkdtemp(prefix="adaptclip-demo-"))
+def alert(text: str) -> str:
+    return str(Markup('<p role="alert">{}</p>').format(text))
 
 
-def profile_views(session: Session) -> list:
+class PageFolder:
+    """Files that Gradio copies to the folder from which it serves; they are removed soon after, and with the page."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="adaptclip-demo-")
+
+    def new(self) -> Path:
+        """An empty folder."""
+        for each in Path(self._folder.name).iterdir():
+            if each.stat().st_mtime < time.time() - COPYING:
+                shutil.rmtree(each, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=self._folder.name))
+
+
+def profile_views(session: Session, folder: PageFolder) -> list:
     """About the profile, its file, the histogram and the threshold's slider."""
     profile = session.profile
     if profile is None:
@@ -142,7 +165,7 @@ def profile_views(session: Session) -> list:
     label = f"Threshold: scores above it are anomalous (false alarms: {percent(calibration.expected_rate)} expected)"
     end = min(1.0, round(1.1 * highest, 2) + 0.01)
     slider = gr.Slider(maximum=end, value=round(calibration.threshold, 4), label=label, visible=True)
-    file = gr.DownloadButton(value=str(session.save(new_folder())), interactive=True)
+    file = gr.DownloadButton(value=str(session.save(folder.new())), interactive=True)
     return [about, file, session.histogram(), slider]
 
 

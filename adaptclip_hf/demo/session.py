@@ -1,5 +1,8 @@
 """The state of the page: fit, decide, move the threshold, save and load."""
 
+import os
+import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from ..engine import DetectionResult, Result
 from ..engine.heatmap import render_heatmap
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
+from ..modeling.checksums import CHECKSUMS_FILE
 from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
 
@@ -23,7 +27,7 @@ EXAMPLES = {
     "board": (2_000_002, "circuit board", ("hole", "stain", "scratch")),
 }
 EXAMPLE_SIZE, EXAMPLE_NORMALS, EXAMPLE_GOOD = 240, 20, 2
-LARGEST_PROFILE = 500_000_000  # bytes, unpacked
+LARGEST_PROFILE, MOST_FILES = 500_000_000, 3  # bytes, unpacked; files
 OUTLINE = 3  # pixels at least
 
 
@@ -67,8 +71,14 @@ class Session:
         return replace(self, results=tuple(results))
 
     def with_threshold(self, threshold: float) -> "Session":
-        """Decides the same photos by another threshold, and keeps it in the profile."""
+        """Decides the same photos by another threshold, and keeps it in the profile.
+
+        Raises:
+            ValueError: there is no profile, or the threshold is no number from 0 to 1.
+        """
         profile = self._made_profile()
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+            raise ValueError(f"The threshold must be a number from 0 to 1, as scores are; got {threshold}.")
         profile = replace(profile, calibration=Calibration(profile.calibration.scores, threshold))
         results = (profile.decide(each) if isinstance(each, DetectionResult) else each for each in self.results)
         return replace(self, profile=profile, results=tuple(results))
@@ -88,17 +98,17 @@ class Session:
         Raises:
             ValueError: the file holds no profile of this model, or is too large.
         """
-        try:
-            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as packed:
-                wanted = [each for each in packed.infolist() if is_profile_file(Path(each.filename).name)]
-                if sum(each.file_size for each in wanted) > LARGEST_PROFILE or len(wanted) > 2:
-                    raise ValueError("it holds more than a profile")
-                for each in wanted:
-                    (Path(folder) / Path(each.filename).name).write_bytes(packed.read(each))
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                unpack_profile(Path(file), Path(folder))
                 profile = InspectionProfile.from_pretrained(folder)
-        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-            raise ValueError(f"{Path(file).name} is not a profile that this page has saved ({error}).") from error
-        profile.require_match(detector)
+                profile.describe()
+                profile.require_match(detector)
+            except MemoryError:
+                raise
+            except Exception as error:  # each decoder of a damaged archive raises errors of its own
+                said = str(error).replace(f"{folder}{os.sep}", "") or type(error).__name__
+                raise ValueError(f"{Path(file).name} is not a profile that this page has saved ({said}).") from error
         return cls(profile)
 
     def _made_profile(self) -> InspectionProfile:
@@ -122,6 +132,32 @@ class Session:
     def ranked(self) -> list[Result]:
         """The results, the highest scores first, those without a score at the end."""
         return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
+
+
+def unpack_profile(file: Path, folder: Path):
+    """Writes the files of a profile in an archive into a folder."""
+    with zipfile.ZipFile(file) as packed:
+        for name, member in profile_members(packed).items():
+            with packed.open(member) as content, (folder / name).open("wb") as opened:
+                shutil.copyfileobj(content, opened)
+
+
+def profile_members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of a profile in an archive, in whatever folder they lie there; by their names alone.
+
+    Windows' PowerShell writes backslashes between folders.
+
+    Raises:
+        ValueError: it holds more than one profile, or a larger one than the page takes.
+    """
+    found = [(re.split(r"[\\/]", each.filename)[-1], each) for each in packed.infolist() if not each.is_dir()]
+    wanted = [(name, each) for name, each in found if is_profile_file(name) or name == CHECKSUMS_FILE]
+    members = dict(wanted)
+    if len(members) < len(wanted) or len(members) > MOST_FILES:
+        raise ValueError("it holds more than one profile")
+    if sum(each.file_size for each in members.values()) > LARGEST_PROFILE:
+        raise ValueError("it holds more than a profile")
+    return members
 
 
 def overlay_of(result: DetectionResult) -> Image.Image:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..processing.image_loading import load_image, name_of
 from ..processing.image_processing_adaptclip import AdaptCLIPImageProcessor, as_list, is_one_image
+from .heatmap import require_photo
 from .tiles import Tiles, View
 
 # called with the name of an image that cannot be read, and the error
@@ -101,6 +102,7 @@ class ImageReader:
             FileNotFoundError, ValueError: it cannot be read.
         """
         name, image = name_of(source), load_image(source, view.bit_depth)
+        require_photo(image, name)
         return LoadedImage(name, image, view.tiles((image.height, image.width), name))
 
     def read_ready(

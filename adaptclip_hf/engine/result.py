@@ -13,8 +13,9 @@ from .heatmap import render_heatmap
 from .images import UnreadableImage
 from .tiles import Box
 
-# pixels; the map of a larger photo is drawn, and regions are looked for, in fewer: memory is bounded whatever the photo
-LARGEST_AS_IT_IS, LARGEST_DRAWN = 64_000_000, 32_000_000
+# pixels: a larger photo is drawn in fewer, and regions are looked for in a map of fewer, which takes several times as
+# much memory and time: both are bounded whatever the photo
+LARGEST_AS_IT_IS, LARGEST_DRAWN, LARGEST_SEARCHED = 64_000_000, 32_000_000, 24_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +75,17 @@ class DetectionResult:
     @property
     def drawn_size(self) -> tuple[int, int]:
         height, width = self.size
-        if height * width <= LARGEST_AS_IT_IS:
-            return self.size
-        shrink = math.sqrt(LARGEST_DRAWN / (height * width))
-        return int(height * shrink), int(width * shrink)
+        return self.size if height * width <= LARGEST_AS_IT_IS else self._size_within(LARGEST_DRAWN)
+
+    def map_within(self, pixels: int) -> np.ndarray:
+        """The anomaly map at the image's own size, or at a smaller one where the image has more pixels than that."""
+        size = self._size_within(pixels)
+        return self.anomaly_map if size == self.size else self._map_of(size)
+
+    def _size_within(self, pixels: int) -> tuple[int, int]:
+        height, width = self.size
+        shrink = math.sqrt(pixels / (height * width))
+        return self.size if shrink >= 1 else (max(1, int(height * shrink)), max(1, int(width * shrink)))
 
     def _map_of(self, size: tuple[int, int]) -> np.ndarray:
         """The map at a (height, width)."""

@@ -132,7 +132,9 @@ class AnomalyScorer:
         if not blocks.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
         made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.same_place else {})
-        return PromptBank(blocks.layers(), self.model.fingerprint(), made_by)
+        bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by)
+        bank.require_finite(f"the normal images' features in {self.model.dtype}")
+        return bank
 
     @torch.no_grad()
     def encode_text(self, object_name: str | None = None) -> TextEmbeds:
@@ -169,10 +171,12 @@ class AnomalyScorer:
         """Checks a reference and makes it ready for any number of [`~AnomalyScorer.score_images`].
 
         Raises:
-            ValueError: another model or preprocessing made it; names what differs.
+            ValueError: another model or preprocessing made it; names what differs. Or its bank is not finite.
         """
         reference.require_match(self)
         bank, text_embeds = reference.prompt_bank, reference.text_embeds
+        if bank is not None:
+            bank.require_finite()
         return PreparedReference(
             reference,
             None if bank is None else bank.to(self.device, self.model.dtype),

@@ -91,7 +91,7 @@ def compare(
     Tiles with the same text embeddings, and with or without normal images, are compared together.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: a score or a map is not finite.
     """
     groups: dict[tuple[int, bool], list[int]] = {}
     for number, reference in enumerate(references):
@@ -111,13 +111,13 @@ def to_cpu(model: ScoringModel, scores: torch.Tensor, maps: torch.Tensor) -> Ite
     """Takes scores (B,) and maps (B, S, S) off the device.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: a score or a map is not finite.
     """
     scores, maps = scores.float().cpu(), maps.float().cpu()
-    if not scores.isfinite().all():
+    if not (scores.isfinite().all() and maps.isfinite().all()):
         raise ValueError(
-            f"A score is not finite: the image encoder overflows in {model.dtype}. Load the model in bfloat16 or "
-            "float32."
+            f"A score is not finite: the image encoder overflows in {model.dtype}, or weights or normal images are "
+            "damaged. Load the model in bfloat16 or float32; if that does not help, get it and the normal images anew."
         )
     return map(TileScore, scores.tolist(), maps.numpy())
 

@@ -4,19 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files import write_csv
+from ..files import whole_file, write_csv
 from .comparison import IMAGE_AUROC, RESAMPLES, Difference, Run
-from .markdown import head, row, title
+from .markdown import head, plain, row, title
+from .plots import drawable
 
 COLUMNS = ("data_set", "category", "shots", "metric", "run", "value", "low", "high", "p_value")
 
 
 def as_markdown(runs: Sequence[Run], lines: Sequence[Difference]) -> str:
     """Tables of each metric's figures of all runs; for image AUROC also the differences' intervals and p-values."""
+    names = [plain(run.name) for run in runs]
     text = [
-        f"# {', '.join(run.name for run in runs)}",
+        f"# {', '.join(names)}",
         "",
-        f"Per cent, mean over the seeds. Differences are from {runs[0].name}. In brackets is the 95 % interval of a "
+        f"Per cent, mean over the seeds. Differences are from {names[0]}. In brackets is the 95 % interval of a "
         f"paired bootstrap over the images ({RESAMPLES} resamples, each class separately), p is of DeLong's test. Both "
         "are for image AUROC only, for which every image's score is kept. For the mean, categories count as "
         "independent.",
@@ -30,7 +32,7 @@ def as_markdown(runs: Sequence[Run], lines: Sequence[Difference]) -> str:
         text += table_of(runs, [line for line in means if line.metric != IMAGE_AUROC], None)
     for data_set, shots in dict.fromkeys((line.data_set, line.shots) for line in lines if line.data_set is not None):
         chosen = [line for line in lines if (line.data_set, line.shots) == (data_set, shots)]
-        text += ["", f"## {data_set}, {shots}-shot"]
+        text += ["", f"## {plain(data_set)}, {shots}-shot"]
         for metric in dict.fromkeys(line.metric for line in chosen):
             text += table_of(runs, [line for line in chosen if line.metric == metric], metric)
     return "\n".join(text) + "\n"
@@ -40,10 +42,12 @@ def table_of(runs: Sequence[Run], lines: Sequence[Difference], metric: str | Non
     """A table of one metric, with a row for each category and the mean last; without `metric` a row for each metric."""
     if not lines:
         return []
-    heads = [title(metric) if metric else "mean over the data sets", runs[0].name]
-    heads += [cell for run in runs[1:] for cell in (run.name, "difference")]
+    heads = [title(metric) if metric else "mean over the data sets", plain(runs[0].name)]
+    heads += [cell for run in runs[1:] for cell in (plain(run.name), "difference")]
     rows = [
-        row([(line.category or "**mean**") if metric else title(line.metric), *cells_of(line)])
+        row(
+            [(plain(line.category) if line.category else "**mean**") if metric else title(line.metric), *cells_of(line)]
+        )
         for line in sorted(lines, key=lambda line: line.category is None)
     ]
     return ["", *head(heads), *rows]
@@ -109,11 +113,12 @@ def plot(runs: Sequence[Run], lines: Sequence[Difference], file: Path):
         for number, value in values.items():
             axes.scatter(value, height, color=f"C{number}", zorder=2)
     for number, run in enumerate(runs):
-        axes.scatter([], [], color=f"C{number}", label=run.name)
+        axes.scatter([], [], color=f"C{number}", label=drawable(run.name))
     names = [line.category or (f"mean of {line.data_set}" if line.data_set else "MEAN") for line in chosen]
-    labels = [f"{name}, {line.shots}-shot" for name, line in zip(names, chosen, strict=True)]
+    labels = [f"{drawable(name)}, {line.shots}-shot" for name, line in zip(names, chosen, strict=True)]
     axes.set_yticks(range(len(chosen)), labels[::-1])
     axes.set_xlabel("image AUROC, %")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(file, dpi=120)
+    with whole_file(file) as opened:
+        figure.savefig(opened, format=file.suffix.removeprefix(".") or "png", dpi=120)
     pyplot.close(figure)

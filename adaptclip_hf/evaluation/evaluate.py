@@ -11,17 +11,17 @@ from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from ..detector import AnomalyDetector
-from ..files import file_name
+from ..files import file_name, inside
 from ..reporting import print_line, print_nothing
 from .category_counts import CategoryCounts
 from .category_record import make_record, shown_setting
-from .data_sets import load_data_sets, too_many_shots
+from .data_sets import EvaluatedDataSet, load_data_sets, too_many_shots
 from .model_scoring import ModelScorer
 from .pictures import draw_showcase
 from .plots import can_plot, draw_curves
-from .progress import Progress
+from .progress import ADVICE, Progress
 from .protocol import EvaluatedCategory, Setting, settings_of
-from .results import collect, write_results
+from .results import RESULT_FILES, collect, write_results
 from .saved_maps import MapScorer, SavedMaps, save_maps, save_scores
 from .scoring import CategoryScorer, one_thread_each
 
@@ -92,12 +92,17 @@ def evaluate(
     state, report = PartialState(cpu=scored.device.type == "cpu"), print_line if progress else print_nothing
     work, settings, described = Progress(output / "progress"), settings_of(shots, seeds), scored.describe()
     if state.is_main_process:
-        if chosen.overwrite:
+        if chosen.overwrite and work.is_begun():
             shutil.rmtree(work.folder, ignore_errors=True)
+        elif not work.is_begun() and not chosen.overwrite:
+            require_no_results(output)
         begun = {"batch_size": batch_size, "map_size": chosen.map_size, "keep_maps": chosen.keep_maps}
         work.begin(described | {name: value for name, value in begun.items() if value})
     state.wait_for_everyone()
     data_sets = load_data_sets(data, work.data_sets(), report)
+    require_normals(data_sets, settings)
+    if chosen.keep_maps:
+        require_own_files(data_sets, scored, inside(output, MAPS))
     state.wait_for_everyone()
     if state.is_main_process:
         work.add_data_sets([each.record() for each in data_sets])
@@ -123,6 +128,44 @@ def evaluate(
             save_scores(records, output / MAPS)
     state.wait_for_everyone()
     return results
+
+
+def require_no_results(output: Path):
+    """
+    Raises:
+        ValueError: files of this name are there, and no evaluation of ours began here.
+    """
+    found = [name for name in RESULT_FILES if (output / name).exists()]
+    if found:
+        raise ValueError(f"{output / found[0]} is there, and not of an evaluation that could go on: {ADVICE}.")
+
+
+def require_own_files(data_sets: list[EvaluatedDataSet], scored: AnomalyDetector | SavedMaps, folder: Path):
+    """
+    Raises:
+        ValueError: the map of an image would replace that of another, or one that is read.
+    """
+    if isinstance(scored, SavedMaps) and scored.folder.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"The maps of {scored.folder} would be replaced: name another --output.")
+    for category in (each for data_set in data_sets for each in data_set.categories):
+        taken: dict[Path, Path] = {}
+        for below in filter(None, (category.path_below(row) for rows in category.queries.values() for row in rows)):
+            if (other := taken.setdefault(below.with_suffix(""), below)) != below:
+                raise ValueError(f"{category.root}: the maps of {other} and {below} would be one file: rename one.")
+
+
+def require_normals(data_sets: list[EvaluatedDataSet], settings: Sequence[Setting]):
+    """
+    Raises:
+        ValueError: all settings need normal images, and there are none.
+    """
+    categories = [category for data_set in data_sets for category in data_set.categories]
+    if all(setting.shots for setting in settings) and all(each.views_without_normals() for each in categories):
+        names = ", ".join(data_set.spec for data_set in data_sets)
+        raise ValueError(
+            f"{names} has no normal training image to compare with: evaluate with --shots 0, or add some (as "
+            "CATEGORY/train/good)."
+        )
 
 
 def scorer_of(
@@ -211,6 +254,6 @@ class EvaluationRun:
         category, name = scorer.category, file_name(scorer.category.name)
         if self.work.record(category.data_set, category.name) is not None:
             name += "_" + "_".join(f"{shots}-shot" for shots in dict.fromkeys(each.shots for each in scorer.asked))
-        folder = self.output / "plots" / file_name(category.data_set)
+        folder = inside(self.output, Path("plots", file_name(category.data_set)))
         draw_curves(record, counts, folder / f"{name}_curves.png")
         draw_showcase(category, counts.showcase, str(counts.shown_setting), folder / f"{name}_examples.jpg")

@@ -1,7 +1,12 @@
 """Figures as rows of Markdown tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 
+from ..reporting import printable
+
+MARKUP = re.compile(r"[\\`*\[\]|<>&]")
+ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 KINDS = {"image": "I", "pixel": "P", "sample": "S"}
 FIGURES = {
     "auroc": "AUROC",
@@ -11,6 +16,11 @@ FIGURES = {
     "aupro": "AUPRO",
     "aupimo": "AUPIMO",
 }
+
+
+def plain(text: str) -> str:
+    """A name or message that comes from data, so that no Markdown and no HTML is made of it, in one line."""
+    return MARKUP.sub(lambda sign: ENTITIES.get(sign[0], f"\\{sign[0]}"), printable(text))
 
 
 def head(cells: Sequence[str]) -> list[str]:

@@ -56,4 +56,4 @@ def write_model_index(results: dict, file: Path):
     name = Path(results["model"]["name"] or "adaptclip").name
     index = eval_results_to_model_index(name, eval_results(results))
     text = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
-    write_whole(file, text.encode())
+    write_whole(file, text.encode(errors="replace"))

@@ -6,8 +6,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ..engine.heatmap import render_heatmap
+from ..engine.heatmap import DRAWN, render_heatmap
+from ..files import whole_file
 from ..processing.image_loading import load_image, load_mask
+from ..reporting import printable
 from .protocol import EvaluatedCategory
 from .showcase import Showcase, ShownImage
 
@@ -41,10 +43,10 @@ def draw_showcase(category: EvaluatedCategory, showcase: Showcase, setting: str,
             sheet.paste(image, (left, top + HEADING))
             sheet.paste(heatmap, (left, top + HEADING + TILE + GAP // 2))
             defect = category.rows[each.row]["defect"]
-            caption = f"{each.score:.3f}  {defect}"[:28]
+            caption = printable(f"{each.score:.3f}  {defect}")[:28]
             draw.text((left, top + HEADING + 2 * TILE + GAP // 2), caption, "black", ImageFont.load_default(11))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file, quality=90)
+    with whole_file(file) as opened:
+        sheet.save(opened, "JPEG", quality=90, comment=DRAWN)
     return True
 
 

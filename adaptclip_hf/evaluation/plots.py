@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.heatmap import DRAWN
+from ..files import whole_file
+from ..reporting import printable
 from .category_counts import CategoryCounts
 from .ranking import Ranking
 
@@ -16,6 +19,11 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 def can_plot() -> bool:
     return find_spec("matplotlib") is not None
+
+
+def drawable(text: str) -> str:
+    """A name as matplotlib draws it: no formula is made of it."""
+    return printable(text).replace("$", r"\$")
 
 
 def draw_curves(record: dict, counts: CategoryCounts, file: Path) -> bool:
@@ -43,11 +51,10 @@ def draw_curves(record: dict, counts: CategoryCounts, file: Path) -> bool:
     for axes, (shots, index) in zip(histograms, first.items(), strict=True):
         scores = np.array([image["scores"][index] for image in record["scores"]])
         draw_scores(axes, scores, labels, shots)
-    figure.suptitle(f"{record['data_set']} / {record['category']}"[:LONGEST_TITLE])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    figure.suptitle(drawable(f"{record['data_set']} / {record['category']}"[:LONGEST_TITLE]))
+    with warnings.catch_warnings(), whole_file(file) as opened:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
-        figure.savefig(file, dpi=100)
+        figure.savefig(opened, format="png", dpi=100, metadata={"Software": DRAWN})
     return True
 
 

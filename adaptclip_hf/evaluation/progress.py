@@ -31,6 +31,10 @@ class Progress:
         """
         keep_or_match(self.folder / "settings.json", settings, ADVICE)
 
+    def is_begun(self) -> bool:
+        """Whether an evaluation began here."""
+        return (self.folder / "settings.json").is_file()
+
     def data_sets(self) -> list[dict]:
         """The records of all data sets so far."""
         file = self.folder / "data_sets.json"

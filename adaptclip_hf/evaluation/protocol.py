@@ -72,9 +72,12 @@ class EvaluatedCategory:
         return self.rows[row]["image"]["path"]
 
     def path_below(self, row: int) -> Path | None:
-        """An image's path relative to the data set's folder; `None` where it lies elsewhere."""
+        """An image's path relative to the data set's folder; `None` where it lies elsewhere, or `..` may lead there."""
         path = self.path_of(row)
-        return Path(path).relative_to(self.root) if path and Path(path).is_relative_to(self.root) else None
+        if not path or not Path(path).is_relative_to(self.root):
+            return None
+        below = Path(path).relative_to(self.root)
+        return None if ".." in below.parts else below
 
     def name_of(self, row: int) -> str:
         """What results call an image: its path relative to the data set's folder where it has one."""

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..files import write_csv, write_json, write_whole
 from ..versions import package_versions
-from .markdown import KINDS, cell, percent, published_cell, summary_cell, table_head, table_row
+from .markdown import KINDS, cell, percent, plain, published_cell, summary_cell, table_head, table_row
 from .model_index import write_model_index
 from .published import differs, published_figure, published_figures
 
 SCORE_COLUMNS = ("data_set", "category", "image", "label", "defect", "view", "sample_id")
+RESULT_FILES = ("results.json", "results.csv", "results.md", "scores.csv", "prompts.json", "model-index.yml")
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "scipy", "Pillow")
 
 
@@ -148,7 +149,7 @@ def as_markdown(results: dict) -> str:
     """Results for people: tables ready to paste, what is missing and why, and how the results were made."""
     model, protocol, time = results["model"], results["protocol"], results["time"]
     lines = [
-        f"# {model['name'] or 'AdaptCLIP'}: evaluation",
+        f"# {plain(model['name'] or 'AdaptCLIP')}: evaluation",
         "",
         f"Per cent; few-shot as mean ± sample standard deviation over seeds {', '.join(map(str, protocol['seeds']))}. "
         + described(model, protocol["batch_size"]),
@@ -159,7 +160,7 @@ def as_markdown(results: dict) -> str:
         "anomalous ones (lower is better).",
     ]
     for data_set in results["data_sets"]:
-        lines += ["", f"## {data_set['name']}"]
+        lines += ["", f"## {plain(data_set['name'])}"]
         if data_set["published_as"]:
             lines += [
                 "",
@@ -179,8 +180,8 @@ def as_markdown(results: dict) -> str:
             lines += table_of_means(results, shots)
     if results["notes"]:
         lines += ["", "## What is missing, and why", ""]
-        lines += [f"- {name}: {note}" for name, notes in results["notes"].items() for note in notes]
-    lines += [f"- {each['data_set']}/{each['image']}: {each['error']}" for each in results["failures"]]
+        lines += [f"- {plain(f'{name}: {note}')}" for name, notes in results["notes"].items() for note in notes]
+    lines += [f"- {plain('{data_set}/{image}: {error}'.format(**each))}" for each in results["failures"]]
     share = "" if time["encoder_share"] is None else f", {100 * time['encoder_share']:.0f} % of it in the image encoder"
     images = sum(sum(each.values()) for each in results["images"].values())
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
@@ -209,7 +210,7 @@ def table_of(results: dict, data_set: dict, shots: int) -> list[str]:
     for each in chosen:
         cells.setdefault(each["category"], {})[each["metric"]] = summary_cell(each) + beside(each)
     lines = ["", *table_head(f"{shots}-shot", metrics)]
-    lines += [table_row(category, metrics, cells.get(category, {})) for category in data_set["categories"]]
+    lines += [table_row(plain(category), metrics, cells.get(category, {})) for category in data_set["categories"]]
     if len(data_set["categories"]) > 1 or data_set["published_as"]:
         lines.append(table_row("**mean**", metrics, cells.get(None, {})))
     for method, figures in published_figures(data_set["published_as"], shots).items():

@@ -2,12 +2,14 @@
 
 import csv
 import hashlib
+import io
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..files import whole_file, write_csv
+from ..files import file_name, from_csv_cell, inside, whole_file, write_array, write_csv
 from ..processing.image_loading import mask_values
 from ..processing.image_opening import open_picture
 from .protocol import EvaluatedCategory, Setting
@@ -63,7 +65,8 @@ class SavedMaps:
             ValueError: there are two.
         """
         below = relative_path(category, row)
-        prefixes = (Path(), Path(category.data_set), Path(category.name))
+        names = (category.data_set, category.name, file_name(category.data_set))
+        prefixes = dict.fromkeys([Path(), *map(Path, names)])
         found = [file for prefix in prefixes for file in self.by_stem.get(prefix / below.with_suffix(""), [])]
         if not found:
             raise FileNotFoundError(f"{below}: no map at {self.folder / below.with_suffix('.npy')} (or {SUFFIXES[1:]})")
@@ -174,24 +177,48 @@ def read_scores(file: Path) -> dict[tuple[str, str], float] | None:
     """{(data set or "", image): score}; `None` if there is no such file."""
     if not file.is_file():
         return None
-    with file.open(newline="", encoding="utf-8") as opened:
-        lines = csv.DictReader(opened)
+    scores: dict[tuple[str, str], float] = {}
+    lines, number = csv.DictReader(io.StringIO(decoded(file), newline="")), 1
+    try:
         if not {"image", "score"} <= set(lines.fieldnames or ()):
-            raise ValueError(f"{file}: expected the columns image and score, got {lines.fieldnames}.")
-        try:
-            return {(line.get("data_set") or "", line["image"]): float(line["score"]) for line in lines}
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file}, line {lines.line_num}: {error}") from error
+            raise ValueError(f"expected the columns image and score, got {lines.fieldnames}")
+        for line in lines:
+            number = lines.line_num
+            if not line["image"] or line["score"] is None:
+                raise ValueError("expected an image and its score")
+            score = float(line["score"])
+            if not math.isfinite(score):
+                raise ValueError(f"expected a finite number as score, got {line['score']}")
+            name = from_csv_cell(line.get("data_set") or ""), from_csv_cell(line["image"])
+            if scores.setdefault(name, score) != score:
+                raise ValueError(f"another score for {name[1]}")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file}, line {number}: {error}.") from error
+    return scores
+
+
+def decoded(file: Path) -> str:
+    """A text in UTF-8, also with a byte order mark.
+
+    Raises:
+        ValueError: it has another encoding; names file and line.
+    """
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{file}, line {line}: it is not in UTF-8: save it so, and try again.") from error
 
 
 def save_maps(batch: ScoredBatch, category: EvaluatedCategory, folder: Path):
     """Writes the maps of a batch as float32 .npy, into a folder for each setting."""
     for setting, maps in batch.anomaly_maps.items():
         for row, anomaly_map in zip(batch.rows, maps, strict=True):
-            below = category.path_below(row) or Path(f"row {row}")
-            file = folder_of(setting, folder) / category.data_set / below.with_suffix(".npy")
-            with whole_file(file) as opened:
-                np.save(opened, anomaly_map.astype(np.float32), allow_pickle=False)
+            below = category.path_below(row) or Path(file_name(category.name), f"row {row}")
+            name = Path(folder_of(setting, folder).name, file_name(category.data_set), below.with_suffix(".npy"))
+            with whole_file(inside(folder, name)) as opened:
+                write_array(opened, anomaly_map.astype(np.float32))
 
 
 def save_scores(records: list[dict], folder: Path):
@@ -204,7 +231,7 @@ def save_scores(records: list[dict], folder: Path):
                     line = (record["data_set"], record["category"], image["image"], score)
                     lines.setdefault(Setting(run["shots"], run["seed"]), []).append(line)
     for setting, rows in lines.items():
-        write_csv(folder_of(setting, folder) / SCORES_FILE, SCORES_COLUMNS, rows)
+        write_csv(inside(folder, Path(folder_of(setting, folder).name, SCORES_FILE)), SCORES_COLUMNS, rows)
 
 
 def folder_of(setting: Setting, folder: Path) -> Path:

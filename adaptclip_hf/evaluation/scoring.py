@@ -101,6 +101,9 @@ class CategoryScorer:
             except (OSError, ValueError) as error:
                 batch.failures[row] = str(error)
                 continue
+            except MemoryError:
+                batch.failures[row] = "too large for the memory that is free here"
+                continue
             inputs.append(given)
             batch.masks.append(mask)
             batch.rows.append(row)

@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,11 +13,12 @@ from ..engine import AnomalyScorer
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
+from ..modeling.checksums import write_checksums
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
 from ..processing import image_opening
 from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
-from ..runtimes.description import Description
+from ..runtimes.description import BakedProfile, Description, MadeBy, Preprocessing
 from ..runtimes.exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
 from ..runtimes.formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, FLOAT16, FLOAT32, INT8, ZERO_SHOT, Format
 from ..runtimes.quiet import quiet
@@ -78,12 +78,12 @@ def export_model(
     }
     baked = None
     if profile is not None:  # what turns a score of the graph with its bank into a decision
-        baked = {
-            "threshold": profile.calibration.threshold,
-            "pixel_threshold": profile.pixel_threshold,
-            "scores": profile.calibration.scores.tolist(),
-            "tile": profile.view.tile if profile.view.tile == WHOLE else "auto",
-        }
+        baked = BakedProfile(
+            threshold=float(profile.calibration.threshold),
+            pixel_threshold=profile.pixel_threshold,
+            scores=profile.calibration.scores.tolist(),
+            tile=profile.view.tile if profile.view.tile == WHOLE else "auto",
+        )
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
         folder = Path(aside, output.name)
@@ -91,7 +91,15 @@ def export_model(
         if chosen.name == "onnx":
             write_joined(folder, profile)
         detector.processor.save_pretrained(folder)
-        description = Description(chosen.name, precision, about, preprocessing, {}, about["object_name"], {}, baked)
+        description = Description(
+            format=chosen.name,
+            precision=precision,
+            made_by=MadeBy(**about),
+            preprocessing=Preprocessing(**preprocessing),
+            parity={},
+            object_name=about["object_name"],
+            profile=baked,
+        )
         description.save(folder)
         exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)
         report("comparing with torch")
@@ -102,8 +110,9 @@ def export_model(
         if measure is not None and precision != FLOAT32:
             before, after = measure(detector), measure(exported)
             accuracy = {name: {"torch": before[name], precision: after[name]} for name in before}
-        description = replace(description, parity=parity, accuracy=accuracy)
+        description = description.model_copy(update={"parity": parity, "accuracy": accuracy})
         description.save(folder)
+        write_checksums(folder, [file.name for file in folder.iterdir()])
         del exported
         if output.exists():
             shutil.rmtree(output)

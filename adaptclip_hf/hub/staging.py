@@ -8,7 +8,8 @@ from ..inspection import InspectionProfile
 from ..loading import load_model_and_processor
 from ..model_files import CARD, DEFAULT_NAME, is_clip, resolve_model
 from ..modeling import AdaptCLIPModel, PromptBank
-from ..modeling.adapters_file import ADAPTERS_FILE
+from ..modeling.checksums import CHECKSUMS_FILE, write_checksums
+from ..modeling.damage import WEIGHTS, require_undamaged, weights_in
 from ..modeling.prompt_bank import BANK_FILE, is_bank
 from ..processing import AdaptCLIPProcessor
 from .cards import check_card, is_hub_id, model_card, profile_card, prompt_bank_card
@@ -18,7 +19,6 @@ from .thumbnails import thumbnail_sheet
 Published = AdaptCLIPModel | PromptBank | InspectionProfile | Path
 
 # the files and shards of a model; its folder may also hold checkpoints and logs
-WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", ADAPTERS_FILE)
 MODEL_FILES = (*WEIGHTS, "config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", CARD)
 SHEET_FILE = "normal_images.jpg"
 HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
@@ -134,7 +134,22 @@ def with_card(model: Path, source: Path, folder: Path, repo_id: str, results: st
             "`adaptclip card --overwrite`."
         )
     check_card(card)
-    return [*(file for file in published_files(model) if file.name != CARD), card]
+    return [*(file for file in published_files(model) if file.name != CARD), card, checksums_of(model, folder)]
+
+
+def checksums_of(model: Path, folder: Path) -> Path:
+    """The `SHA256SUMS` of a model folder, which its weights have; written into `folder` where an older one has none, so
+    that no sum of an earlier push stays beside other weights.
+
+    Raises:
+        ValueError: the weights are damaged.
+    """
+    weights = weights_in(model)
+    require_undamaged(model / name for name in sorted(weights))
+    if (model / CHECKSUMS_FILE).is_file():
+        return model / CHECKSUMS_FILE
+    write_checksums(model, weights, into=folder)
+    return folder / CHECKSUMS_FILE
 
 
 def endpoint_files(folder: Path) -> list[Path]:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 from scipy import stats
 
 CERTAINTY = 0.95
 TOLERANCE = 1e-9  # of products such as 0.05 * 20, which are inexact in floats
+MOST_PHOTOS = 1e15  # that a rate is ever said to need
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,18 @@ class Calibration:
     Attributes:
         scores: (n,) of good photos, ascending.
         threshold: what scores above it is called anomalous.
+
+    Raises:
+        ValueError: a threshold that is no finite number.
     """
 
     scores: np.ndarray = field(repr=False)
     threshold: float
+
+    def __post_init__(self):
+        if not is_number(self.threshold):
+            raise ValueError(f"Expected a threshold that is a finite number, got {self.threshold!r:.60}.")
+        object.__setattr__(self, "threshold", float(self.threshold))
 
     @classmethod
     def at_rate(cls, scores: Sequence[float], false_alarm_rate: float) -> "Calibration":
@@ -37,7 +47,7 @@ class Calibration:
         exceeding = math.floor(false_alarm_rate * (len(rising) + 1) + TOLERANCE) - 1
         if exceeding < 0:
             raise ValueError(cannot_carry(len(rising), false_alarm_rate))
-        return cls(rising, float(rising[len(rising) - 1 - exceeding]))
+        return cls(rising, float(rising[max(0, len(rising) - 1 - exceeding)]))
 
     @classmethod
     def at_escape_rate(cls, scores: Sequence[float], defects: Sequence[float], escape_rate: float) -> "Calibration":
@@ -47,12 +57,8 @@ class Calibration:
             ValueError: there are too few defects for the rate.
         """
         rising = ascending(defects)
-        missed = math.floor(escape_rate * (len(rising) + 1) + TOLERANCE)
-        if missed < 1:
-            raise ValueError(
-                f"{len(rising)} defects cannot carry an escape rate of {percent(escape_rate)}: "
-                f"{photos_needed(escape_rate)} are needed"
-            )
+        require_defects(len(rising), escape_rate)
+        missed = max(1, min(math.floor(escape_rate * (len(rising) + 1) + TOLERANCE), len(rising)))
         return cls(ascending(scores), float(np.nextafter(rising[missed - 1], -np.inf)))
 
     @classmethod
@@ -69,9 +75,15 @@ class Calibration:
         return cls(good, max(candidates, key=f1))
 
     def p_values(self, scores) -> np.ndarray:
-        """For each score how often a good photo has it or a higher one, in (0, 1]."""
-        count = len(self.scores)
-        return (1 + count - np.searchsorted(self.scores, np.asarray(scores, np.float64), side="left")) / (count + 1)
+        """For each score how often a good photo has it or a higher one, in (0, 1].
+
+        Raises:
+            ValueError: a score is no finite number; it has no place among the others.
+        """
+        count, scores = len(self.scores), np.asarray(scores, np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"Expected scores that are finite numbers, got {scores[~np.isfinite(scores)].flat[0]}.")
+        return (1 + count - np.searchsorted(self.scores, scores, side="left")) / (count + 1)
 
     @property
     def exceeding(self) -> int:
@@ -87,13 +99,20 @@ class Calibration:
     def certain_rate(self) -> float:
         """The false-alarm rate is at most this with 95 % certainty, for these very calibration photos.
 
-        The share of good photos above the k-th smallest of n scores is Beta(n - k + 1, k) distributed.
+        The share of good photos above the k-th smallest of n scores is Beta(n - k + 1, k) distributed. Where all n
+        lie above the threshold, any share may.
         """
+        if self.exceeding == len(self.scores):
+            return 1.0
         return float(stats.beta.ppf(CERTAINTY, self.exceeding + 1, len(self.scores) - self.exceeding))
 
     def escapes(self, defects: Sequence[float]) -> dict[str, float | int]:
-        """How many of some defects stay unseen: count, share, and the exact interval (Clopper and Pearson)."""
-        missed = int((np.asarray(defects) <= self.threshold).sum())
+        """How many of some defects stay unseen: count, share, and the exact interval (Clopper and Pearson).
+
+        Raises:
+            ValueError: there is no defect, or a score that is no finite number.
+        """
+        missed = int((ascending(defects) <= self.threshold).sum())
         interval = stats.binomtest(missed, len(defects)).proportion_ci(CERTAINTY)
         return {
             "defects": len(defects),
@@ -107,13 +126,24 @@ class Calibration:
 def ascending(scores: Sequence[float]) -> np.ndarray:
     rising = np.sort(np.asarray(scores, np.float64))
     if not len(rising) or not np.isfinite(rising).all():
-        raise ValueError(f"Expected scores that are finite numbers, at least one, got {len(rising)} of them.")
+        raise ValueError(
+            f"Expected scores that are finite numbers, at least one, got {len(rising)}, of which "
+            f"{int((~np.isfinite(rising)).sum())} are none."
+        )
     return rising
+
+
+def is_number(value) -> bool:
+    """Whether it is a finite number: no text, no truth value, no NaN."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def photos_needed(rate: float) -> int:
     """The fewest calibration photos that a false-alarm or escape rate needs."""
-    return max(1, math.ceil(1 / rate - 1 - TOLERANCE))
+    return max(1, math.ceil(min(1 / rate, MOST_PHOTOS) - 1 - TOLERANCE))
 
 
 def lowest_rate(count: int) -> float:
@@ -128,17 +158,51 @@ def cannot_carry(count: int, rate: float) -> str:
     )
 
 
+def require_defects(count: int, escape_rate: float):
+    """Raises a ValueError, with the number that it takes, for too few known defects."""
+    if count < photos_needed(escape_rate):
+        raise ValueError(
+            f"{count} defects cannot carry an escape rate of {percent(escape_rate)}: {photos_needed(escape_rate)} are "
+            "needed"
+        )
+
+
 def discoveries(p_values: Sequence[float] | np.ndarray, false_discovery_rate: float) -> np.ndarray:
     """Which of many p-values are anomalous, so that at most this share of those called so are good ones (Benjamini and
     Hochberg 1995; for conformal p-values Bates et al. 2023).
 
     Returns:
         (N,) booleans.
+
+    Raises:
+        ValueError: a p-value that does not lie in [0, 1].
     """
     p_values = np.asarray(p_values, np.float64)
     if not len(p_values):
         return np.zeros(0, bool)
+    if not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError("Expected p-values in [0, 1].")
     return stats.false_discovery_control(p_values) <= false_discovery_rate + TOLERANCE
+
+
+def require_discoverable(calibrating: int, false_discovery_rate: float):
+    """Refuses a false-discovery rate at which nothing could ever be called anomalous.
+
+    The lowest p-value is 1 / (n + 1). Benjamini and Hochberg call k of m images anomalous if the k-th lowest p-value is
+    at most k / m of the rate: at k = m, where that is most, the lowest p-value must not be above the rate itself.
+
+    Args:
+        calibrating: n, how many photos calibrate.
+
+    Raises:
+        ValueError: says how many photos must calibrate.
+    """
+    if lowest_rate(calibrating) > false_discovery_rate + TOLERANCE:
+        raise ValueError(
+            f"With {calibrating} calibrating photos no p-value is below {percent(lowest_rate(calibrating))}, so that a "
+            f"false-discovery rate of {percent(false_discovery_rate)} could call nothing anomalous: it takes "
+            f"{photos_needed(false_discovery_rate)}. Fit a profile of more good photos, or ask for a higher rate."
+        )
 
 
 def percent(rate: float) -> str:

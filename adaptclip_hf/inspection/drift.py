@@ -42,8 +42,11 @@ class DriftWatch:
         self.window: deque[float] = deque(maxlen=WINDOW)
 
     def add(self, score: float) -> Drift | None:
-        """Takes one score. Returns a [`Drift`] when a full window differs; then the next window begins."""
-        if score > self.threshold:
+        """Takes one score. Returns a [`Drift`] when a full window differs; then the next window begins.
+
+        Where all of the profile's good photos lie above the threshold, there is nothing to compare with.
+        """
+        if score > self.threshold or not len(self.usual):
             return None
         self.window.append(score)
         if len(self.window) < WINDOW:

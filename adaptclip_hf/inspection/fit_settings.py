@@ -1,17 +1,23 @@
 """What an inspector chooses for a profile."""
 
 from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
 
 from ..modeling.packing import STORAGES
-from .split import AUTO
+from .calibration import is_number
+from .split import AUTO, METHODS
 
 FALSE_ALARMS, ESCAPES, F1 = "false-alarms", "escapes", "f1"
 CHOICES = (FALSE_ALARMS, ESCAPES, F1)
+LONGEST_WORD = 200  # characters; a text tower reads 77 tokens
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What an inspector chooses for a profile.
+    """What an inspector chooses for a profile. Numbers of numpy become Python's, so that they can be saved.
 
     Attributes:
         false_alarm_rate: of good photos, in (0, 1); of scores, and of maps for the regions.
@@ -22,10 +28,10 @@ class FitSettings:
         storage: of features: "float32", "float16" or "int8".
         bank_size: at most so many photos (or tiles) are searched, chosen by a greedy coreset; by default all photos,
             or 64 tiles.
-        seed: of the draw between bank and calibration.
+        seed: of the draw between bank and calibration, from 0.
 
     Raises:
-        ValueError: a value out of range, named.
+        ValueError: a value of another type or out of range, named.
     """
 
     false_alarm_rate: float = 0.05
@@ -38,11 +44,34 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name, value, known in (("choice", self.choice, CHOICES), ("storage", self.storage, STORAGES)):
-            if value not in known:
-                raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
-        for name, rate in (("false-alarm", self.false_alarm_rate), ("escape", self.escape_rate)):
-            if not 0 < rate < 1:
-                raise ValueError(f"Expected a {name} rate between 0 and 1, got {rate}.")
-        if self.bank_size is not None and self.bank_size < 1:
-            raise ValueError(f"A bank needs at least one photo, got bank_size={self.bank_size}.")
+        for name, known in (("choice", CHOICES), ("calibration", METHODS), ("storage", STORAGES)):
+            one_of(name, getattr(self, name), known)
+        plain = {name: rate(name, getattr(self, name)) for name in ("false_alarm_rate", "escape_rate")}
+        if self.bank_size is not None:
+            plain["bank_size"] = whole("bank_size", self.bank_size, 1)
+        plain["seed"] = whole("seed", self.seed, 0)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+        word = self.object_name
+        if word is not None and (not isinstance(word, str) or not word.strip() or len(word) > LONGEST_WORD):
+            raise ValueError(
+                f"Expected an object_name that is a word of at most {LONGEST_WORD} letters, got {word!r:.60}."
+            )
+
+
+def one_of(name: str, value, known: tuple[str, ...]):
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"There is no {name} {value!r:.60}; there are {', '.join(known)}.")
+
+
+def rate(name: str, value) -> float:
+    """A rate as Python's float; of numpy's shorter floats the number that they are written as, 0.1 for float32(0.1)."""
+    if not is_number(value) or not 0 < (number := float(str(value) if isinstance(value, np.floating) else value)) < 1:
+        raise ValueError(f"Expected a {name} between 0 and 1, got {value!r:.60}.")
+    return number
+
+
+def whole(name: str, value, least: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= LARGEST_SEED:
+        raise ValueError(f"Expected a {name} that is a whole number from {least}, got {value!r:.60}.")
+    return int(value)

@@ -1,17 +1,21 @@
 """Fits a profile and updates it: photos in, thresholds out."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
 from ..engine import AnomalyScorer, PlainReference, View
 from ..engine.images import as_list_or_stream
 from ..modeling.coreset import greedy_coreset
+from ..modeling.text_encoder import TextEmbeds
 from .audit import good_photos, suspects
-from .calibration import Calibration
+from .calibration import Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .near_copies import near_copies
 from .photo_features import (
     CALIBRATING,
     CONFIRMED,
@@ -28,6 +32,7 @@ from .photo_features import (
 from .split import Split
 
 TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
+KEEPS_ALL = "Where each place is compared with its own, the bank keeps every photo: leave bank_size out."
 ALIKE = 1e-3  # good photos that all score below this against one another show one photo again and again
 
 
@@ -51,12 +56,81 @@ def fit(
     feedback: Feedback,
 ) -> Calibrated:
     """See [`InspectionProfile.fit`]."""
-    images = as_list_or_stream(normal_images)
-    if isinstance(images, list | tuple):  # refused before anything is encoded
-        Split.of(len(images), settings.false_alarm_rate, settings.calibration)
-    given = [(images, GOOD), (as_list_or_stream(defects) if defects is not None else (), DEFECT)]
+    require_view(view)
+    images, known_defects = photos_of(normal_images), photos_of(() if defects is None else defects)
+    require_enough(settings, view, number_of(images), number_of(known_defects))
+    text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
+    given = [(images, GOOD), (known_defects, DEFECT)]
     features = add_photos(scorer, PhotoFeatures(), given, view, settings.storage, feedback)
-    return calibrate(scorer, settings, view, features, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+
+
+def update(
+    scorer: AnomalyScorer,
+    features: PhotoFeatures,
+    given: Sequence[tuple[Iterable, str]],
+    settings: FitSettings,
+    view: View,
+    feedback: Feedback,
+) -> Calibrated:
+    """See [`InspectionProfile.update`].
+
+    Args:
+        features: of the photos that stay.
+        given: (photos, what they are) to be added.
+    """
+    given = [(photos_of(photos), role) for photos, role in given]
+    counts = {role: number_of(photos) for photos, role in given}
+    good, confirmed, known = counts.get(GOOD), counts.get(CONFIRMED), counts.get(DEFECT)
+    there = Counter(DEFECT if photo.role == DEFECT else GOOD for photo in features.photos)
+    more = None if good is None or confirmed is None else there[GOOD] + good + confirmed
+    require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
+    text_embeds = scorer.encode_text(settings.object_name)
+    features = add_photos(scorer, features, given, view, settings.storage, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+
+
+def photos_of(given: Any) -> Iterable:
+    """Photos as a list or a stream; one photo, of whatever kind, is a list of it.
+
+    Raises:
+        ValueError: a folder, which is no photo.
+    """
+    if isinstance(given, list | tuple) and not given:
+        return ()
+    photos = as_list_or_stream(given)
+    for photo in photos if isinstance(photos, list | tuple) else ():
+        if isinstance(photo, str | Path) and Path(photo).is_dir():
+            raise ValueError(f"{photo} is a folder: give its photos, such as sorted(Path({str(photo)!r}).iterdir()).")
+    return photos
+
+
+def number_of(photos: Iterable) -> int | None:
+    """How many there are; `None` for a stream, which does not know it."""
+    return len(photos) if isinstance(photos, Sized) else None
+
+
+def require_view(view: Any):
+    if not isinstance(view, View):
+        raise ValueError(f"Expected a View, got {type(view).__name__}.")
+
+
+def require_enough(settings: FitSettings, view: View, good: int | None, defects: int | None):
+    """Refuses what no fit could end with, before anything is encoded; numbers are `None` where they are not known.
+
+    Raises:
+        ValueError: too few photos for the rate, too few defects for the choice, or a bank of chosen photos where each
+            tile is compared with those at its own place.
+    """
+    if good is not None:
+        Split.of(good, settings.false_alarm_rate, settings.calibration)
+    if defects is not None and settings.choice != FALSE_ALARMS:
+        if not defects:
+            raise ValueError(f"A threshold by {settings.choice} takes photos of defects: give some.")
+        if settings.choice == ESCAPES:
+            require_defects(defects, settings.escape_rate)
+    if view.same_place and settings.bank_size is not None:
+        raise ValueError(KEEPS_ALL)
 
 
 def add_photos(
@@ -82,7 +156,23 @@ def add_photos(
             features = features.joined(added)
             if not features.photos:
                 raise ValueError("At least one good photo that can be read is needed, got none.")
-    return features
+    return without_near_copies(features, feedback)
+
+
+def without_near_copies(features: PhotoFeatures, feedback: Feedback) -> PhotoFeatures:
+    """Features without the smaller ones of good photos that show one picture twice.
+
+    A photo whose copy is in the bank scores lower than any new part will, and copies that calibrate count one part
+    twice. Photos of defects may show a good photo's part, with a scratch: they stay.
+    """
+    compared = [photo for photo in features.photos if photo.role != DEFECT]
+    copies = near_copies([photo.sketch for photo in compared], [photo.size for photo in compared])
+    for number, kept in sorted(copies.items()):
+        copy, whole = compared[number], compared[kept]
+        sizes = " of ".join(f"{width}x{height}" for height, width in (copy.size, whole.size))
+        feedback.report(f"{copy.name} is a near copy of {whole.name} (the same picture, {sizes} pixels): left out")
+    left_out = {compared[number].digest for number in copies}
+    return features.keep(photo for photo in features.photos if photo.digest not in left_out) if copies else features
 
 
 def without_photos(features: PhotoFeatures, names: Iterable[str]) -> PhotoFeatures:
@@ -91,7 +181,7 @@ def without_photos(features: PhotoFeatures, names: Iterable[str]) -> PhotoFeatur
     Raises:
         ValueError: there is no photo of a name.
     """
-    dropped = set(map(str, names))
+    dropped = {str(names)} if isinstance(names, str | Path) else set(map(str, names))
     if not dropped:
         return features
     there = {photo.name for photo in features.photos}
@@ -101,16 +191,25 @@ def without_photos(features: PhotoFeatures, names: Iterable[str]) -> PhotoFeatur
 
 
 def calibrate(
-    scorer: AnomalyScorer, settings: FitSettings, view: View, features: PhotoFeatures, feedback: Feedback
+    scorer: AnomalyScorer,
+    settings: FitSettings,
+    view: View,
+    features: PhotoFeatures,
+    text_embeds: TextEmbeds,
+    feedback: Feedback,
 ) -> Calibrated:
-    """Draws which photos make the bank, scores each photo against the bank without it, and sets the thresholds."""
+    """Draws which photos make the bank, scores each photo against the bank without it, and sets the thresholds.
+
+    Args:
+        text_embeds: of the object's name.
+    """
     confirmed = sum(photo.role == CONFIRMED for photo in features.photos)
     split = Split.of(len(good_photos(features.photos)), settings.false_alarm_rate, settings.calibration, confirmed)
     features = replace(features, photos=tuple(split.assign(features.photos, settings.seed)))
     about = made_by(scorer, settings.object_name)
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
-    reference = scorer.prepare(PlainReference(bank, settings.object_name, view))
+    reference = scorer.prepare(PlainReference(bank, settings.object_name, view, text_embeds=text_embeds))
     photos = []
     for photo in tqdm(features.photos, desc="calibrating", unit="photo", disable=not feedback.progress):
         others = [index for index, row in enumerate(rows) if not photo.rows[0] <= row < photo.rows[1]]
@@ -141,7 +240,7 @@ def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about:
     if most >= len(rows):
         return rows
     if view.same_place:
-        raise ValueError("Where each place is compared with its own, the bank keeps every photo: leave bank_size out.")
+        raise ValueError(KEEPS_ALL)
     chosen = sorted(greedy_coreset(features.bank(about, view, rows).features, most))
     return [rows[index] for index in chosen]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -18,6 +18,7 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
+from .near_copies import sketch
 
 # what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
@@ -36,6 +37,7 @@ class ProfilePhoto:
         role: see above.
         rows: where its tiles' features lie, [first, end).
         score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
+        sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
     """
 
     name: str
@@ -45,6 +47,11 @@ class ProfilePhoto:
     rows: tuple[int, int]
     score: float = 0.0
     peak: float = 0.0
+    sketch: bytes = field(default=b"", repr=False)
+
+    def to_json(self) -> dict:
+        """All but the sketch, which lies beside the photos in `profile.json`."""
+        return {name: value for name, value in asdict(self).items() if name != "sketch"}
 
     @classmethod
     def from_json(cls, content: dict) -> "ProfilePhoto":
@@ -158,18 +165,25 @@ def encode_photos(
         require_one_grid(view, grids)
         parts.append(packed_features(scorer, image, storage))
         count = len(image.tiles)
-        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count)))
+        about = sketch(image.image)
+        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
         rows += count
     return PhotoFeatures(tuple(photos), concatenated(parts))
 
 
 def packed_features(scorer: AnomalyScorer, image: LoadedImage, storage: str) -> dict[str, torch.Tensor]:
-    """The packed features of an image's tiles."""
+    """The packed features of an image's tiles.
+
+    Raises:
+        ValueError: they are not finite as they are stored; names the image.
+    """
     parts = []
     for _, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)
+        if not all(torch.isfinite(tensor).all() for tensor in part.values()):
+            raise ValueError(f"{image.name}: its features are not finite in storage {storage!r}: fit with float32.")
         parts.append(part)
     return concatenated(parts)
 

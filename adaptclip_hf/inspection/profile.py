@@ -13,6 +13,7 @@ import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.images import OnError
+from ..engine.result import LARGEST_SEARCHED
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
@@ -35,11 +36,10 @@ from .photo_features import (
     made_by,
     pixel_digest,
 )
-from .profile_files import DAMAGED, not_a_profile, read_profile, write_profile
+from .profile_content import ProfileContent
+from .profile_files import IGNORE, read_profile, write_profile
 from .regions import find_regions
 from .split import LEAVE_ONE_OUT, rates
-
-IGNORE = "ignore"  # the name of the view's mask among the features
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,9 @@ class InspectionProfile(Reference):
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        view = options.pop("view", None) or View()
-        model = model_name(options.pop("model", None) or detector.model.name_or_path)
+        view, model = options.pop("view", None), options.pop("model", None)
+        view = View() if view is None else view
+        model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback)
@@ -146,8 +147,7 @@ class InspectionProfile(Reference):
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        features = fitting.add_photos(detector, kept, given, self.view, chosen.storage, feedback)
-        fitted = fitting.calibrate(detector, chosen, self.view, features, feedback)
+        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
         return replace(self, settings=chosen, **fitted._asdict())
 
     @property
@@ -180,13 +180,15 @@ class InspectionProfile(Reference):
 
     def decide(self, result: DetectionResult) -> DetectionResult:
         """A result with p-value, label and regions."""
+        p_value = float(self.calibration.p_values(result.score))  # refuses a score that is no number
         label = label_of(result.score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
+        shown = result.map_within(LARGEST_SEARCHED) if label == "anomalous" else None
         return replace(
             result,
-            p_value=float(self.calibration.p_values(result.score)),
+            p_value=p_value,
             label=label,
-            regions=find_regions(result.drawn_map, self.pixel_threshold, result.size) if label == "anomalous" else [],
+            regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
             among_normals=result.among_normals or own,
         )
 
@@ -287,7 +289,8 @@ class InspectionProfile(Reference):
             "suspects": [asdict(suspect) for suspect in self.suspects()],
             "features": None,
             "bank_rows": list(self.bank_rows),
-            "photos": [asdict(photo) for photo in self.features.photos],
+            "photos": [photo.to_json() for photo in self.features.photos],
+            "sketches": [photo.sketch.hex() for photo in self.features.photos],
             "made_by": as_json(self.made_by),
         }
 
@@ -301,34 +304,30 @@ class InspectionProfile(Reference):
 
         Raises:
             FileNotFoundError: no such folder or repository.
-            ValueError: it holds no profile, or a damaged one.
+            ValueError: it holds no profile, or one that was damaged or changed; names the file and the field.
         """
-        file, content, tensors = read_profile(folder, **hub)
-        try:
-            return cls.from_contents(content, tensors)
-        except DAMAGED as error:
-            raise not_a_profile(file, error) from error
+        return cls.from_contents(*read_profile(folder, **hub))
 
     @classmethod
-    def from_contents(cls, content: dict, tensors: dict[str, torch.Tensor]) -> "InspectionProfile":
-        """The profile that its two files hold; raises one of `DAMAGED` if they hold none."""
-        ignore = tensors.pop(IGNORE, None)
-        view = dict(content["view"])
-        view["region"] = view["region"] and tuple(view["region"])
-        photos = tuple(map(ProfilePhoto.from_json, content["photos"]))
-        if photos[-1].rows[1] != len(tensors["image_embeds"]):
-            raise ValueError(f"{content['features']} holds the features of other photos")
+    def from_contents(cls, content: ProfileContent, tensors: dict[str, torch.Tensor]) -> "InspectionProfile":
+        """The profile that its two files hold."""
+        view = content.view.view(tensors.pop(IGNORE, None))
+        sketches = content.sketches or [""] * len(content.photos)
+        photos = tuple(
+            ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
+            for photo, sketch in zip(content.photos, sketches, strict=True)
+        )
         scores = np.sort([photo.score for photo in photos if photo.role in CALIBRATING])
         return cls(
-            content["model"],
-            content["made_by"],
-            FitSettings(**content["settings"]),
-            View(**view, ignore=None if ignore is None else ignore.numpy()),
+            content.model,
+            content.made_by,
+            content.settings.settings(),
+            view,
             PhotoFeatures(photos, tensors),
-            content["method"],
-            tuple(content["bank_rows"]),
-            Calibration(scores, content["threshold"]),
-            content["pixel_threshold"],
+            content.method,
+            tuple(content.bank_rows),
+            Calibration(scores, content.threshold),
+            content.pixel_threshold,
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:
@@ -346,8 +345,11 @@ class InspectionProfile(Reference):
         return hook("publish", "push_to_hub")(self, repo_id, **options)
 
 
-def model_name(model: str) -> str:
+def model_name(model: str | Path) -> str:
     """What a profile calls its model: the embedded one by its name, a folder by its whole path, others as they are."""
+    if not isinstance(model, str | Path):
+        raise ValueError(f"Expected the name, folder or Hub id of a model, got {model!r}.")
+    model = str(model)
     if model == DEFAULT_MODEL:
         return DEFAULT_NAME
     return str(Path(model).absolute()) if model and Path(model).is_dir() else model

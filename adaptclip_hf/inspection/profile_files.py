@@ -2,22 +2,31 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from transformers.utils import cached_file
 
-from ..files import read_json, write_json, write_whole
+from ..files import NoLocksError, locked, parse_json, write_json, write_whole
+from ..hub_access import near_names, reaching, require_hub_id
 from ..model_files import PROFILE_FILE
+from ..modeling.checksums import sha256_of
+from ..reporting import Report, first_line, print_nothing
 from ..versions import __version__
+from .profile_content import ProfileContent, check_features, content_digest
 
 FEATURES = "features-{}.safetensors"
-FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.safetensors")
+FEATURES_NAME = re.compile(r"features-([0-9a-f]{16})\.safetensors")
 FORMAT = 1
-# what a damaged or foreign folder makes its reader raise
-DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, IndexError)
+IGNORE = "ignore"  # the name of the view's mask among the features
+REMEDY = "Fit it again, or take a copy that is whole."
+WHO = "another `adaptclip fit`"
+READS = 100  # of a profile that is saved again and again meanwhile
 
 
 def is_profile_file(name: str) -> bool:
@@ -25,45 +34,119 @@ def is_profile_file(name: str) -> bool:
     return name == PROFILE_FILE or FEATURES_NAME.fullmatch(name) is not None
 
 
-def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor]):
-    """Writes a profile's folder; an older profile in it stays whole until the new one is.
+@contextmanager
+def saving(folder: Path, report: Report = print_nothing) -> Iterator[None]:
+    """Nobody else saves a profile in a folder meanwhile: an update is read, made and saved as one step.
 
     Args:
-        content: of `profile.json`; the format, the version and the name of the features' file are put in.
+        folder: it is made, and removed again if nothing was saved.
+        report: told that it waits for another one.
+
+    Raises:
+        NoLocksError: the folder lies on a share without locks.
+        OSError: the folder cannot be written.
+    """
+    new = not folder.exists()
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder, WHO))
+            except ValueError:
+                report(f"waiting: {WHO} is writing to {folder}")
+                stack.enter_context(locked(folder, WHO, wait=-1))
+            yield
+    finally:
+        if new:  # it stays where something was saved
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor]):
+    """Writes a profile's folder. Who reads it meanwhile gets the older profile or the new one.
+
+    The features come first, then the file that names them, and then the older features go. On a share without locks two
+    that save at once must not.
+
+    Args:
+        content: of `profile.json`; the format, the version, the features' file and the digests are put in.
         tensors: the photos' features, contiguous.
     """
     packed = save(tensors, metadata={"format": "pt"})
-    features = FEATURES.format(hashlib.sha256(packed).hexdigest()[:16])
-    older = set(folder.glob(FEATURES.format("*"))) - {folder / features}
-    write_whole(folder / features, packed)
-    write_json(folder / PROFILE_FILE, {"format": FORMAT, "version": __version__} | content | {"features": features})
-    for file in older:
-        file.unlink()
+    digest = hashlib.sha256(packed).hexdigest()
+    features = folder / FEATURES.format(digest[:16])
+    content = {"format": FORMAT, "version": __version__} | content
+    content |= {"features": features.name, "features_sha256": digest}
+    with ExitStack() as stack:
+        with suppress(NoLocksError):
+            stack.enter_context(saving(folder))
+        write_whole(features, packed)
+        write_json(folder / PROFILE_FILE, content | {"sha256": content_digest(content)})
+        for file in folder.glob(FEATURES.format("*")):
+            if file != features:
+                with suppress(OSError):  # on Windows it stays while somebody reads it, and goes with the next save
+                    file.unlink()
 
 
-def read_profile(folder: str | Path, **hub) -> tuple[Path, dict, dict[str, torch.Tensor]]:
-    """`profile.json`, its content and the features, of a folder or repository.
+def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, torch.Tensor]]:
+    """The content of `profile.json` and the features, of a folder or repository.
 
     Raises:
         FileNotFoundError: no such folder or repository, or one without a profile.
-        ValueError: it is damaged, or of another format.
+        ValueError: it is damaged, was changed, or is of another format; names the file and the field.
     """
-    file = profile_file(folder, PROFILE_FILE, hub)
-    content = read_json(file)
+    before = None
+    if not Path(folder).is_dir():
+        require_hub_id(str(folder), "profile", PROFILE_FILE)
+        hub = reaching(hub)
+    for _ in range(READS):
+        file = profile_file(folder, PROFILE_FILE, hub)
+        text = file.read_bytes()
+        try:
+            content = checked_content(text)
+            return content, read_features(profile_file(folder, content.features, hub), content)
+        except FileNotFoundError:
+            if text == before:
+                raise
+            before = text  # it was saved anew after it was read, and its older features are gone: read the new one
+        except ValueError as error:
+            raise ValueError(
+                f"{file} is not a profile (of `adaptclip fit`): {str(error).rstrip('.')}. {REMEDY}"
+            ) from error
+    raise ValueError(f"{folder} is saved again and again: read it later.")
+
+
+def checked_content(text: bytes) -> ProfileContent:
+    """What `profile.json` says; raises ValueError, with the field, for what is no whole profile of this format."""
+    content: Any = parse_json(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"expected named fields, got a {type(content).__name__}")
+    if content.get("format") != FORMAT:
+        raise ValueError(f"format: it has format {content.get('format')!r}, this version reads {FORMAT}")
+    checked = ProfileContent.checked(content)
+    if checked.sha256 not in (None, content_digest(content)):
+        raise ValueError("sha256: what it says was changed or damaged after it was written")
+    if (checked.sha256 is None) != (checked.features_sha256 is None):
+        raise ValueError("sha256, features_sha256: one of the digests is not there")
+    return checked
+
+
+def read_features(file: Path, content: ProfileContent) -> dict[str, torch.Tensor]:
+    """The features of a profile's photos, compared with their digest: the bytes are read twice, once to be hashed.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        ValueError: it is damaged, or belongs to another profile.
+    """
+    digest = sha256_of(file)
+    if content.features_sha256 not in (None, digest) or FEATURES.format(digest[:16]) != content.features:
+        raise ValueError(f"{file} is damaged or was changed: its SHA-256 is not the one that was written with it")
     try:
-        if content["format"] != FORMAT:
-            raise ValueError(f"it has format {content['format']}, this version reads {FORMAT}")
-        if not FEATURES_NAME.fullmatch(content["features"]):
-            raise ValueError(f"features: {content['features']!r} is not a file of this folder")
-        features = profile_file(folder, content["features"], hub)
-        with safe_open(features, framework="pt") as opened:
-            return file, content, {name: opened.get_tensor(name) for name in opened.keys()}
-    except DAMAGED as error:
-        raise not_a_profile(file, error) from error
-
-
-def not_a_profile(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} is not a profile (of `adaptclip fit`): {error!r}")
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{file} holds no features ({error})") from error
+    check_features(file, content, tensors, IGNORE)
+    return tensors
 
 
 def profile_file(folder: str | Path, name: str, hub: dict) -> Path:
@@ -80,4 +163,8 @@ def profile_file(folder: str | Path, name: str, hub: dict) -> Path:
     try:
         return Path(cached_file(str(folder), name, **hub))
     except OSError as error:
-        raise FileNotFoundError(f"No profile at {folder}, neither a folder here nor on the Hub: {error}") from error
+        reason = "the Hub cannot be reached" if hub.get("local_files_only") else first_line(error)
+        near = near_names(str(folder), PROFILE_FILE)
+        raise FileNotFoundError(
+            f"No profile at {folder}: there is no such folder, and none on the Hub ({reason}).{near}"
+        ) from error

@@ -1,32 +1,74 @@
 """The report page, made from a folder of results."""
 
-import json
 from collections import Counter
 from datetime import datetime
 from heapq import nlargest
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import ConfigDict, Field, InstanceOf
 from tqdm.auto import tqdm
 
-from ..engine.heatmap import data_url
-from ..files import read_json, write_whole
+from ..files import parse_json, write_whole
 from ..inspection.drift import Drift
-from ..processing.image_loading import load_image
-from ..runs.store_lines import DRIFT_FILE, REPORT_FILE, RESULTS_FILE, SETTINGS_FILE
+from ..reporting import Report, print_nothing, printable
+from ..runs.rows import read_row
+from ..runs.store_lines import (
+    DRIFT_FILE,
+    PART_SETTINGS_FILE,
+    REPORT_FILE,
+    RESULTS_FILE,
+    SETTINGS_FILE,
+    lines_of,
+)
+from ..validation import FileContent
 from .histogram_drawing import HistogramDrawing, template
+from .pictures import Pictures
 
-LONGEST_SIDE = 480  # pixels of a picture on the page
-QUALITY = 82
 NAMED = 200  # at most so many unreadable files are named
+LAST_TIME = 253402300799  # the last second of the year 9999, after which Python has no date
 
 
-def write_report(folder: str | Path, title: str | None = None, images: int = 200) -> Path:
-    """Writes `folder/report.html` and returns its path.
+class ProfileContent(FileContent):
+    """What the page shows of the profile in a run's settings."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    description: str
+    threshold: float | None = None
+    scores: list[float] | None = None
+
+
+class SettingsContent(FileContent):
+    """What the page shows of a run's settings."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    profile: ProfileContent | None = None
+    threshold: float | None = None
+
+
+class DriftContent(FileContent):
+    """A line of the drifts that were recorded."""
+
+    last: InstanceOf[str]
+    time: Annotated[float, Field(ge=0, le=LAST_TIME)]
+    photos: int
+    statistic: float
+    p_value: float
+    higher: bool
+
+
+def write_report(
+    folder: str | Path, title: str | None = None, images: int = 200, report: Report = print_nothing
+) -> Path:
+    """Writes `folder/report.html` and returns its path. The folder may have been moved since it was written.
 
     Args:
         folder: results that `adaptclip detect` wrote.
         title: the folder's name by default.
         images: the number of images to show, those with the highest scores.
+        report: called with a line for each kind of picture that is not found.
 
     Raises:
         FileNotFoundError: the folder holds no results.
@@ -34,24 +76,28 @@ def write_report(folder: str | Path, title: str | None = None, images: int = 200
     """
     folder = Path(folder)
     lines = read_lines(folder)
-    settings = read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
+    settings = read_settings(folder / SETTINGS_FILE)
     scored = [line for line in lines if line["error"] is None]
     shown = nlargest(images, scored, key=lambda line: line["score"])
-    profile = settings.get("profile")
-    labels = Counter(line["label"] for line in scored)
+    pictures = Pictures(folder)
+    cards = [card(line, pictures) for line in tqdm(shown, desc="pictures", unit="image", disable=len(shown) < 50)]
+    failures = [line for line in lines if line["error"] is not None]
+    for note in pictures.notes():
+        report(f"! {note}")
     page = {
-        "title": title or folder.resolve().name,
+        "title": printable(title or folder.resolve().name or str(folder.resolve())),
         "written": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "total": len(lines),
-        "labels": labels,
-        "decided": profile is not None or settings.get("threshold") is not None,
-        "profile": profile and profile["description"].splitlines(),
+        "labels": Counter(line["label"] for line in scored),
+        "decided": settings.profile is not None or settings.threshold is not None,
+        "profile": settings.profile and list(map(printable, settings.profile.description.splitlines())),
         "histogram": histogram(scored, settings),
-        "cards": [card(line) for line in tqdm(shown, desc="pictures", unit="image", disable=len(shown) < 50)],
+        "cards": cards,
+        "missing": list(map(printable, pictures.notes())),
         "hidden": len(scored) - len(shown),
-        "failures": [line for line in lines if line["error"] is not None][:NAMED],
-        "failed": len(lines) - len(scored),
-        "drifts": drifts(folder),
+        "failures": [{name: printable(line[name]) for name in ("path", "error")} for line in failures[:NAMED]],
+        "failed": len(failures),
+        "drifts": list(map(printable, drifts(folder))),
         "own": sum(line["among_normals"] for line in scored),
     }
     write_whole(folder / REPORT_FILE, template("report.html").render(page).encode(errors="replace"))
@@ -62,38 +108,44 @@ def read_lines(folder: Path) -> list[dict]:
     """The lines of a folder's results."""
     file = folder / RESULTS_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"No results in {folder}: expected {RESULTS_FILE}, which `adaptclip detect` writes.")
-    lines = []
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            line = json.loads(text)
-            needed = ("path", "score", "label", "error", "heatmap", "among_normals", "p_value", "regions", "size")
-            lines.append({name: line[name] for name in needed})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}, line {number}, was not written by `adaptclip detect` ({error!r}).") from error
-    return lines
+        why = f"No results in {folder}: expected {RESULTS_FILE}, which `adaptclip detect` writes."
+        if (folder / PART_SETTINGS_FILE).is_file():
+            why = (
+                f"{folder} holds Parquet parts, of --engine ray, which have no pictures: a report is made of "
+                f"{RESULTS_FILE}, which `adaptclip detect` writes without --engine ray."
+            )
+        raise FileNotFoundError(why)
+    return list(lines_of(file, read_row))
 
 
-def histogram(scored: list[dict], settings: dict) -> HistogramDrawing | None:
-    if not scored:
-        return None
-    profile = settings.get("profile") or {}
-    threshold = profile.get("threshold", settings.get("threshold"))
-    groups = {label: [line["score"] for line in scored if line["label"] == label] for label in ("normal", "anomalous")}
-    groups["scored"] = [line["score"] for line in scored if line["label"] is None]
-    return HistogramDrawing.of(
-        {name: scores for name, scores in groups.items() if scores}, profile.get("scores"), threshold
+def read_settings(file: Path) -> SettingsContent:
+    return (
+        SettingsContent.read(file, "Remove it; the report then shows no threshold.")
+        if file.is_file()
+        else SettingsContent()
     )
 
 
-def card(line: dict) -> dict:
+def histogram(scored: list[dict], settings: SettingsContent) -> HistogramDrawing | None:
+    if not scored:
+        return None
+    profile = settings.profile
+    good = None if profile is None else profile.scores
+    threshold = settings.threshold if profile is None or profile.threshold is None else profile.threshold
+    groups = {label: [line["score"] for line in scored if line["label"] == label] for label in ("normal", "anomalous")}
+    groups["scored"] = [line["score"] for line in scored if line["label"] is None]
+    return HistogramDrawing.of({name: scores for name, scores in groups.items() if scores}, good, threshold)
+
+
+def card(line: dict, pictures: Pictures) -> dict:
     """What the gallery shows for an image."""
     height, width = line["size"]
     regions = line["regions"] or [] if line["label"] != "normal" else []
     return line | {
-        "name": Path(line["path"]).name,
-        "photo": picture(line["path"]),
-        "overlay": picture(line["heatmap"]),
+        "path": printable(line["path"]),
+        "name": printable(Path(line["path"]).name),
+        "photo": pictures.photo(line),
+        "overlay": pictures.heatmap(line),
         "width": width,
         "height": height,
         "outlines": [" ".join(f"{x},{y}" for x, y in region["polygon"]) for region in regions],
@@ -101,25 +153,11 @@ def card(line: dict) -> dict:
     }
 
 
-def picture(path: str | None) -> str | None:
-    """A small copy of an image as a data URL; `None` if the image cannot be read any more."""
-    if path is None:
-        return None
-    try:
-        return data_url(load_image(path), LONGEST_SIDE, QUALITY)
-    except (OSError, ValueError):
-        return None
-
-
 def drifts(folder: Path) -> list[str]:
     """Lines about each drift that was recorded."""
-    file = folder / DRIFT_FILE
-    if not file.is_file():
-        return []
-    noted = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
-    fields = Drift.__dataclass_fields__
+    noted = lines_of(folder / DRIFT_FILE, lambda text: DriftContent.of(parse_json(text)))
     return [
-        f"{datetime.fromtimestamp(each['time']):%Y-%m-%d %H:%M}, up to {Path(each['last']).name}: "
-        f"{Drift(**{name: each[name] for name in fields}).describe()}"
+        f"{datetime.fromtimestamp(each.time):%Y-%m-%d %H:%M}, up to {Path(each.last).name}: "
+        f"{Drift(each.photos, each.statistic, each.p_value, each.higher).describe()}"
         for each in noted
     ]

@@ -2,20 +2,23 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count, islice
 from typing import Protocol
 
-from ..engine import AnomalyScorer
-from ..engine.images import LoadedImage, ReadImage
+import torch
+
+from ..engine import AnomalyScorer, Result, UnreadableImage
+from ..engine.images import LoadedImage, OnError, ReadImage
 from ..engine.prefetch import Prefetch
 from ..engine.reference import PreparedReference
 from ..reporting import Report
 from .rows import row_of
-from .sources import Source, Stamp, read_sources
+from .sources import Source, read_sources, refused_for_memory
 from .spec import RunSpec
+from .stamps import Stamp, identity
 from .store import Store
 from .summary import RunSummary
 
@@ -50,9 +53,14 @@ def make_plan(sources: Iterable[Source], store: Store) -> Plan:
     plan, index = Plan(), store.index
     index.begin_listing()
     for source in sources:
-        row = index.find(source.path)
-        waits = row is None or source.has_changed((row["bytes"], row["modified"]))
-        if not index.want(source, plan.waiting if waits else None):
+        row = index.find(source)
+        waits = row is None or not index.is_current(source, row)
+        file = source.identity if row is None else row["file"]
+        if row is not None and waits and identity(row["path"]) == source.identity:
+            source = replace(source, path=row["path"])  # it is shown as it was named first
+        elif row is None and index.is_named(source.path):
+            source = replace(source, path=source.identity)  # another file had this name, seen from another folder
+        if not index.want(source, file, plan.waiting if waits else None):
             continue
         plan.waiting += waits
         plan.changed += waits and row is not None
@@ -100,7 +108,7 @@ class Here(Executor):
             for first in count(0, PAGE):
                 page = store.index.waiting(first, PAGE)
                 for source in page:
-                    begun.append((source.path, source.stamp()))  # as it was when it was read
+                    begun.append((source.path, source.whole_stamp()))  # as it was when it was read
                     yield source
                 if len(page) < PAGE:
                     return
@@ -109,9 +117,8 @@ class Here(Executor):
         prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size, pixels_of, MOST_PIXELS)
         images = map(lambda image: (image, self.reference), prefetch)  # which holds no image, as a generator would
         while batch := list(islice(images, self.spec.batch_size)):
-            for result in self.scorer.score_images(batch, self._pass_over):
-                row = row_of(*begun.popleft(), result)
-                store.add(row, result)
+            for result in score_each(self.scorer, batch, self._pass_over):
+                row = self._keep(store, *begun.popleft(), result)
                 if row["among_normals"]:
                     self.report(f"{row['path']} is itself among the normal images: its score says nothing")
                 if on_row is not None:
@@ -120,5 +127,46 @@ class Here(Executor):
             del batch, result  # before the next ones are read: they may be large
         yield RunSummary(waited=prefetch.waited)
 
+    def _keep(self, store: Store, path: str, stamp: Stamp, result: Result) -> dict:
+        """The row of a result, which is in the store; its error where the memory does not suffice for its pictures."""
+        row = row_of(path, stamp, result)
+        try:
+            store.add(row, result)
+        except MemoryError:
+            refused = refused_for_memory(path)
+            self._pass_over(path, refused)
+            unreadable = UnreadableImage(path, str(refused))
+            row = row_of(path, stamp, unreadable)
+            store.add(row, unreadable)
+        return row
+
     def _pass_over(self, name: str, error: Exception):
         self.report(f"not read: {error}")
+
+
+def score_each(
+    scorer: AnomalyScorer, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError
+) -> Iterator[Result]:
+    """As [`AnomalyScorer.score_images`], but an image for which the memory does not suffice ends only itself."""
+    done = 0
+    try:
+        for result in scorer.score_images(batch, on_error):
+            yield result
+            done += 1
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if len(batch) > 1:
+        for each in batch[done:]:
+            yield from score_each(scorer, [each], on_error)
+    else:
+        [(image, _)] = batch
+        refused = refused_for_memory(image.name)
+        on_error(image.name, refused)
+        yield UnreadableImage(image.name, str(refused))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """torch raises RuntimeErrors too: of its own kind on a GPU, and with a text on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -10,6 +10,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ..files import whole_file
+from ..image_files import OURS, reason_against, reason_against_file
+from ..own_files import PICTURES
+from ..passed_over import OnPassedOver, pass_silently
 
 
 def is_remote(address: str) -> bool:
@@ -45,6 +48,9 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def has(self, name: str) -> bool:
+        return self.system.exists(f"{self.root}/{name}")
+
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write, which appears whole or not at all."""
@@ -64,12 +70,32 @@ class Folder:
 
     def remove(self, name: str):
         """Removes a file, or a folder and all in it."""
-        if self.system.exists(f"{self.root}/{name}"):
+        if self.has(name):
             self.system.rm(f"{self.root}/{name}", recursive=True)
 
-    def walk(self) -> Iterator[dict]:
-        """All files below, as fsspec describes them, but for hidden ones; sorted within each folder."""
-        for _, _, files in self.system.walk(self.root, detail=True):
-            for file in sorted(files.values(), key=lambda each: each["name"]):
-                if not any(part.startswith(".") for part in file["name"].removeprefix(self.root).split("/")):
-                    yield file
+    def walk(self, passed_over: OnPassedOver = pass_silently) -> Iterator[dict]:
+        """The images below, as fsspec describes them; sorted within each folder.
+
+        Args:
+            passed_over: called with the address of what is passed over, as in [`FolderWalk`], and the reason.
+        """
+
+        def is_meant(entry: dict, reason: str | None) -> bool:
+            if reason is not None:
+                passed_over(entry["name"], reason)
+            return reason is None
+
+        def unlisted(error: OSError):
+            passed_over(str(error), "cannot be listed")
+
+        for folder, folders, files in self.system.walk(self.root, detail=True, on_error=unlisted):
+            for name in sorted(folders):
+                if not is_meant(folders[name], reason_against(name) or self._is_own(folder, name)):
+                    del folders[name]  # the walk does not go there
+            for name in sorted(files):
+                if is_meant(files[name], reason_against_file(name)):
+                    yield files[name]
+
+    def _is_own(self, folder: str, name: str) -> str | None:
+        """Why a subfolder is passed over: it holds pictures of ours."""
+        return OURS if any(self.system.isfile(f"{folder}/{mark}") for mark in PICTURES.get(name, ())) else None

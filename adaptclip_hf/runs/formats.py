@@ -30,5 +30,7 @@ def write_format(name: str, rows: Iterable[dict], opened: IO[bytes]):
 
 
 def write_lines(rows: Iterable[dict], opened: IO[bytes]):
+    from .rows import ROW
+
     for row in rows:
-        opened.write(json.dumps(row).encode() + b"\n")
+        opened.write(json.dumps({name: row[name] for name in ROW}).encode() + b"\n")

@@ -1,22 +1,31 @@
 """Which images have a row and which wait, in a temporary SQLite file: memory must not grow with the images."""
 
 import sqlite3
+import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 
-from .sources import Source, Stamp
+from .rows import SEEN
+from .sources import Source
+from .stamps import Stamp, identity
 
-NOTED = ("bytes", "modified", "score", "label", "error")  # of a row, beside its path
+NOTED = ("bytes", "modified", "changed", "sha256", "score", "label", "error")  # of a row, beside its path
+STAMP = NOTED[:4]
 
 
 class Index:
     """The rows of a store, and the images that are asked for. Several threads can use it.
 
-    Paths are kept as bytes: names that are in no encoding have surrogates, which text in SQLite cannot hold.
+    An image is known by its place (see [`identity`]), so that it has one row however it is named. Texts are kept as
+    bytes: names that are in no encoding have surrogates, which text in SQLite cannot hold.
 
     Attributes:
         names: what is taken of the names of pictures, in lower case and without ending.
+
+    Raises:
+        OSError: the temporary file cannot be written, from every method.
     """
 
     def __init__(self):
@@ -25,8 +34,11 @@ class Index:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "pragma journal_mode = off; pragma synchronous = off;"
-            "create table row (path blob primary key, bytes, modified, score, label, error) without rowid;"
-            "create table wanted (path blob primary key, bytes, modified, waits integer) without rowid;"
+            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, error)"
+            " without rowid;"
+            "create index row_path on row (path);"
+            "create table seen (path blob primary key, file blob, bytes, modified, changed, sha256) without rowid;"
+            "create table wanted (file blob primary key, path blob, bytes, modified, waits integer) without rowid;"
             "create unique index number on wanted (waits);"
             "create table name (name text primary key) without rowid;"
         )
@@ -36,12 +48,23 @@ class Index:
 
     def _do(self, command: str, *values) -> int:
         """How many lines of a table were changed."""
-        with self._lock:
+        with self._asking():
             return self._database.execute(command, values).rowcount
 
     def _ask(self, command: str, *values) -> list[tuple]:
-        with self._lock:
+        with self._asking():
             return self._database.execute(command, values).fetchall()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                f"{tempfile.gettempdir()}: the list of the run's images cannot be kept there ({error}): make room, or "
+                "let TMPDIR name another folder."
+            ) from error
 
     def __len__(self) -> int:
         [[rows]] = self._ask("select count(*) from row")
@@ -51,26 +74,61 @@ class Index:
     def loading(self) -> Iterator[None]:
         """Forgets all rows, and notes those that come now in one go."""
         self._do("begin")
-        self._do("delete from row")
-        self._do("delete from name")
+        for table in ("row", "seen", "name"):
+            self._do(f"delete from {table}")
         yield
         self._do("commit")
 
+    def note_seen(self, path: str, stamp: Stamp, file: str):
+        """Notes where the image of a row lay, and its stamp, for a row that comes later without them."""
+        command = "insert or replace into seen values (?, ?, ?, ?, ?, ?)"
+        self._do(command, key_of(path), key_of(file), stamp.bytes, stamp.modified, stamp.changed, stamp.sha256)
+
     def note(self, row: dict) -> bool:
-        """Notes a row; false if its path has one."""
-        noted = {**row, "error": None if row["error"] is None else ""}  # its text may not be encodable
-        values = (noted[name] for name in NOTED)
-        return self._do("insert or ignore into row values (?, ?, ?, ?, ?, ?)", key_of(row["path"]), *values) == 1
+        """Notes a row; false if its image has one."""
+        row = {**row, "error": None if row["error"] is None else ""}  # its text may not be encodable
+        if SEEN[0] not in row:
+            row |= self._seen(row)
+        values = (row[name] for name in NOTED)
+        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        return self._do(place, key_of(row["file"]), key_of(row["path"]), *values) == 1
 
-    def find(self, path: str) -> dict | None:
-        """A path's row, as far as a summary needs it."""
-        found = self._ask(f"select {', '.join(NOTED)} from row where path = ?", key_of(path))
-        return {"path": path, **dict(zip(NOTED, *found, strict=True))} if found else None
+    def _seen(self, row: dict) -> dict:
+        """What was noted for a row that has no place; of an earlier version there is nothing."""
+        found = self._ask(
+            "select file, changed, sha256 from seen where path = ? and bytes is ? and modified is ?",
+            *(key_of(row["path"]), row["bytes"], row["modified"]),
+        )
+        if not found:
+            return dict.fromkeys(SEEN) | {"file": identity(row["path"])}
+        return dict(zip(SEEN, found[0], strict=True)) | {"file": path_of(found[0][0])}
 
-    def stamp(self, path: str) -> Stamp | None:
-        """The image as it was when it was scored; `None` without a row."""
-        row = self.find(path)
-        return None if row is None else (row["bytes"], row["modified"])
+    def find(self, source: Source) -> dict | None:
+        """An image's row, as far as a summary needs it, with the image's place then.
+
+        A photo that was moved together with the results, and is named as it was, has the row of that name.
+        """
+        columns = f"select file, path, {', '.join(NOTED)} from row where"
+        [*found] = self._ask(f"{columns} file = ?", key_of(source.identity))
+        if not found:
+            named_so = self._ask(f"{columns} path = ?", key_of(source.path))
+            found = [each for each in named_so if not Path(path_of(each[0])).exists()]
+        if not found:
+            return None
+        file, path, *values = found[0]
+        return {"file": path_of(file), "path": path_of(path), **dict(zip(NOTED, values, strict=True))}
+
+    def is_current(self, source: Source, row: dict) -> bool:
+        """Whether a row that was found is still of the image's content."""
+        if source.has_changed(Stamp(*(row[name] for name in STAMP))):
+            return False
+        if row["changed"] is not None and (changed := source.stamp().changed) != row["changed"]:
+            self._do("update row set changed = ? where file = ?", changed, key_of(row["file"]))  # it was read: once
+        return True
+
+    def is_named(self, path: str) -> bool:
+        """Whether a row shows this path."""
+        return bool(self._ask("select 1 from row where path = ?", key_of(path)))
 
     def take_name(self, name: str):
         """Notes the name of a picture."""
@@ -79,23 +137,27 @@ class Index:
     def begin_listing(self):
         self._do("delete from wanted")
 
-    def want(self, source: Source, waits: int | None) -> bool:
+    def want(self, source: Source, file: str, waits: int | None) -> bool:
         """Notes an image that is asked for; false if it was listed before.
 
         Args:
+            file: its place, or that of its row.
             waits: its number among those that wait, from 0; `None` if it does not.
         """
-        values = (key_of(source.path), *source.listed, waits)
-        return self._do("insert or ignore into wanted values (?, ?, ?, ?)", *values) == 1
+        values = (key_of(file), key_of(source.path), *source.listed[:2], waits)
+        return self._do("insert or ignore into wanted values (?, ?, ?, ?, ?)", *values) == 1
 
     def is_waiting(self, path: str) -> bool:
-        return bool(self._ask("select 1 from wanted where path = ? and waits is not null", key_of(path)))
+        """Whether the image of the row that shows this path waits."""
+        command = "select 1 from row join wanted using (file) where row.path = ? and waits is not null"
+        return bool(self._ask(command, key_of(path)))
 
     def waiting(self, first: int, count: int) -> list[Source]:
         """Some of the images that wait, in the order of the listing."""
         command = "select path, bytes, modified from wanted where waits >= ? and waits < ? order by waits"
         return [
-            Source(path_of(path), (size, modified)) for path, size, modified in self._ask(command, first, first + count)
+            Source(path_of(path), Stamp(size, modified))
+            for path, size, modified in self._ask(command, first, first + count)
         ]
 
 

@@ -1,10 +1,49 @@
 """A run's rows: one for each image, a dict that JSON can hold."""
 
+from typing import Annotated, Literal
+
+from pydantic import Field, InstanceOf
+
 from ..engine import Result
-from .sources import Stamp
+from ..files import parse_json
+from ..validation import FileContent
+from .stamps import Stamp, identity
 
 RESULT = ("score", "p_value", "label", "regions", "size")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
+SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
+
+Text = InstanceOf[str]  # also with surrogates, where a name is in no encoding
+Count = Annotated[int, Field(ge=0)]
+
+
+class RegionContent(FileContent):
+    """A region as results hold it."""
+
+    box: Annotated[list[int], Field(min_length=4, max_length=4)]
+    polygon: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
+    area: Count
+    share: float
+    peak: float
+    mean: float
+    significant: bool
+
+
+class RowContent(FileContent):
+    """A row as results hold it; version 0.2 wrote no stamp in parts."""
+
+    path: Text
+    score: float | None
+    p_value: float | None
+    label: Literal["normal", "anomalous"] | None
+    regions: list[RegionContent] | None
+    size: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)] | None
+    heatmap: Text | None
+    map: Text | None
+    error: Text | None
+    among_normals: bool
+    bytes: int | None
+    modified: int | None
 
 
 def row_of(path: str, stamp: Stamp, result: Result) -> dict:
@@ -14,4 +53,26 @@ def row_of(path: str, stamp: Stamp, result: Result) -> dict:
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
-    return row | {"among_normals": result.among_normals, "bytes": stamp[0], "modified": stamp[1]}
+    row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
+    return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
+
+
+def read_row(text: str | bytes) -> dict:
+    """The row of a line of JSON.
+
+    Raises:
+        ValueError: it is no row; names the fields.
+    """
+    return checked_row(parse_json(text))
+
+
+def checked_row(row) -> dict:
+    """A row that was read.
+
+    Raises:
+        ValueError: it is no row, or a result without a score; names the fields.
+    """
+    RowContent.of(row)
+    if row["error"] is None and (row["score"] is None or row["size"] is None):
+        raise ValueError("score, size: there is none, and no error that says why")
+    return row

@@ -9,12 +9,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..inspection import discoveries
+from ..passed_over import PassedOver
 from ..reporting import Report
+from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
 from .sources import Source
 from .store import Store
 from .summary import RunSummary
-from .watching import complete_images
+from .watching import FolderWatch
 
 
 class Run:
@@ -36,28 +38,39 @@ class Run:
             overwrite: start again if the store holds other results.
 
         Raises:
-            ValueError: the store holds results of other settings, named, or another process is writing there.
+            ValueError: the store holds results of other settings, named.
+            OSError: another process is writing there.
+            KeyboardInterrupt: it was stopped, also by SIGTERM; what was scored is kept, in each format.
         """
-        with self.store.locked():
+        with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
-            summary = self.score(sources)
+            try:
+                summary = self.score(sources)
+            except KeyboardInterrupt:
+                self.store.write_formats(self.spec.formats)
+                raise
             if self.spec.false_discovery_rate is not None:
                 correct_labels(self.store, self.spec.false_discovery_rate, summary)
-            self.write_formats()
+            self.store.write_formats(self.spec.formats)
         return summary
 
-    def watch(self, folder: Path, overwrite: bool = False) -> RunSummary:
-        """Scores the images of a folder here as they appear, each once it is complete, until Ctrl-C."""
+    def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
+        """Scores the images of a folder here as they appear, each once it is complete, until Ctrl-C or SIGTERM.
+
+        Args:
+            passed_over: counts and tells what is passed over.
+        """
         total = RunSummary()
-        with self.store.locked():
+        with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             self.report(f"watching {folder}; Ctrl-C stops")
             try:
-                for paths in complete_images(folder, leave_out=self.store.folder_here, known=self._is_scored):
+                watch = FolderWatch(folder, self._is_scored, self.store.folder_here, passed_over, self.report)
+                for paths in watch.complete_images():
                     total.join(self.score([Source(str(path)) for path in paths], self._tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
-            self.write_formats()
+            self.store.write_formats(self.spec.formats)
         return total
 
     def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:
@@ -83,13 +96,10 @@ class Run:
         summary.seconds = time.perf_counter() - start
         return summary
 
-    def write_formats(self):
-        for name in self.spec.formats:
-            self.store.write_format(name)
-
     def _is_scored(self, path: Path) -> bool:
-        stamp = self.store.index.stamp(str(path))
-        return stamp is not None and not Source(str(path)).has_changed(stamp)
+        source, index = Source(str(path)), self.store.index
+        row = index.find(source)
+        return row is not None and index.is_current(source, row)
 
     def _tell(self, row: dict):
         if row["error"] is None:

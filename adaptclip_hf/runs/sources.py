@@ -1,8 +1,7 @@
 """The images of a run: files, folders, patterns and lists on this machine, and what lies at other addresses."""
 
-import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import fsspec
 
 from ..engine import UnreadableImage, View
 from ..engine.images import ImageReader, LoadedImage, OnError
-from ..image_files import ImageFiles, images_below, is_image_name
+from ..image_files import OURS, ImageFiles
+from ..listings import csv_rows, lines_of, require_columns
+from ..own_files import PICTURES, lies_in_own_folder
+from ..passed_over import PassedOver
 from .folder import Folder, is_remote
+from .stamps import UNKNOWN, Stamp, has_changed, identity, stamp_here, with_digest
 
 LISTS = (".txt", ".csv", ".parquet")
-
-Stamp = tuple[int | None, int | None]  # size and time of the last change in ns; a file that is not there has none
-UNKNOWN: Stamp = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,21 @@ class Source:
     path: str
     listed: Stamp = UNKNOWN
 
+    @property
+    def identity(self) -> str:
+        """The same text however the image is named."""
+        return identity(self.path)
+
     def stamp(self) -> Stamp:
         """Tells a changed file from what it was."""
-        if is_remote(self.path):
-            return self.listed
-        file = Path(self.path)
-        if not file.is_file():
-            return None, None
-        status = file.stat()
-        return status.st_size, status.st_mtime_ns
+        return self.listed if is_remote(self.path) else stamp_here(self.path)
+
+    def whole_stamp(self) -> Stamp:
+        """The stamp with a digest of the content of a file on this machine."""
+        return self.listed if is_remote(self.path) else with_digest(self.stamp(), self.path)
 
     def has_changed(self, before: Stamp) -> bool:
-        now = self.stamp()
-        return UNKNOWN not in (before, now) and now != before
+        return has_changed(self.path, before, self.stamp())
 
     def content(self) -> str | dict:
         """What `load_image` reads: a path, or the bytes of what lies elsewhere.
@@ -69,9 +71,15 @@ def read_sources(
     for source in sources:
         try:
             yield from reader.read_ready([source.content()], view)  # and holds none while the next one is read
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
+            error = refused_for_memory(source.path) if isinstance(error, MemoryError) else error
             on_error(source.path, error)
             yield UnreadableImage(source.path, str(error))
+
+
+def refused_for_memory(path: str) -> ValueError:
+    """The error of an image alone, while the rest goes on."""
+    return ValueError(f"{path} is too large for the memory that is free here: score it on a machine with more.")
 
 
 @dataclass(frozen=True)
@@ -82,17 +90,26 @@ class Sources:
         files: on this machine.
         addresses: folders, images and lists, here or at an address that fsspec knows.
         leave_out: a folder here whose images are not meant: the run's own output.
+        passed_over: is called with what is passed over, and tells it when all is listed; give it to `files` as well.
     """
 
     files: ImageFiles | tuple = ()
     addresses: tuple[str, ...] = ()
     leave_out: Path | None = None
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     def __iter__(self) -> Iterator[Source]:
         """
         Raises:
-            FileNotFoundError, ValueError: an address where nothing is, or no image; a list without a column `path`.
+            FileNotFoundError, ValueError: an address where nothing is, or no image; a list that cannot be read, with
+                its line.
         """
+        try:
+            yield from self._all()
+        finally:
+            self.passed_over.tell()
+
+    def _all(self) -> Iterator[Source]:
         for file in self.files:
             yield Source(str(file))
         for address in self.addresses:
@@ -105,48 +122,82 @@ class Sources:
     def _at(self, address: str) -> Iterator[Source]:
         folder = Folder(address)
         if Path(folder.root).suffix.lower() in LISTS and folder.system.isfile(folder.root):
-            yield from map(Source, listed(folder))
-        elif folder.is_local and Path(folder.root).is_dir():
+            yield from self._listed(folder)
+        elif folder.is_local:
             path = Path(folder.root if "://" in address else address)
-            yield from (Source(str(file)) for file in images_below(path, self.leave_out))
+            if not path.exists():
+                raise FileNotFoundError(f"There is nothing at {address}.")
+            yield from (Source(str(file)) for file in ImageFiles([path], self.leave_out, self.passed_over))
         elif folder.system.isdir(folder.root):
             scheme = address.partition("://")[0]
-            for file in folder.walk():
-                if is_image_name(file["name"].rpartition("/")[2]):
-                    yield Source(f"{scheme}://{file['name']}", stamp_of(file))
+            for file in folder.walk(self.passed_over):
+                yield Source(f"{scheme}://{file['name']}", stamp_of(file))
         elif folder.system.exists(folder.root):
             yield Source(address)
         else:
             raise FileNotFoundError(f"There is nothing at {address}.")
 
+    def _listed(self, file: Folder) -> Iterator[Source]:
+        """What a list names, but for pictures of ours."""
+        for path in listed(file):
+            # a look at the disk for each of millions would take minutes
+            if not PICTURES.keys().isdisjoint(path.split("/")) and not is_remote(path) and lies_in_own_folder(path):
+                self.passed_over(path, OURS)
+            else:
+                yield Source(path)
+
 
 def stamp_of(file: dict) -> Stamp:
     """Of a file as fsspec describes it; only the size where the file system gives no time."""
     changed = file.get("LastModified")
-    return file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None
+    return Stamp(file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None)
 
 
 def listed(file: Folder) -> Iterator[str]:
-    """What a list names: a text of an address a line, or a CSV or Parquet file with a column `path`."""
+    """What a list names: a text of an address a line, or a CSV or Parquet file with a column `path`.
+
+    Raises:
+        ValueError: a line names nothing, another list, or cannot be read; names the list and the line.
+    """
+    for where, path in named_in(file):
+        if not isinstance(path, str) or not path:
+            raise ValueError(f"{where}: expected the path of an image, got {path!r}.")
+        if path.lower().endswith(LISTS):
+            raise ValueError(f"{where}: {path} is a list; expected the path of an image.")
+        yield path
+
+
+def named_in(file: Folder) -> Iterator[tuple[str, str | None]]:
+    """Each line of a list that is not empty, and what it names."""
     kind = Path(file.root).suffix.lower()
-    if kind == ".parquet":
-        from pyarrow import parquet
-
-        with file.system.open(file.root, "rb") as opened:
-            table = parquet.ParquetFile(opened)
-            require_column(file.address, table.schema_arrow.names)
-            for batch in table.iter_batches(columns=["path"]):
-                yield from batch.column("path").to_pylist()
-        return
-    with file.system.open(file.root, "r", encoding="utf-8", newline="") as opened:
-        if kind == ".csv":
-            rows = csv.DictReader(opened)
-            require_column(file.address, rows.fieldnames or [])
-            yield from (row["path"] for row in rows)
+    with file.system.open(file.root, "rb") as opened:
+        if kind == ".parquet":
+            yield from rows_of_parquet(opened, file.address)
+        elif kind == ".csv":
+            for where, row in csv_rows(opened, file.address, ["path"]):
+                yield where, row["path"].strip()
         else:
-            yield from (line.strip() for line in opened if line.strip())
+            for where, line in lines_of(opened, file.address):
+                if path := line.strip():
+                    yield where, unquoted(path)
 
 
-def require_column(address: str, names: Iterable[str]):
-    if "path" not in names:
-        raise ValueError(f"{address}: expected a column `path`, found {', '.join(names) or 'none'}.")
+def unquoted(path: str) -> str:
+    """A path without the quotes in which Windows copies it."""
+    return path[1:-1] if len(path) > 1 and path[0] == path[-1] == '"' else path
+
+
+def rows_of_parquet(opened, name: str) -> Iterator[tuple[str, str | None]]:
+    """Each row of a Parquet file, and its `path`."""
+    from pyarrow import ArrowException, parquet
+
+    number = 0
+    try:
+        table = parquet.ParquetFile(opened)
+        require_columns(name, ["path"], table.schema_arrow.names)
+        for batch in table.iter_batches(columns=["path"]):
+            for path in batch.column("path").to_pylist():
+                number += 1
+                yield f"{name}, row {number}", path
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{name} cannot be read as Parquet: {error}") from error

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ..detector import AnomalyDetector
 from ..engine import AnomalyScorer, Reference
+from ..inspection import InspectionProfile
+from ..inspection.calibration import require_discoverable
 from ..inspection.photo_features import made_by
 
 
@@ -22,6 +24,9 @@ class RunSpec:
         false_discovery_rate: with a profile: of all images that are called anomalous at most this share are good ones,
             on average; labels are set again when all images are scored.
         formats: of [`adaptclip_hf.runs.formats.FORMATS`], written when all images are scored.
+
+    Raises:
+        ValueError: at this false-discovery rate the profile could call nothing anomalous.
     """
 
     model: str
@@ -34,6 +39,10 @@ class RunSpec:
     maps: bool = False
     false_discovery_rate: float | None = None
     formats: Sequence[str] = ()
+
+    def __post_init__(self):
+        if self.false_discovery_rate is not None and isinstance(self.reference, InspectionProfile):
+            require_discoverable(len(self.reference.calibration.scores), self.false_discovery_rate)
 
     def scorer(self) -> AnomalyScorer:
         """The model, loaded."""

@@ -1,18 +1,19 @@
 """Where the rows of a run lie: what every store does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, ClassVar
 
-from filelock import FileLock, Timeout
-
 from ..engine import Result
+from ..files import as_json, locked
+from ..resume import require_same
 from .formats import FORMAT_FILES, write_format
 from .index import Index
 
+WRITTEN = "formats"  # in the settings: the formats that are written beside the rows
 ADVICE = "name another --output, or replace it with --overwrite"
 
 
@@ -23,6 +24,7 @@ class Store(ABC):
         own_format: the one in which they lie.
         prefix: of the names of other formats' files.
         folder_here: their folder, if it is on this machine.
+        place: their folder, for messages.
         written: what a run writes, for people.
     """
 
@@ -30,6 +32,7 @@ class Store(ABC):
     prefix: ClassVar[str] = ""
 
     folder_here: Path | None
+    place: str
     written: str
 
     @abstractmethod
@@ -64,24 +67,46 @@ class Store(ABC):
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """A file beside the rows, which appears whole or not at all."""
 
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file beside the rows."""
+
+    @abstractmethod
+    def read_settings(self) -> dict | None:
+        """The settings of the run that wrote what is here; `None` where there are none.
+
+        Raises:
+            ValueError: they are damaged; names the file.
+        """
+
+    @abstractmethod
+    def write_settings(self, settings: dict): ...
+
+    def keep_or_match(self, settings: dict):
+        """Keeps the settings of a new run, or checks that the run that is here has the same.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        if (found := self.read_settings()) is not None:
+            require_same(found, settings, self.place, ADVICE)
+        else:
+            self.write_settings(as_json(settings) | {WRITTEN: []})
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """No other process writes here meanwhile, as far as that can be known.
 
         Raises:
+            OSError: the folder cannot be locked.
             ValueError: one does.
         """
         try:
             if self.folder_here is None:
                 yield
             else:
-                self.folder_here.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.folder_here / ".lock", timeout=0):
+                with locked(self.folder_here, "Another `adaptclip detect`"):
                     yield
-        except Timeout as error:
-            raise ValueError(
-                f"Another `adaptclip detect` is writing to {self.folder_here}: name another --output."
-            ) from error
         finally:
             self.close()
 
@@ -101,7 +126,18 @@ class Store(ABC):
         self.rewrite(lambda row: None if self.index.is_waiting(row["path"]) else row)
         self.load(self.index)
 
-    def write_format(self, name: str):
-        if name != self.own_format:
+    def write_formats(self, asked: Sequence[str]):
+        """Writes the formats that are asked for, and those of an earlier call, which would lack what came since.
+
+        The settings say which an earlier call wrote, so that no file of somebody else is taken for one.
+        """
+        settings = self.read_settings() or {}
+        known = settings.get(WRITTEN)
+        if not isinstance(known, list):  # of an earlier version
+            known = [name for name, file in FORMAT_FILES.items() if self.has(self.prefix + file)]
+        names = [name for name in FORMAT_FILES if name != self.own_format and name in [*known, *asked]]
+        if names != settings.get(WRITTEN):
+            self.write_settings(settings | {WRITTEN: names})
+        for name in names:
             with self.writing(self.prefix + FORMAT_FILES[name]) as opened:
                 write_format(name, self, opened)

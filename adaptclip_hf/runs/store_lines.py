@@ -5,27 +5,32 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
+from typing import BinaryIO
 
 from ..engine import DetectionResult, Result
-from ..files import new_name, whole_file
+from ..engine.heatmap import save_drawn
+from ..files import append, inside, naming, new_name, parse_json, whole_file, write_array, write_json
 from ..inspection import InspectionProfile
 from ..inspection.drift import Drift, DriftWatch
 from ..reporting import Report, print_nothing
-from ..resume import keep_or_match
+from ..resume import parsed_settings
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
+from .rows import ROW, SEEN, read_row
 from .spec import RunSpec
+from .stamps import Stamp
 from .store import ADVICE, Store
 
 RESULTS_FILE = FORMAT_FILES[JSONL]
 REPORT_FILE = "report.html"
 SETTINGS_FILE = "detect.json"
+PART_SETTINGS_FILE = "_detect.json"  # of a folder of Parquet parts
 HEATMAP_FOLDER = "heatmaps"
 MAP_FOLDER = "maps"
 DRIFT_FILE = "drift.jsonl"
+SEEN_FILE = ".seen.jsonl"  # for each row where its image lay, and what tells a changed one; only for going on
 UNFINISHED = ".unfinished-"
+FOLDERS = {"heatmap": HEATMAP_FOLDER, "map": MAP_FOLDER}
 
 
 class LineStore(Store):
@@ -38,55 +43,69 @@ class LineStore(Store):
 
     def __init__(self, output: Path, spec: RunSpec, report: Report = print_nothing):
         self.output, self.file, self.spec, self.report = output, output / RESULTS_FILE, spec, report
-        self.folder_here = output
+        self.folder_here, self.place = output, str(output)
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         profile = spec.reference
         self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
-        if overwrite:
+        """
+        Raises:
+            ValueError: also where a link leads out of the folder, or other files lie where results would.
+        """
+        for name in (RESULTS_FILE, DRIFT_FILE, SEEN_FILE, *FOLDERS.values()):
+            inside(self.output, name)
+        if (self.output / PART_SETTINGS_FILE).is_file():
+            raise ValueError(f"{self.output} holds Parquet parts, of --engine ray: name another --output.")
+        known = (self.output / SETTINGS_FILE).is_file()
+        if overwrite and (known or self.file.is_file()):
             self._clear()
-        elif self.file.is_file() and not (self.output / SETTINGS_FILE).is_file():
-            raise ValueError(
-                f"{self.file} is there without a {SETTINGS_FILE} that says what its lines are of: {ADVICE}."
-            )
-        keep_or_match(self.output / SETTINGS_FILE, settings, ADVICE)
+        elif not known:
+            for name in () if overwrite else (RESULTS_FILE, *(FORMAT_FILES[each] for each in self.spec.formats)):
+                if (self.output / name).exists():
+                    raise ValueError(
+                        f"{self.output / name} is there without a {SETTINGS_FILE} that says what it is of: {ADVICE}."
+                    )
+        self.keep_or_match(settings)
+
+    def read_settings(self) -> dict | None:
+        file = self.output / SETTINGS_FILE
+        return parsed_settings(file.read_bytes(), str(file), ADVICE) if file.is_file() else None
+
+    def write_settings(self, settings: dict):
+        write_json(self.output / SETTINGS_FILE, settings)
 
     def _clear(self):
         """Removes what an earlier run wrote, and nothing else."""
-        for name in (SETTINGS_FILE, DRIFT_FILE, REPORT_FILE, *FORMAT_FILES.values()):
+        if self.file.is_file():
+            with self.file.open("rb") as opened:
+                for text in opened:
+                    try:
+                        self._remove_pictures(read_row(text))
+                    except ValueError:
+                        continue  # no line of ours, so that it names no picture of ours
+        for name in (SETTINGS_FILE, DRIFT_FILE, SEEN_FILE, REPORT_FILE, *FORMAT_FILES.values()):
             (self.output / name).unlink(missing_ok=True)
-        for folder, ending in ((HEATMAP_FOLDER, "*.png"), (MAP_FOLDER, "*.npy")):
-            for file in (self.output / folder).glob(ending):
-                file.unlink()
 
     def load(self, index: Index):
         """
         Raises:
             ValueError: a line that `adaptclip detect` has not written; names file and line.
         """
-        for folder in (HEATMAP_FOLDER, MAP_FOLDER):
+        for folder in FOLDERS.values():
             for file in (self.output / folder).glob(f"{UNFINISHED}*"):
                 file.unlink()
+        for file in (self.file, self.output / SEEN_FILE, self.output / DRIFT_FILE):
+            cut_off_unfinished(file)
         self.file.touch()
-        self._cut_off_unfinished()
-        with index.loading(), self.file.open("rb") as opened:
-            for number, text in enumerate(opened, start=1):
-                try:
-                    row = json.loads(text)
-                    index.note(row)
-                    for written in files_of(row):
-                        index.take_name(Path(written).stem)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(
-                        f"{self.file}, line {number}, is not of `adaptclip detect` ({error!r}): remove it, or "
-                        "--overwrite."
-                    ) from error
-
-    def _cut_off_unfinished(self):
-        """Cuts away a last line that was not written to its end."""
-        with self.file.open("rb+") as opened:
-            opened.truncate(sum(len(text) for text in opened if text.endswith(b"\n")))
+        with index.loading():
+            for seen in lines_of(self.output / SEEN_FILE, parse_seen):
+                index.note_seen(*seen)
+            for row in lines_of(self.file, read_row):
+                index.note(row)
+                for name in FOLDERS:
+                    if row[name]:
+                        index.take_name(Path(row[name]).stem)
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
@@ -98,21 +117,26 @@ class LineStore(Store):
             for row in self:
                 if (changed := change(row)) is not None:
                     opened.write(as_line(changed))
-                    continue
-                for written in files_of(row):
-                    Path(written).unlink(missing_ok=True)
+                else:
+                    self._remove_pictures(row)
+
+    def _remove_pictures(self, row: dict):
+        """Removes a row's heatmap and map, which lie in their folders whatever the row says."""
+        for name in FOLDERS:
+            if (file := picture_of(self.output, row, name)) is not None:
+                file.unlink(missing_ok=True)
 
     def add(self, row: dict, result: Result):
         """The row's pictures are on disk before it is; it is in the file when this returns."""
         if isinstance(result, DetectionResult) and (self.spec.heatmaps or self.spec.maps):
             name = new_name(Path(row["path"]), self.index.names)
-            self.index.take_name(name)
             if self.spec.heatmaps:
-                row["heatmap"] = self._saved(HEATMAP_FOLDER, f"{name}.png", result.heatmap().save)
+                row["heatmap"] = self._saved(f"{name}.png", "heatmap", lambda file: save_drawn(result.heatmap(), file))
             if self.spec.maps:
-                row["map"] = self._saved(MAP_FOLDER, f"{name}.npy", lambda file: np.save(file, result.anomaly_map))
-        with self.file.open("ab") as opened:
-            opened.write(as_line(row))
+                row["map"] = self._saved(f"{name}.npy", "map", lambda file: write_array(file, result.anomaly_map))
+            self.index.take_name(name)
+        append(self.output / SEEN_FILE, as_seen(row))
+        append(self.file, as_line(row))
         self.index.note(row)
         if self.drift is not None and row["error"] is None and not row["among_normals"]:
             self._note_drift(row, self.drift.add(row["score"]))
@@ -120,29 +144,84 @@ class LineStore(Store):
     def finish(self):
         """Each row is in the file already."""
 
-    def _saved(self, folder: str, name: str, save: Callable[[Path], None]) -> str:
+    def _saved(self, name: str, kind: str, save: Callable[[BinaryIO], None]) -> str:
         """A file that appears whole or not at all."""
-        file = self.output / folder / name
-        file.parent.mkdir(exist_ok=True)
+        file = self.output / FOLDERS[kind] / name
         temporary = file.with_name(f"{UNFINISHED}{name}")
-        save(temporary)
-        temporary.replace(file)
+        with naming(file):
+            file.parent.mkdir(exist_ok=True)
+            try:
+                with temporary.open("wb") as opened:
+                    save(opened)
+                temporary.replace(file)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
         return str(file)
 
     def _note_drift(self, row: dict, drift: Drift | None):
         if drift is not None:
             self.report(f"DRIFT: {drift.describe()}")
-            with (self.output / DRIFT_FILE).open("a", encoding="utf-8") as opened:
-                opened.write(json.dumps({"last": row["path"], "time": time.time(), **asdict(drift)}) + "\n")
+            noted = {"last": row["path"], "time": time.time(), **asdict(drift)}
+            append(self.output / DRIFT_FILE, json.dumps(noted).encode() + b"\n")
 
     def writing(self, name: str):
         return whole_file(self.output / name)
 
+    def has(self, name: str) -> bool:
+        return (self.output / name).is_file()
+
+
+def picture_of(output: Path, row: dict, kind: str) -> Path | None:
+    """Where a row's "heatmap" or "map" lies in a folder of results, also where the folder was moved since.
+
+    Of what the row says the file's name counts alone: a folder of results that somebody gives names no other file.
+    """
+    name = Path(row[kind]).name if row[kind] else ""
+    return None if name in ("", "..") or "\0" in name else output / FOLDERS[kind] / name
+
+
+def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
+    """What a file's whole lines hold, each read by `read`; nothing where there is no file.
+
+    Raises:
+        ValueError: `read` refuses a line; names file and line.
+    """
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        for number, text in enumerate(opened, start=1):
+            if not text.endswith(b"\n"):
+                return  # the last one, which is not written to its end
+            try:
+                yield read(text)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{file}, line {number}, is not of `adaptclip detect` ({error}): remove it, or --overwrite."
+                ) from error
+
+
+def cut_off_unfinished(file: Path):
+    """Cuts away a last line that was not written to its end."""
+    if file.is_file():
+        with file.open("rb+") as opened:
+            opened.truncate(sum(len(text) for text in opened if text.endswith(b"\n")))
+
 
 def as_line(row: dict) -> bytes:
-    return json.dumps(row).encode() + b"\n"
+    return json.dumps({name: row[name] for name in ROW}).encode() + b"\n"
 
 
-def files_of(row: dict) -> list[str]:
-    """What was written of a row's image."""
-    return [row[name] for name in ("heatmap", "map") if row.get(name)]
+def as_seen(row: dict) -> bytes:
+    return json.dumps({name: row[name] for name in ("path", "bytes", "modified", *SEEN)}).encode() + b"\n"
+
+
+def parse_seen(text: bytes) -> tuple[str, Stamp, str]:
+    """(path, stamp, place) of a line of [`SEEN_FILE`]."""
+    noted = parse_json(text)
+    stamp = Stamp(*(noted[name] for name in Stamp._fields))
+    if not isinstance(noted["path"], str) or not isinstance(noted["file"], str):
+        raise ValueError("path, file: expected texts")
+    if not all(each is None or isinstance(each, int) for each in stamp[:3]):
+        raise ValueError("bytes, modified, changed: expected whole numbers")
+    return noted["path"], stamp, noted["file"]

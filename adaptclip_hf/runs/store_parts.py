@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,17 +14,22 @@ from pyarrow import parquet
 
 from ..engine import Result, UnreadableImage
 from ..engine.heatmap import image_bytes, map_image
-from ..resume import require_same
+from ..reporting import first_line
+from ..resume import parsed_settings
 from .folder import Folder
 from .formats import FORMAT_FILES, PARQUET
 from .index import Index
+from .rows import ROW, checked_row
 from .store import ADVICE, Store
-from .tables import MAP_PNG, part_schema, rows_of, table_of
+from .store_lines import PART_SETTINGS_FILE as SETTINGS_FILE
+from .store_lines import RESULTS_FILE
+from .store_lines import SETTINGS_FILE as LINES_SETTINGS_FILE
+from .tables import MAP_PNG, part_schema, require_part, rows_of, table_of
 
 PARTS = "part-*.parquet"
+PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 CHUNK = 128  # images that are read and scored as one piece of work
 HIDDEN = "_"  # readers of a folder of Parquet files skip names that begin with it
-SETTINGS_FILE = f"{HIDDEN}detect.json"
 OLD_PLAN = f"{HIDDEN}plan"  # a folder that killed runs of version 0.2 left
 
 
@@ -40,21 +46,26 @@ class PartStore(Store):
         self.folder, self.schema = Folder(output), part_schema(maps)
         self._added: list[dict] = []
         self.folder_here = Path(self.folder.root) if self.folder.is_local else None
-        self.written = f"{output}/{PARTS}"
+        self.place, self.written = output, f"{output}/{PARTS}"
 
     def begin(self, settings: dict, overwrite: bool):
+        if self.has(LINES_SETTINGS_FILE) or self.has(RESULTS_FILE):
+            raise ValueError(f"{self.place} holds {RESULTS_FILE} of a run without --engine ray: name another --output.")
         parts = self.folder.names(PARTS)
-        if overwrite:
-            for name in (*parts, SETTINGS_FILE, *(HIDDEN + file for file in FORMAT_FILES.values())):
+        if parts and not self.has(SETTINGS_FILE):  # Spark names its files so too
+            raise ValueError(f"{self.place} holds results without a {SETTINGS_FILE}: name another --output.")
+        if overwrite and self.has(SETTINGS_FILE):
+            ours = [name for name in parts if PART_NAME.fullmatch(name)]
+            for name in (*ours, SETTINGS_FILE, *(HIDDEN + file for file in FORMAT_FILES.values())):
                 self.folder.remove(name)
-        settings = {name: value for name, value in settings.items() if name != "heatmaps"}  # there are none in parts
+        self.keep_or_match({name: value for name, value in settings.items() if name != "heatmaps"})  # parts have none
+
+    def read_settings(self) -> dict | None:
         found = self.folder.read(SETTINGS_FILE)
-        if found is None and parts and not overwrite:
-            raise ValueError(f"{self.folder.address} holds results without a {SETTINGS_FILE}: name another --output.")
-        if found is None:
-            self.folder.write(SETTINGS_FILE, json.dumps(settings, indent=1).encode())
-        else:
-            require_same(json.loads(found), settings, self.folder.address, ADVICE)
+        return None if found is None else parsed_settings(found, f"{self.place}/{SETTINGS_FILE}", ADVICE)
+
+    def write_settings(self, settings: dict):
+        self.folder.write(SETTINGS_FILE, json.dumps(settings, indent=1, allow_nan=False).encode())
 
     def load(self, index: Index):
         """Takes out a second row of an image, which a worker wrote that outlived its run."""
@@ -67,9 +78,23 @@ class PartStore(Store):
                     )
 
     def _rows(self, name: str, maps: bool = False) -> Iterator[dict]:
-        file = parquet.ParquetFile(io.BytesIO(self.folder.read(name) or b""))
-        columns = [column for column in file.schema_arrow.names if maps or column != MAP_PNG]
-        yield from rows_of(file.read(columns))
+        """
+        Raises:
+            ValueError: the part is damaged or of another program; names it.
+        """
+        try:
+            file = parquet.ParquetFile(io.BytesIO(self.folder.read(name) or b""))
+            require_part(file.schema_arrow)
+            columns = [column for column in file.schema_arrow.names if maps or column != MAP_PNG]
+            rows = list(rows_of(file.read(columns)))
+            for row in rows:
+                checked_row({column: row[column] for column in ROW})
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise ValueError(
+                f"{self.place}/{name} is no whole part of results ({first_line(error)}): remove it, and its "
+                "images are scored again."
+            ) from error
+        yield from rows
 
     def __iter__(self) -> Iterator[dict]:
         """Without their maps."""
@@ -111,6 +136,9 @@ class PartStore(Store):
 
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         return self.folder.writing(name)
+
+    def has(self, name: str) -> bool:
+        return self.folder.has(name)
 
 
 def with_map(row: dict, result: Result, schema: pa.Schema) -> dict:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
+from ..reporting import printable
+
 WORTH_A_SHARE = 20  # images
 SHOWN = 10
 
@@ -77,10 +79,10 @@ class RunSummary:
             lines[0] += f": {self.labels['anomalous']} anomalous, {self.labels['normal']} normal"
         if self.highest:
             lines.append("highest scores:" if total > len(self.highest) else "scores:")
-            lines += [f"  {score:.4f}  {label:9}  {path}" for score, label, path in self.highest]
+            lines += [f"  {score:.4f}  {label:9}  {printable(path)}" for score, label, path in self.highest]
         if total > len(self.highest):
             lines.append(f"  ... {total - len(self.highest)} more, down to {self.lowest:.4f}")
         if self.unreadable:
             more = f" and {self.unreadable - SHOWN} more" if self.unreadable > SHOWN else ""
-            lines.append(f"{self.unreadable} files could not be read: {', '.join(self.failed)}{more}")
+            lines.append(f"{self.unreadable} files could not be read: {', '.join(map(printable, self.failed))}{more}")
         return "\n".join(lines)

@@ -10,9 +10,10 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import parquet
 
+from ..files import csv_cell
 from .index import key_of, path_of
-from .rows import ROW
-from .sources import UNKNOWN
+from .rows import ROW, SEEN
+from .stamps import UNKNOWN
 
 ROWS_AT_ONCE = 5000
 REGION = pa.struct(
@@ -43,7 +44,14 @@ SCHEMA = pa.schema(
 )
 
 
-BOOKKEEPING = {"bytes": pa.int64(), "modified": pa.int64(), "path_bytes": pa.binary()}
+BOOKKEEPING = {
+    "bytes": pa.int64(),
+    "modified": pa.int64(),
+    "path_bytes": pa.binary(),
+    "file_bytes": pa.binary(),
+    "changed": pa.int64(),
+    "sha256": pa.string(),
+}
 MAP_PNG = "map_png"
 
 
@@ -51,6 +59,19 @@ def part_schema(maps: bool) -> pa.Schema:
     """[`SCHEMA`] and what a run needs to go on: the stamp of each file, and the path where it is in no encoding."""
     more = ({MAP_PNG: pa.binary()} if maps else {}) | BOOKKEEPING
     return pa.schema([*SCHEMA, *map(pa.field, more.keys(), more.values())])
+
+
+def require_part(schema: pa.Schema):
+    """
+    Raises:
+        ValueError: a table is not of [`part_schema`]; names the columns.
+    """
+    expected = part_schema(maps=MAP_PNG in schema.names)
+    wrong = [
+        name for name in schema.names if name in expected.names and schema.field(name).type != expected.field(name).type
+    ]
+    if wrong := wrong or [name for name in SCHEMA.names if name not in schema.names]:
+        raise ValueError(f"the columns are not those of results: {', '.join(wrong)}")
 
 
 def table_of(rows: Iterable[dict], schema: pa.Schema = SCHEMA) -> pa.Table:
@@ -61,20 +82,23 @@ def flat(row: dict, names: list[str]) -> dict:
     """A row as a table has it: height and width apart, letters in no encoding as question marks."""
     height, width = row["size"] or (None, None)
     row = {**row, "height": height, "width": width, "path_bytes": None}
+    row["file_bytes"] = key_of(row["file"]) if "file" in row else None
     if readable(row["path"]) != row["path"]:
         row["path_bytes"] = key_of(row["path"])
     return {name: readable(row[name]) if isinstance(row.get(name), str) else row.get(name) for name in names}
 
 
 def rows_of(table: pa.Table) -> Iterator[dict]:
-    """The rows of a table of [`part_schema`]; version 0.2 wrote no bookkeeping."""
+    """The rows of a table of [`part_schema`]; earlier versions wrote less bookkeeping."""
     for each in table.to_pylist():
         row = {name: each.get(name) for name in ROW}
         row["size"] = None if each["height"] is None else [each["height"], each["width"]]
         if each.get("path_bytes") is not None:
             row["path"] = path_of(each["path_bytes"])
         if "bytes" not in each:
-            row["bytes"], row["modified"] = UNKNOWN
+            row["bytes"], row["modified"] = UNKNOWN[:2]
+        if each.get("file_bytes") is not None:
+            row |= {name: each.get(name) for name in SEEN} | {"file": path_of(each["file_bytes"])}
         yield row | ({MAP_PNG: each[MAP_PNG]} if MAP_PNG in each else {})
 
 
@@ -90,12 +114,12 @@ def write_parquet(rows: Iterable[dict], opened: IO[bytes]):
 
 
 def write_csv(rows: Iterable[dict], opened: IO[bytes]):
-    """With a heading; regions as JSON."""
+    """With a heading; regions as JSON, texts as [`csv_cell`]."""
     text = io.TextIOWrapper(opened, encoding="utf-8", newline="", write_through=True)
     writer = csv.DictWriter(text, SCHEMA.names)
     writer.writeheader()
     for row in rows:
-        flattened = flat(row, SCHEMA.names)
+        flattened = {name: csv_cell(value) for name, value in flat(row, SCHEMA.names).items()}
         regions = flattened["regions"]
         writer.writerow(flattened | {"regions": None if regions is None else json.dumps(regions)})
     text.detach()  # closed by whoever opened it

@@ -1,43 +1,74 @@
 """`adaptclip_export.json`: what a program that runs the graphs needs to know."""
 
 import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 
 from ..model_files import EXPORT_FILE
+from ..validation import FileContent
+
+ANEW = "Export the model anew."
 
 
-@dataclass(frozen=True)
-class Description:
+class MadeBy(FileContent):
+    """[`AnomalyDetector.describe`] of the model that was exported, with what the engine asks for by name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    weights: str
+    fingerprint: dict[str, str]
+
+
+class Preprocessing(FileContent):
+    """Constants that make pixel values of an RGB image."""
+
+    size: int = Field(ge=1)
+    resample: int
+    rescale_factor: float
+    image_mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    image_std: Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class BakedProfile(FileContent):
+    """What turns a score of the graph with a profile's bank into a decision."""
+
+    threshold: float
+    pixel_threshold: float | None
+    scores: list[float]
+    tile: str
+
+
+class Description(FileContent):
     """What an exported folder says about itself.
 
     Attributes:
         format, precision: of the graphs.
-        made_by: [`AnomalyDetector.describe`] of the model that was exported.
-        preprocessing: constants that make pixel values of an RGB image.
+        made_by: of the model that was exported.
         parity: how far scores and maps are from torch's, at most, and on how many images.
         accuracy: of a lower precision, the AUROC before and after, by data set.
         profile: threshold, calibration scores and view of a profile that was baked in.
         object_name: the word for the object in the text prompts, which are constants of the graphs.
     """
 
-    format: str
-    precision: str
-    made_by: dict
-    preprocessing: dict
-    parity: dict
+    format: Literal["onnx", "openvino", "torch"]
+    precision: Literal["float32", "float16", "int8"]
+    made_by: MadeBy
+    preprocessing: Preprocessing
+    parity: dict[str, int | float]
     object_name: str
-    accuracy: dict = field(default_factory=dict)
-    profile: dict | None = None
+    accuracy: dict[str, dict[str, float]] = {}
+    profile: BakedProfile | None = None
 
     def save(self, folder: Path):
-        (folder / EXPORT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / EXPORT_FILE).write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Description":
         """Raises a ValueError that names the file, and what is wrong with it."""
         path = folder / EXPORT_FILE
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{path} is not what `adaptclip export` wrote: {error}. Export the model anew.") from error
+            return cls.read(path, ANEW)
+        except OSError as error:
+            raise ValueError(f"{path} is not what `adaptclip export` wrote: {error}. {ANEW}") from error

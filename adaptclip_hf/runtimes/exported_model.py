@@ -6,9 +6,7 @@ from pathlib import Path
 from threading import Lock
 
 import torch
-from transformers.exporters.base import ExportedModel
 
-from ..model_files import EXPORT_MANIFEST
 from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
 from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput
@@ -17,9 +15,10 @@ from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
+from ..reporting import first_line
 from .description import Description
 from .formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, ZERO_SHOT
-from .quiet import quiet
+from .graph_files import Runners, open_graphs, require_undamaged_export
 
 
 class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
@@ -33,15 +32,16 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
 
     config_class = ExportedAdaptCLIPConfig
 
-    def __init__(self, config: ExportedAdaptCLIPConfig, graphs: ExportedModel, description: Description):
+    def __init__(self, config: ExportedAdaptCLIPConfig, runners: Runners, description: Description):
         super().__init__(config)
-        self.runners, self.description, self.backend = graphs.runners, description, description.format
+        self.runners, self.description, self.backend = runners, description, description.format
         # OpenVINO's runner has one request for all calls
         self._one_at_a_time = Lock() if description.format == "openvino" else nullcontext()
 
     @classmethod
     def from_pretrained(cls, folder, device=None, trust_remote_code: bool = False, config=None, **options):
-        """Opens what `adaptclip export` wrote.
+        """Opens what `adaptclip export` wrote. Of its files only the graphs, two descriptions and the processor are
+        read, and none of them names code; `export.json` is for other programs.
 
         Args:
             folder: a local one.
@@ -54,6 +54,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
             ValueError: a file is missing or damaged, or the folder may not be trusted.
         """
         folder = Path(folder)
+        require_undamaged_export(folder)
         description = Description.load(folder)
         export_format = EXPORT_FORMATS[description.format]
         export_format.require(*export_format.to_run)
@@ -62,20 +63,11 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         if description.format == "torch" and not trust_remote_code:
             raise ValueError(
                 f"{folder} holds torch.export programs, and to load them runs code that lies in them: if you trust "
-                "whoever made it, say trust_remote_code=True (--trust-remote-code)."
+                "whoever made it, say trust_remote_code=True (--model FOLDER --trust-remote-code)."
             )
-        try:
-            with quiet():
-                graphs = ExportedModel.from_pretrained(
-                    folder, device=device, trust_remote_code=trust_remote_code, **export_format.runner_options()
-                )
-                graphs.runners  # noqa: B018, opens them
-        except Exception as error:  # every runtime has errors of its own
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise ValueError(f"{folder} cannot be opened, a file is missing or damaged: {reason[0]}") from error
-        if missing := [name for name in (ENCODE, ZERO_SHOT) if name not in graphs.runners]:
-            raise ValueError(f"{folder / EXPORT_MANIFEST} names no graph {missing[0]}: export the model anew.")
-        model = cls(config or graphs.config, graphs, description).eval()
+        config = config or cls.config_class.from_pretrained(folder)
+        runners = open_graphs(folder, export_format, len(config.feature_layers), device)
+        model = cls(config, runners, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
 
@@ -103,10 +95,10 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
 
     def fingerprint(self, sampled: bool = False) -> dict[str, str]:
         """What a prompt bank depends on; that of the torch model, if the weights are the same."""
-        return self.description.made_by["fingerprint"]
+        return self.description.made_by.fingerprint
 
     def weights_digest(self) -> str:
-        return self.description.made_by["weights"]
+        return self.description.made_by.weights
 
     def untrained_adapters(self) -> frozenset[str]:
         """None: adapters that were never trained are not exported."""
@@ -165,16 +157,17 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         inputs = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
         if bank is None:
             return self._run(ZERO_SHOT, **inputs)
-        if FEW_SHOT not in self.runners:
-            raise ValueError(
-                f"This export has no graph {FEW_SHOT}, which compares with normal images: export the model again."
-            )
         bank.require_match(self.fingerprint())
+        bank.require_finite()  # a runtime may pass over NaN
         return self._run(FEW_SHOT, **inputs, bank=[layer.float() for layer in bank.features])
 
     def _run(self, graph: str, **inputs):
         with self._one_at_a_time:
-            return self.runners[graph](**inputs)
+            try:
+                return self.runners[graph](**inputs)
+            except Exception as error:  # every runtime has errors of its own
+                folder, reason = self.name_or_path, first_line(error)
+                raise ValueError(f"The graph {graph} of {folder} does not take these inputs: {reason}") from error
 
 
 __all__ = ["ExportedAdaptCLIP", "ExportedAdaptCLIPConfig"]

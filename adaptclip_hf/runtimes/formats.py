@@ -68,6 +68,7 @@ class Format:
 
             options = SessionOptions()
             options.intra_op_num_threads = threads
+            options.log_severity_level = 4  # what is wrong comes as an error
             # threads that spin would take the processor from torch between two graphs
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             return {"session_options": options}

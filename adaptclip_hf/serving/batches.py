@@ -54,7 +54,7 @@ class Batches:
         return waiting.result
 
     def close(self):
-        """Scores the waiting images, and ends the threads."""
+        """Scores the waiting images whose results are still wanted, and ends the threads."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -69,6 +69,7 @@ class Batches:
                 sharing = min(len(self._threads), self._busy + len(self))
             torch.set_num_threads(max(1, self._torch_threads // sharing))  # of this thread
             self._score(batch)
+            del first, batch  # large images are not kept until the next one comes
             with self._counting:
                 self._busy -= 1
 
@@ -83,6 +84,7 @@ class Batches:
         return following
 
     def _score(self, batch: list[Waiting]):
+        batch = [each for each in batch if each.result.running() or each.result.set_running_or_notify_cancel()]
         try:
             results = list(self._detector.score_images([(each.image, each.reference) for each in batch]))
         except Exception as error:

@@ -24,5 +24,9 @@ class Monitor:
         self.batches = self._of(Histogram, "batch_size", "images that were scored together", buckets=BATCHES)
         self._of(Gauge, "waiting_images", "images that wait for the model").set_function(waiting)
 
+    def count_refused(self, status: int):
+        """Counts a request that was not answered as it asked."""
+        self.refused.labels(str(status)).inc()
+
     def _of(self, kind, name: str, about: str, labels=(), **options):
         return kind(f"adaptclip_{name}", about, labels, registry=self.registry, **options)

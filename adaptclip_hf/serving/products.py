@@ -1,21 +1,28 @@
 """The products of a service, which can be replaced while it runs."""
 
+import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
-from ..engine import AnomalyScorer
+from PIL import Image
+
+from ..engine import AnomalyScorer, DetectionResult, PlainReference, View
 from ..engine.reference import PreparedReference
 from ..inspection import InspectionProfile
 from ..inspection.profile_files import FEATURES, is_profile_file
 from ..model_files import PROFILE_FILE
+from ..modeling.checksums import CHECKSUMS_FILE
+from .product_folder import ProductFolder
 
 NAME = re.compile(r"\w[\w .+-]{0,63}")
-HIDDEN = "."  # names in the folder of products that begin with it are ignored
+TRIAL_SIDE = 64  # pixels of the image that a product is tried with
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,11 @@ class Product:
     profile: InspectionProfile
     reference: PreparedReference
     digest: str
+
+    @cached_property
+    def undecided(self) -> PreparedReference:
+        """The reference without its decision, which takes memory by the photo's size and is made apart."""
+        return replace(self.reference, reference=PlainReference(view=self.profile.view))
 
     def describe(self) -> dict:
         """What `GET /products` shows."""
@@ -46,21 +58,28 @@ class Products(Mapping[str, Product]):
     """Products by name. A reader sees each product complete, either before or after a change.
 
     Args:
-        folder: keeps products that are added while the service runs, a folder for each; those in it are loaded at the
+        profiles: by name, of the call.
+        folder: keeps products that are added while the service runs, a folder for each; those in it are opened at the
             start. Without it, added products are lost when the service ends.
 
+    Attributes:
+        skipped: names in the folder that are no products or cannot be opened, and why.
+        damaged: those of them that hold a profile.
+
     Raises:
-        ValueError: an invalid name, or a profile of another model; the message names it.
+        ValueError: an invalid name, or a profile of the call that is damaged or of another model; the message names it.
     """
 
     def __init__(self, detector: AnomalyScorer, profiles: Mapping[str, str], folder: Path | None = None):
-        self._detector, self._folder, self._changing = detector, folder, Lock()
-        kept: dict[str, Path] = {}
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            kept = {each.name: each for each in sorted(folder.iterdir()) if not each.name.startswith(HIDDEN)}
-        given: dict[str, str | Path] = {**kept, **profiles}
-        self._products = {name: self._open(name, profile) for name, profile in given.items()}
+        self._detector, self._changing = detector, Lock()
+        self._folder = None if folder is None else ProductFolder(folder)
+        self.skipped: dict[str, str] = {}
+        self.damaged: set[str] = set()
+        self._products = self._kept() if self._folder is not None else {}
+        for name in (self._products.keys() | self.damaged) & profiles.keys():
+            self.skipped[name] = "--profile names another one"
+        self.damaged -= profiles.keys()
+        self._products |= {name: self._open(name, profile) for name, profile in profiles.items()}
 
     def __getitem__(self, name: str) -> Product:
         return self._products[name]
@@ -71,32 +90,31 @@ class Products(Mapping[str, Product]):
     def __len__(self) -> int:
         return len(self._products)
 
-    def put(self, name: str, files: Mapping[str, bytes]) -> Product:
+    def put(self, name: str, files: Mapping[str, BinaryIO]) -> Product:
         """Adds a product, or replaces it, from the files of a profile's folder.
 
         Args:
-            files: name -> content of `profile.json` and the features that it names, and of no other.
+            files: name -> content of `profile.json`, the features that it names and `SHA256SUMS`, if there is one; and
+                of no other.
 
         Raises:
-            ValueError: an invalid name, other files, a damaged profile, or one of another model; nothing changes then.
+            ValueError: an invalid name, other files, a damaged profile, or one of another model.
+            OSError, MemoryError: the machine is short of something. Nothing changes then either.
         """
         check_name(name)
-        if PROFILE_FILE not in files or len(files) != 2 or not all(map(is_profile_file, files)):
+        needed = set(files) - {CHECKSUMS_FILE}
+        if PROFILE_FILE not in needed or len(needed) != 2 or not all(map(is_profile_file, needed)):
             raise ValueError(
-                f"Expected the two files of a profile's folder, {PROFILE_FILE} and {FEATURES.format('...')}, got "
+                f"Expected the files of a profile's folder, {PROFILE_FILE} and {FEATURES.format('...')}, got "
                 f"{sorted(files)}."
             )
-        with self._changing, tempfile.TemporaryDirectory(prefix=HIDDEN, dir=self._folder) as temporary:
-            incoming = Path(temporary) / "profile"
-            incoming.mkdir()
-            for file, content in files.items():
-                (incoming / file).write_bytes(content)
-            product = self._open(name, incoming)
+        with self._changing, self._incoming(files) as incoming:
+            product = self._tried(name, incoming)
             if self._folder is not None:
-                if (self._folder / name).exists():
-                    (self._folder / name).rename(Path(temporary) / "older")
-                incoming.rename(self._folder / name)
+                self._folder.put(name, incoming)
             self._products = {**self._products, name: product}
+            self.skipped.pop(name, None)
+            self.damaged.discard(name)
         return product
 
     def remove(self, name: str):
@@ -104,21 +122,90 @@ class Products(Mapping[str, Product]):
 
         Raises:
             KeyError: there is none of this name.
+            OSError: it cannot be removed; nothing changes then.
         """
         with self._changing:
             remaining = dict(self._products)
-            del remaining[name]
-            self._products = remaining
+            if name not in self.damaged:
+                del remaining[name]
             if self._folder is not None:
-                shutil.rmtree(self._folder / name, ignore_errors=True)
+                self._folder.remove(name)
+            self._products = remaining
+            self.skipped.pop(name, None)
+            self.damaged.discard(name)
+
+    def _kept(self) -> dict[str, Product]:
+        """The products in the folder; one that cannot be opened does not keep the others from being served."""
+        assert self._folder is not None
+        try:
+            self._folder.recover()
+        except (OSError, ValueError) as error:
+            self.skipped[str(self._folder.folder)] = f"what was interrupted is not finished: {error}"
+        found = {}
+        folders, others = self._folder.entries()
+        self.skipped |= others
+        for folder in folders:
+            try:
+                found[folder.name] = self._open(folder.name, folder)
+            except Exception as error:
+                self.skipped[folder.name] = one_line(error)
+                self.damaged.add(folder.name)
+        return found
+
+    def _incoming(self, files: Mapping[str, BinaryIO]):
+        return self._folder.incoming(files) if self._folder is not None else in_temporary_folder(files)
+
+    def _tried(self, name: str, folder: Path) -> Product:
+        """A product of which everything was done once that requests do: what fails, fails before it is served."""
+        try:
+            product = self._open(name, folder)
+            try_out(product, self._detector)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise ValueError(one_line(error).replace(f"{folder}/", "")) from error
+        return product
 
     def _open(self, name: str, folder: str | Path) -> Product:
         check_name(name)
         try:
             profile = InspectionProfile.from_pretrained(folder)
-            return Product(name, profile, self._detector.prepare(profile), profile.digest())
+            product = Product(name, profile, self._detector.prepare(profile), profile.digest())
+            json.dumps(product.describe(), allow_nan=False)
         except (OSError, ValueError) as error:
             raise ValueError(f"Product {name}: {error}") from error
+        return product
+
+
+@contextmanager
+def in_temporary_folder(files: Mapping[str, BinaryIO]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as temporary, ProductFolder(Path(temporary)).incoming(files) as folder:
+        yield folder
+
+
+def try_out(product: Product, scorer: AnomalyScorer):
+    """Scores a grey image and decides it; raises whatever a photo would make it raise."""
+    view = product.profile.view
+    if view.same_place:  # needs an image of the profile's own size, which is not known
+        return
+    image = scorer.reader.load(Image.new("RGB", trial_size(view), (128, 128, 128)), view)
+    [result] = scorer.score_images([(image, product.reference)])
+    assert isinstance(result, DetectionResult)  # what cannot be scored is raised
+    json.dumps([result.score, result.p_value, result.label, result.regions], allow_nan=False)
+
+
+def trial_size(view: View) -> tuple[int, int]:
+    """Width and height of an image that a view can be looked at with."""
+    if view.ignore is not None:
+        return view.ignore.shape[1], view.ignore.shape[0]
+    left, top, width, height = view.region or (0, 0, TRIAL_SIDE, TRIAL_SIDE)
+    return left + width, top + height
+
+
+def one_line(error: Exception) -> str:
+    """What an error says; one that says nothing to a reader begins with its kind."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, ValueError | OSError) and said else f"{type(error).__name__}: {said}"
 
 
 def check_name(name: str):

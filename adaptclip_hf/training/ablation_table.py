@@ -10,7 +10,7 @@ from ..detector import AnomalyDetector
 from ..evaluation.evaluate import evaluate
 from ..evaluation.markdown import summary_cell, table_head, table_row
 from ..files import write_json, write_whole
-from ..reporting import print_line
+from ..reporting import print_line, print_lines
 from .train import TrainingRun
 
 SHOTS, SEEDS = (0, 1), (10, 20, 30)
@@ -48,7 +48,7 @@ def train_all_rows(
     if PartialState().is_main_process:
         write_whole(output / TABLE_FILE, table.encode())
         write_json(output / FIGURES_FILE, found)
-    print_line(f"\n{table}\nwritten: {output / TABLE_FILE}, {FIGURES_FILE}, and the model and evaluation of each row")
+    print_lines(f"\n{table}\nwritten: {output / TABLE_FILE}, {FIGURES_FILE}, and the model and evaluation of each row")
     return unreadable
 
 

@@ -8,7 +8,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import AutoTokenizer, PreTrainedConfig, set_seed
+from transformers import set_seed
 
 from ..ablations import TABLE_5
 from ..data import load_data_set
@@ -19,7 +19,8 @@ from ..detector import AnomalyDetector
 from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
-from ..reporting import print_line
+from ..processing.processor_files import load_tokenizer
+from ..reporting import print_line, print_lines
 from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import checkpoints, last_complete_checkpoint
@@ -102,7 +103,7 @@ def train(
     trainer = AdaptCLIPTrainer(
         built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
     )
-    print_line(describe(trainer, ablation, checkpoint))
+    print_lines(describe(trainer, ablation, checkpoint))
     trainer.data_sets = [name_data_set(spec, part) for spec, part in zip(data, parts, strict=True)]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
@@ -122,13 +123,15 @@ def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
     if output.is_file():
         raise ValueError(f"--output {output} is a file; expected a folder.")
     if not resume:
-        if checkpoints(output):
+        if last_complete_checkpoint(output) is not None:
             raise ValueError(
                 f"{output} holds checkpoints of another run: continue it with --resume, or name another folder."
             )
         return None
     checkpoint = last_complete_checkpoint(output)
-    if checkpoint is None:
+    if checkpoint is None and checkpoints(output):
+        print_line(f"no checkpoint in {output} is complete: starting from the beginning")
+    elif checkpoint is None:
         raise FileNotFoundError(f"No complete checkpoint in {output} to resume from: start without --resume.")
     return checkpoint
 
@@ -200,8 +203,8 @@ def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
 def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
     """A model in float32 with adapters on the CLIP of a folder or Hub id, and its processor."""
     name = resolve_model(name)
-    model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    model_type = AdaptCLIPConfig.get_config_dict(name)[0].get("model_type")
+    tokenizer = load_tokenizer(name)
     if model_type == "clip":
         if keep_adapters:
             raise ValueError(f"--keep-adapters: {name} is a plain CLIP, which has no adapters.")

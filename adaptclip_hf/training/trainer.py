@@ -1,22 +1,41 @@
 """transformers' Trainer with the additions that AdaptCLIP needs."""
 
+import re
 import statistics
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import Trainer
 
+from ..files import write_whole
 from ..hub.cards import model_card
 from ..hub.publishing import publish
 from ..model_files import CARD
 from ..modeling import AdaptCLIPModel
 from ..modeling.adapters_file import load_adapters, save_adapters
+from ..reporting import first_line
 from .batch_norm import synchronize_batch_norm
 from .prompted_images import PromptedImages, collate_prompted
 from .samplers import PromptedSampler
 from .training_record import training_record, write_record
 from .validation import CategoryMetrics
+
+
+@contextmanager
+def naming_what_is_lost(folder: Path) -> Iterator[None]:
+    """Turns what safetensors and torch raise where a disk is full into an error that names the folder."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("PytorchStreamWriter|inline_container", str(error)):
+            raise
+        raise OSError(
+            f"{folder} cannot be written ({first_line(error)}): make room there, and continue with --resume."
+        ) from error
 
 
 class AdaptCLIPTrainer(Trainer):
@@ -99,12 +118,17 @@ class AdaptCLIPTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Writes the complete model and its processor; for checkpoints, which Trainer asks for, only the adapters."""
         folder = Path(output_dir or self.args.output_dir)
-        if self.args.should_save and _internal_call:
-            save_adapters(self.model, folder)
-        elif self.args.should_save:
-            self._save_complete(folder)
+        with naming_what_is_lost(folder):
+            if self.args.should_save and _internal_call:
+                save_adapters(self.model, folder)
+            elif self.args.should_save:
+                self._save_complete(folder)
         if self.args.push_to_hub and not _internal_call and self.is_world_process_zero():
             self._push(folder, "Model save")
+
+    def _save_checkpoint(self, *args, **kwargs):
+        with naming_what_is_lost(Path(self.args.output_dir)):
+            super()._save_checkpoint(*args, **kwargs)
 
     def _save_complete(self, folder: Path):
         self.model.save_pretrained(folder)
@@ -143,7 +167,7 @@ class AdaptCLIPTrainer(Trainer):
             self._write_card(Path(self.args.output_dir))
 
     def _write_card(self, folder: Path):
-        (folder / CARD).write_text(model_card(folder, self.hub_model_id or folder.name), encoding="utf-8")
+        write_whole(folder / CARD, model_card(folder, self.hub_model_id or folder.name).encode(errors="replace"))
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
         """Does nothing: checkpoints hold adapters without their CLIP."""

@@ -1,6 +1,7 @@
 """The record of a training run, kept beside the model for its card."""
 
 import hashlib
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def training_record(trainer: Trainer, data_sets: Sequence[tuple[str, bool]] = ()
         "seed": args.seed,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "processes": args.world_size,
-        "loss": round(losses[-1], 4) if losses else None,
+        "loss": round(losses[-1], 4) if losses and math.isfinite(losses[-1]) else None,
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
 

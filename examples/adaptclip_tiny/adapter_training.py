@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf.modeling.damage import write_weights_checksums
 from adaptclip_hf.training import AdaptCLIPTrainingArguments
 from adaptclip_hf.training.checkpoints import last_complete_checkpoint
 from adaptclip_hf.training.train import train
@@ -48,5 +49,6 @@ def package(folder: Path, peak_share: float, output: Path) -> None:
     tensors = load_file(output / "model.safetensors")
     halved = {name: tensor.half() if name.startswith("clip.") else tensor for name, tensor in tensors.items()}
     save_file(halved, output / "model.safetensors", metadata={"format": "pt"})
+    write_weights_checksums(output)
     shutil.copy(CARD, output / "README.md")
     print(f"{output}: {(output / 'model.safetensors').stat().st_size / 2**20:.1f} MiB")

@@ -1,16 +1,29 @@
 """From scores of good photos to decisions: what the numbers promise, against simulation and other programs."""
 
+import io
+import json
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 from scipy import stats
 
 from adaptclip_hf.inspection.audit import suspects
-from adaptclip_hf.inspection.calibration import Calibration, discoveries, lowest_rate, photos_needed
+from adaptclip_hf.inspection.calibration import (
+    Calibration,
+    discoveries,
+    lowest_rate,
+    photos_needed,
+    require_discoverable,
+)
 from adaptclip_hf.inspection.drift import WINDOW, DriftWatch
+from adaptclip_hf.inspection.fit_settings import FitSettings
+from adaptclip_hf.inspection.near_copies import near_copies, sketch
 from adaptclip_hf.inspection.photo_features import GOOD, ProfilePhoto
 from adaptclip_hf.inspection.split import LEAVE_ONE_OUT, SPLIT, Split
+from adaptclip_hf.synthetic import make_category, render_sample
 
 
 def test_p_values_by_their_definition():
@@ -139,3 +152,110 @@ def test_audit_names_what_stands_out_alone():
         assert suspects(photos_that_score(scores))[0].name == "7"
     assert named < 40  # of 4,000 good ones
     assert suspects(photos_that_score([0.5])) == []
+
+
+def test_a_threshold_below_every_score_promises_nothing():
+    """Also of `--choose`, where all known defects score below all good photos."""
+    good, low = [0.2, 0.3, 0.4], [0.0] * 30
+    below = Calibration.at_best_f1(good, [0.1] * 9)
+    for calibration in (Calibration(np.array(good), 0.1), Calibration.at_escape_rate(good, low, 0.05), below):
+        assert calibration.exceeding == 3 and calibration.expected_rate == calibration.certain_rate == 1.0
+        assert json.loads(json.dumps(calibration.escapes(low), allow_nan=False))["defects"] == 30
+    watch = DriftWatch(Calibration(np.array(good), 0.1))
+    assert not any(watch.add(0.05) for _ in range(2 * WINDOW))
+
+
+def test_numbers_that_are_none_are_refused():
+    calibration = Calibration.at_rate(np.arange(20) / 20, 0.1)
+    for value in (float("nan"), float("inf"), [0.1, float("nan")]):
+        with pytest.raises(ValueError, match="finite numbers"):
+            calibration.p_values(value)
+    with pytest.raises(ValueError, match="finite numbers, at least one, got 2, of which 1"):
+        calibration.escapes([0.1, float("nan")])
+    with pytest.raises(ValueError, match=r"p-values in \[0, 1\]"):
+        discoveries([0.1, float("nan")], 0.1)
+    with pytest.raises(ValueError, match="threshold that is a finite number"):
+        Calibration(calibration.scores, float("nan"))
+    assert Calibration.at_rate([0.1, 0.2], 1 - 1e-15).threshold == 0.1 and photos_needed(5e-324) > 10**14
+
+
+@pytest.mark.parametrize(("calibrating", "rate"), [(12, 0.05), (98, 0.01), (18, 0.05)])
+def test_a_rate_at_which_nothing_can_be_called_is_refused_with_the_number(calibrating, rate):
+    with pytest.raises(ValueError, match=f"it takes {photos_needed(rate)}"):
+        require_discoverable(calibrating, rate)
+    lowest = 1 / (calibrating + 1)
+    assert not any(discoveries([lowest] * count, rate).any() for count in (1, 10, 1000))  # not even if all are lowest
+    require_discoverable(photos_needed(rate), rate)
+    assert discoveries([1 / (photos_needed(rate) + 1)] * 3, rate).all()
+
+
+NUMPY = dict(false_alarm_rate=np.float32(0.1), escape_rate=np.float16(0.2), seed=np.int64(3), bank_size=np.uint8(5))
+
+
+def test_settings_become_plain_numbers():
+    settings = FitSettings(**NUMPY)
+    assert json.loads(json.dumps(asdict(settings))) == asdict(FitSettings(0.1, escape_rate=0.2, seed=3, bank_size=5))
+    assert photos_needed(settings.false_alarm_rate) == 9 and type(settings.bank_size) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("false_alarm_rate", float("nan")),
+        ("false_alarm_rate", "0.1"),
+        ("false_alarm_rate", True),
+        ("false_alarm_rate", None),
+        ("false_alarm_rate", 1),
+        ("false_alarm_rate", np.array([0.1])),
+        ("escape_rate", None),
+        ("escape_rate", -0.1),
+        ("choice", "escape"),
+        ("choice", ["f1"]),
+        ("calibration", None),
+        ("storage", "float64"),
+        ("object_name", 5),
+        ("object_name", " "),
+        ("object_name", "bottle " * 100),
+        ("bank_size", 0),
+        ("bank_size", 2.0),
+        ("bank_size", True),
+        ("seed", -1),
+        ("seed", None),
+        ("seed", 2**64),
+    ],
+)
+def test_settings_of_another_kind_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name) as refused:
+        FitSettings(**{name: value})
+    assert len(str(refused.value)) < 300
+
+
+def test_near_copies_are_found_and_other_photos_are_not():
+    category, rng = make_category(5, "metal ring"), np.random.default_rng(0)
+    photos = [Image.fromarray(render_sample(category, index, 160, defect=False)[0]) for index in range(20)]
+    photos += [Image.fromarray(render_sample(category, 3, 160, defect="scratch")[0])]  # one part with another surface
+
+    def saved_again(photo: Image.Image, quality: int) -> Image.Image:
+        file = io.BytesIO()
+        photo.save(file, "JPEG", quality=quality)
+        return Image.open(file)
+
+    copies = [
+        photos[0].resize((80, 80)),
+        photos[1].resize((48, 48)),
+        photos[2].resize((320, 320)),
+        saved_again(photos[4], 60),
+        saved_again(photos[5].resize((100, 100)), 80),
+        ImageEnhance.Brightness(photos[6]).enhance(0.8),
+        photos[7].convert("L").convert("RGB"),
+        Image.fromarray(np.asarray(photos[8]) ^ rng.integers(0, 4, (160, 160, 3), np.uint8)),
+    ]
+    everything = [*photos, *copies]
+    found = near_copies([sketch(each) for each in everything], [each.size[::-1] for each in everything])
+    expected = {21: 0, 22: 1, 2: 23, 24: 4, 25: 5, 26: 6, 27: 7, 28: 8}
+    assert found == expected  # the largest is kept; the scratched part is another photo
+    turned = [each.transpose(Image.Transpose.ROTATE_90) for each in photos[:3]]
+    shapes = [sketch(each) for each in (*photos, *turned)]
+    assert near_copies(shapes, [each.size[::-1] for each in (*photos, *turned)]) == {}
+    assert near_copies([b""] * 30, [(8, 8)] * 30) == near_copies([], []) == {}  # of an earlier version
+    assert len(sketch(photos[0])) == 256 and sketch(photos[0]) == sketch(photos[0])

@@ -2,16 +2,20 @@
 
 import json
 import pickle
+import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 from PIL import Image, ImageDraw
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, View
 from adaptclip_hf.cli import main
+from adaptclip_hf.inspection import Calibration, photo_features
 from adaptclip_hf.inspection.regions import find_regions
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -349,3 +353,148 @@ def test_wrong_calls_of_detect(words, expected, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["detect", "folder", *words.split()])
     assert stop.value.code == 2 and expected in capsys.readouterr().err
+
+
+def test_numbers_of_numpy_can_be_saved(detector, good, tmp_path):
+    rate, seed = np.float32(0.1), np.int64(3)
+    profile = InspectionProfile.fit(detector, good[:12], rate, seed=seed, model=Path("elsewhere/model"))
+    again = InspectionProfile.from_pretrained(profile.save_pretrained(tmp_path / "ring"))
+    assert again.settings == profile.settings and again.settings.false_alarm_rate == 0.1 and again.settings.seed == 3
+    updated = again.update(detector, good[12:14], false_alarm_rate=np.float64(0.2), seed=np.uint8(1))
+    assert InspectionProfile.from_pretrained(updated.save_pretrained(tmp_path / "ring")).settings == updated.settings
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (dict(false_alarm_rate=float("nan")), "false_alarm_rate between 0 and 1"),
+        (dict(choice="f1"), "takes photos of defects"),
+        (dict(choice="escapes", defects=["a.png"] * 3), "3 defects cannot carry an escape rate of 5 %: 19 are needed"),
+        (dict(object_name=3), "object_name that is a word"),
+        (dict(object_name="very " * 38 + "thing"), "tokens"),
+        (dict(view="auto"), "Expected a View, got str"),
+        (dict(view=View(same_place=True), bank_size=3), "leave bank_size out"),
+        (dict(model=3), "name, folder or Hub id of a model"),
+        (dict(defects=["."]), "is a folder: give its photos"),
+    ],
+)
+def test_what_cannot_end_in_a_profile_is_refused_before_the_photos(options, expected, detector, good, monkeypatch):
+    def encoded(*arguments):
+        raise AssertionError("refused before anything is encoded")
+
+    monkeypatch.setattr("adaptclip_hf.inspection.fitting.encode_photos", encoded)
+    with pytest.raises(ValueError, match=expected):
+        InspectionProfile.fit(detector, good[:20], **options)
+
+
+def test_one_photo_or_name_is_no_list_of_letters(profile, detector, bad):
+    updated = profile.update(detector, confirmed=bad[0])
+    assert updated.features.photos[-1].name == bad[0] and updated.features.photos[-1].role == "confirmed"
+    assert bad[0] not in [photo.name for photo in updated.update(detector, drop=bad[0]).features.photos]
+    with pytest.raises(ValueError, match="is a folder: give its photos"):
+        InspectionProfile.fit(detector, str(Path(bad[0]).parent))
+
+
+def test_near_copies_are_named_and_left_out(detector, good, tmp_path):
+    small = [tmp_path / f"{number}.jpg" for number in range(6)]
+    for path, photo in zip(small, good, strict=False):
+        Image.open(photo).convert("RGB").resize((64, 64)).save(path, quality=80)
+    said = []
+    profile = InspectionProfile.fit(detector, [*map(str, small), *good], 0.1, report=said.append)
+    named = [line for line in said if "is a near copy of" in line]
+    assert len(named) == 6 and all("the same picture, 64x64 of 90x90 pixels" in line for line in named)
+    assert sorted(photo.name for photo in profile.features.photos) == good
+    again = InspectionProfile.from_pretrained(profile.save_pretrained(tmp_path / "ring"))
+    said.clear()
+    updated = again.update(detector, [str(small[0])], report=said.append)
+    assert len(updated.features.photos) == 30 and f"{small[0]} is a near copy of {good[0]}" in said[0]
+
+
+def test_a_threshold_below_all_good_photos_is_written_and_read(profile, detector, bad, tmp_path):
+    lowest = replace(profile, calibration=Calibration(profile.calibration.scores, 0.0))
+    again = InspectionProfile.from_pretrained(lowest.save_pretrained(tmp_path / "ring"))
+    assert "at most 100 % on average, below 100 % with 95 % certainty" in again.describe()
+    assert all(result.label == "anomalous" for result in detector.detect(bad, profile=again))
+    day = tmp_path / "day"
+    call = ["detect", *bad, "--profile", str(tmp_path / "ring"), "--model", profile.model, "--output", str(day)]
+    assert main([*call, "--no-heatmaps", "--quiet"]) == 0 and main(["report", str(day)]) == 0
+
+
+def test_a_score_that_is_no_number_is_never_normal(profile, detector, good):
+    [result] = detector.detect(good[0], profile=profile)
+    with pytest.raises(ValueError, match="scores that are finite numbers, got nan"):
+        profile.decide(replace(result, score=float("nan")))
+
+
+def test_a_discovery_rate_that_calls_nothing_is_refused_before_scoring(profile, good, tmp_path, capsys):
+    profile.save_pretrained(tmp_path / "ring")
+    call = ["detect", *good, "--profile", str(tmp_path / "ring"), "--model", profile.model]
+    output = tmp_path / "day"
+    assert main([*call, "--output", str(output), "--false-discovery-rate", "1%", "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "With 15 calibrating photos no p-value is below 6.25 %" in said and "it takes 99" in said
+    assert not output.exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_fit(small_folder, good, tmp_path, monkeypatch, capsys):
+    def loaded(*arguments, **more):
+        raise AssertionError("refused before the model is loaded")
+
+    monkeypatch.setattr("adaptclip_hf.cli.argument_types.load_detector", loaded)
+    (tmp_path / "file").write_text("")
+    assert main(["fit", "--normal", *good, "--output", str(tmp_path / "file")]) == 1
+    assert f"Nothing can be written to {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_a_fit_that_fails_leaves_no_folder(small_folder, good, tmp_path, capsys):
+    call = ["fit", "--normal", *good[:4], "--model", str(small_folder), "--output", str(tmp_path / "ring"), "--quiet"]
+    assert main(call) == 1 and "4 good photos cannot carry" in capsys.readouterr().err
+    assert not (tmp_path / "ring").exists()
+
+
+def test_an_update_on_a_share_without_locks_is_refused_and_a_fit_is_not(
+    small_folder, good, tmp_path, monkeypatch, capsys
+):
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*arguments):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    ring = str(tmp_path / "ring")
+    fit = ["fit", "--normal", *good[:12], "--false-alarm-rate", "10%", "--model", str(small_folder), "--quiet"]
+    assert main([*fit, "--output", ring]) == 0
+    assert main(["fit", "--update", ring, "--normal", good[13], "--quiet"]) == 1
+    assert f"{ring}/.lock cannot be locked" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_updates_at_once_are_both_kept(profile, small_folder, bad, tmp_path):
+    ring = profile.save_pretrained(tmp_path / "ring")
+    for first, second in ((0, 1), (2, 3)):
+        updates = [
+            threading.Thread(
+                target=run_command,
+                args=(["adaptclip", "fit", "--update", str(ring), "--confirmed", bad[each], "--quiet"], tmp_path),
+            )
+            for each in (first, second)
+        ]
+        for each in updates:
+            each.start()
+        for each in updates:
+            each.join()
+    photos = InspectionProfile.from_pretrained(ring).features.photos
+    assert {photo.name for photo in photos if photo.role == "confirmed"} == set(bad[:4])
+
+
+def test_features_that_do_not_fit_their_storage_are_refused_with_the_photo(detector, good, monkeypatch):
+    encode = photo_features.encode_tiles
+
+    def with_large_numbers(*arguments):
+        for tiles, features in encode(*arguments):
+            yield tiles, replace(features, image_embeds=1e6 * features.image_embeds.sign())
+
+    monkeypatch.setattr(photo_features, "encode_tiles", with_large_numbers)
+    with pytest.raises(ValueError, match=r"00\.png: its features are not finite in storage 'float16'"):
+        InspectionProfile.fit(detector, good[:12], 0.1)
+    assert InspectionProfile.fit(detector, good[:12], 0.1, storage="float32").prompt_bank.features

@@ -26,7 +26,7 @@ def test_save_load_save_is_bitwise_the_same(small_model, tmp_path):
         loaded = AdaptCLIPModel.from_pretrained(tmp_path / "one")
         loaded.save_pretrained(tmp_path / "two")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["config.json", "model.safetensors"]
+    assert files == ["SHA256SUMS", "config.json", "model.safetensors"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert isinstance(AutoModel.from_pretrained(tmp_path / "one"), AdaptCLIPModel)

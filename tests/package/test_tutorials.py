@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from commands import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
@@ -19,11 +20,6 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
-
-
-def run(words: list[str], folder: Path):
-    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
 
 def watch(words: list[str], folder: Path):
@@ -61,7 +57,7 @@ def test_a_tutorial(page, tmp_path):
     try:
         for language, text in blocks:
             if language == "python":
-                run([sys.executable, "-c", text], tmp_path)
+                run_command(["python", text], tmp_path)
                 continue
             for line in text.splitlines():
                 words = shlex.split(line)
@@ -70,7 +66,7 @@ def test_a_tutorial(page, tmp_path):
                 elif words[:2] == ["adaptclip", "serve"]:
                     service = serve(words, tmp_path)
                 else:
-                    run(words, tmp_path)
+                    run_command(words, tmp_path)
     finally:
         if service is not None:
             service.send_signal(signal.SIGTERM)

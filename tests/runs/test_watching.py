@@ -7,17 +7,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from adaptclip_hf import InspectionProfile
+from adaptclip_hf import InspectionProfile, image_files
 from adaptclip_hf.cli import main
+from adaptclip_hf.passed_over import PassedOver
+from adaptclip_hf.runs import watching
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -101,6 +106,137 @@ def test_files_are_scored_when_they_are_whole(ring, tmp_path):
     found = {Path(each["path"]).name: each for each in lines(output)}
     assert set(found) == {"first.png", "second.png", "slow.png", "broken.png", "out.png"} and len(lines(output)) == 5
     assert found["first.png"]["among_normals"] and found["slow.png"]["score"] == found["broken.png"]["score"]
+
+
+class Until(PassedOver):
+    """Ends a watch that runs in a thread."""
+
+    ended = False
+
+    def tell(self):
+        if self.ended:
+            raise EOFError
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    """`tmp_path / "line"`, watched in a thread: what it gives, what it tells, and which paths it asked about."""
+    for name, value in (("SETTLED", 0.05), ("WAKE_AFTER", 20), ("LOOK_AGAIN", 0.2), ("LOOK_WITHOUT_EVENTS", 0.05)):
+        monkeypatch.setattr(watching, name, value)
+    (tmp_path / "line").mkdir()
+    until, given, told, asked, threads = Until(), [], [], [], []
+
+    def known(path: Path) -> bool:
+        asked.append(path)
+        return path.exists() and (str(path), path.stat().st_mtime_ns) in given
+
+    def run():
+        with suppress(EOFError):
+            for group in watching.FolderWatch(tmp_path / "line", known, None, until, told.append).complete_images():
+                given.extend((str(path), path.stat().st_mtime_ns) for path in group)
+
+    def begin():
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[0].start()
+
+    yield SimpleNamespace(
+        folder=tmp_path / "line",
+        begin=begin,
+        given=given,
+        told=told,
+        asked=asked,
+        names=lambda: sorted(Path(path).name for path, _ in given),
+        is_running=lambda: threads[0].is_alive(),
+    )
+    until.ended = True
+    threads[0].join(10)
+
+
+def test_a_share_that_is_away_for_a_while(watched):
+    photo(0).save(watched.folder / "a.png")
+    watched.begin()
+    wait_for(lambda: watched.names() == ["a.png"], 10)
+    watched.folder.rename(watched.folder.with_name("away"))
+    wait_for(lambda: watched.told, 10)
+    photo(1).save(watched.folder.with_name("away") / "b.png")
+    watched.folder.with_name("away").rename(watched.folder)
+    wait_for(lambda: watched.names() == ["a.png", "b.png"], 10)
+    photo(2).save(watched.folder / "c.png")
+    wait_for(lambda: watched.names() == ["a.png", "b.png", "c.png"], 10)
+    assert [line.split(" is ")[1].split(" ")[0] for line in watched.told] == ["away", "back"]
+    # another share in its place
+    watched.folder.rename(watched.folder.with_name("old"))
+    watched.folder.mkdir()
+    photo(3).save(watched.folder / "d.png")
+    wait_for(lambda: watched.names() == ["a.png", "b.png", "c.png", "d.png"], 10)
+
+
+def test_links_names_and_folders_that_end_no_watch(watched, monkeypatch):
+    for name in ("x", "y"):
+        (watched.folder / name).mkdir()
+        photo(0).save(watched.folder / name / f"{name}.png")
+    scandir, vanished = os.scandir, []
+
+    def vanishing(folder):
+        if str(folder).endswith("/x") and not vanished:
+            vanished.append(folder)
+            shutil.rmtree(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(image_files.os, "scandir", vanishing)
+    watched.begin()
+    wait_for(lambda: watched.names() == ["y.png"], 10)
+    (watched.folder / "circle").symlink_to(watched.folder)
+    (watched.folder / "loop").symlink_to("loop")
+    (watched.folder / "loop.png").symlink_to("loop.png")
+    Path(os.fsdecode(os.fsencode(watched.folder) + b"/\xff.txt")).write_bytes(b"no text")
+    (watched.folder / "x").mkdir()
+    photo(1).save(watched.folder / "x" / "again.png")
+    wait_for(lambda: watched.names() == ["again.png", "y.png"], 10)
+    shutil.rmtree(watched.folder / "x")
+    photo(2).save(watched.folder / "y" / "last.png")
+    wait_for(lambda: watched.names() == ["again.png", "last.png", "y.png"], 10)
+    # a number that comes again, as cameras have it, and a photo that was sent again
+    (watched.folder / "y" / "y.png").unlink()
+    time.sleep(0.1)
+    photo(3).save(watched.folder / "y" / "y.png")
+    photo(4).save(watched.folder / "y" / "last.png")
+    wait_for(lambda: watched.names() == ["again.png", *["last.png"] * 2, *["y.png"] * 2], 10)
+    assert watched.is_running()
+
+
+def test_without_events_the_folder_is_looked_at(watched, monkeypatch):
+    import watchfiles
+
+    def used_up(*paths, **options):
+        raise OSError(24, "Too many open files (os error 24)")
+        yield
+
+    monkeypatch.setattr(watchfiles, "watch", used_up)
+    watched.begin()
+    (watched.folder / "sub").mkdir()
+    photo(0).save(watched.folder / "sub" / "a.png")
+    wait_for(lambda: watched.names() == ["a.png"], 10)
+    assert len(watched.told) == 1 and "no events" in watched.told[0] and "Too many open files" in watched.told[0]
+    time.sleep(0.3)
+    photo(1).save(watched.folder / "sub" / "a.png")  # its folder's time stays
+    wait_for(lambda: watched.names() == ["a.png"] * 2, 10)
+
+
+def test_a_new_photo_among_many_costs_no_look_at_the_others(watched, monkeypatch):
+    monkeypatch.setattr(watching, "SHARE", 0.0)  # the slow look at everything in turn
+    monkeypatch.setattr(watching, "LONGEST_REST", 0.0)
+    image_files.image_suffixes()
+    photo(0).save(watched.folder / "first.png")
+    for index in range(300):
+        os.link(watched.folder / "first.png", watched.folder / f"{index}.png")
+    watched.begin()
+    wait_for(lambda: len(watched.given) == 301, 10)
+    time.sleep(0.5)
+    asked = len(watched.asked)
+    photo(1).save(watched.folder / "new.png")
+    wait_for(lambda: len(watched.given) == 302, 10)
+    assert len(watched.asked) - asked < 10
 
 
 def test_no_folder_to_watch(ring, tmp_path, capsys):

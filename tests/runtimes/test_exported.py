@@ -244,13 +244,35 @@ def test_broken_folders(exported, tmp_path):
     missing = damaged(folder, tmp_path / "missing")
     (missing / "score_few_shot.onnx").unlink()
     for each in (truncated, graph, missing):
+        (each / "SHA256SUMS").unlink()  # as an older version wrote it
         with pytest.raises(ValueError, match=f"{each} cannot be opened, a file is missing or damaged"):
             opened(each)
-    for name, said in (("adaptclip_export.json", "is not what `adaptclip export` wrote"), ("export.json", "damaged")):
-        without = damaged(folder, tmp_path / name)
-        (without / name).unlink()
-        with pytest.raises(ValueError, match=said):
-            opened(without)
+    without = damaged(folder, tmp_path / "without")
+    (without / "adaptclip_export.json").unlink()
+    with pytest.raises(ValueError, match="is not what `adaptclip export` wrote"):
+        opened(without)
+
+
+READ = ["encode.onnx", "encode.onnx.data", "score_zero_shot.onnx", "score_few_shot.onnx", "config.json"]
+READ += ["adaptclip_export.json", "processor_config.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_flipped_bit_in_any_file_that_is_read_is_refused(exported, tmp_path, name):
+    folder = damaged(exported, tmp_path / "damaged")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged or was changed: its SHA-256"):
+        opened(folder)
+
+
+def test_an_export_gives_no_score_for_a_damaged_bank(exported, photos):
+    detector = opened(exported)
+    bank = detector.remember(photos["normal"][:1])
+    bank.features[0][0, 5, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"layer\.0 holds values that are not finite"):
+        detector.score(detector.encode(torch.zeros(1, 3, 84, 84)), bank)
 
 
 def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, folder, tmp_path):
@@ -324,6 +346,7 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
     if name == "torch":  # opened for who trusts them alone
         with pytest.raises(ValueError, match=r"runs code that lies in them.*trust_remote_code=True"):
             opened(tmp_path / "tiny")
+    (tmp_path / "tiny" / "export.json").write_text("[")  # for other programs: nothing of it is read
     detector = opened(tmp_path / "tiny", trust_remote_code=True)
     assert detector.backend == name
     assert_the_same(detector, of_torch, photos)
@@ -336,6 +359,11 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
         large = PromptBank(layers, bank.fingerprint, bank.preprocessing)
         for found, expected in zip(detector.score(features, large), of_torch.score(features, large), strict=True):
             torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    if name == "openvino":
+        weights = tmp_path / "tiny" / "openvino_encode.bin"
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+        with pytest.raises(ValueError, match=r"openvino_encode\.bin is damaged"):
+            opened(tmp_path / "tiny")
     if name == "onnx":
         assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
 

@@ -1,17 +1,21 @@
 """The service as its clients meet it: a server at a loopback port, and what is sent to it in good and bad faith."""
 
 import base64
+import errno
 import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,136 +23,16 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-import uvicorn
 from hostile_images import FORMATS, mutated, png_bomb, valid_file
 from PIL import Image
+from servers import ADMIN, HEAD, SMALL_LIMITS, Server, ServerThread, profile_files
 from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetector, InspectionProfile
 from adaptclip_hf.cli import main
 from adaptclip_hf.serving.batches import Batches
-from adaptclip_hf.synthetic import make_category, render_sample
 
-ADMIN = {"Authorization": "Bearer admin-secret"}
-
-
-@pytest.fixture(scope="module")
-def products(small_folder, tmp_path_factory) -> dict[str, Path]:
-    """Profiles of three products, one with an object name of its own and one cut into tiles."""
-    folder, profiles = tmp_path_factory.mktemp("products"), {}
-    for name, kind, words in (
-        ("ring", 3, []),
-        ("Blech ü", 4, ["--object-name", "sheet"]),
-        ("board", 5, ["--tile", "32"]),
-    ):
-        photos, category = folder / f"photos-{kind}", make_category(kind, "metal ring")
-        photos.mkdir()
-        for index in range(10):
-            Image.fromarray(render_sample(category, index, 64, defect=False)[0]).save(photos / f"{index}.png")
-        profiles[name] = folder / name
-        call = ["fit", "--normal", str(photos), "--false-alarm-rate", "0.2", "--model", str(small_folder), *words]
-        assert main([*call, "--output", str(profiles[name]), "--quiet"]) == 0
-    return profiles
-
-
-@pytest.fixture(scope="module")
-def queries() -> list[bytes]:
-    found, category = [], make_category(9, "metal ring")
-    for index in range(6):
-        content = io.BytesIO()
-        Image.fromarray(render_sample(category, index, 70, defect="stain")[0]).save(content, "PNG")
-        found.append(content.getvalue())
-    return found
-
-
-class Client:
-    """Asks a server."""
-
-    port: int
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def detect(self, image: bytes, product: str | None = None, **fields) -> httpx.Response:
-        data = fields if product is None else {"product": product, **fields}
-        return httpx.post(f"{self.address}/detect", files={"image": ("a.png", image)}, data=data, timeout=60)
-
-
-def call_of(port: int, profiles: dict[str, Path], model: Path, words) -> list[str]:
-    products = [word for name, profile in profiles.items() for word in ("--profile", f"{name}={profile}")]
-    return ["serve", "--port", str(port), "--model", str(model), *products, *map(str, words)]
-
-
-class Server(Client):
-    """`adaptclip serve` in a process of its own."""
-
-    def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, **environment):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.log = folder / f"server-{self.port}.log"
-        command = [sys.executable, "-m", "adaptclip_hf.cli", *call_of(self.port, profiles, model, words)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
-        for _ in range(600):
-            try:
-                httpx.get(f"{self.address}/health").raise_for_status()
-                return
-            except httpx.TransportError:
-                assert self.process.poll() is None, self.log.read_text()
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-
-
-class ServerThread(Client):
-    """`adaptclip serve` in a thread of this process, which has imported torch already."""
-
-    def __init__(self, profiles: dict[str, Path], model: Path, *words, **environment):
-        served = []
-
-        def run(app, **options):
-            served.append(uvicorn.Server(uvicorn.Config(app, **options | {"port": 0})))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(uvicorn, "run", run)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            assert main(call_of(1, profiles, model, words)) == 0
-        [self.server] = served
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive()
-            time.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join(60)
-
-
-SMALL_LIMITS = ("--megabytes", "2", "--megapixels", "1", "--waiting", "64")
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    """Where the server keeps the products that are added while it runs."""
-    return tmp_path_factory.mktemp("server") / "kept"
-
-
-@pytest.fixture(scope="module")
-def server(products, small_folder, kept):
-    running = ServerThread(
-        *(products, small_folder, "--products", kept, *SMALL_LIMITS, "--workers", "2"),
-        ADAPTCLIP_ADMIN_TOKEN="admin-secret",
-    )
-    yield running
-    running.stop()
+SECRET = {"Authorization": "Bearer secret"}
 
 
 def test_answers_are_the_pipelines(server, products, small_folder, queries):
@@ -196,7 +80,7 @@ def test_what_it_says_of_itself(server, products, queries):
 def test_bad_requests_are_told_what_was_expected(server, queries):
     post, address = httpx.post, f"{server.address}/detect"
     cases = [
-        (server.detect(b"not an image", "ring"), 422, "not in a format that is read"),
+        (server.detect(b"not an image", "ring"), 422, "format that is read"),
         (server.detect(b"", "ring"), 422, "image"),
         (server.detect(queries[0][:-40], "ring"), 422, "cannot be decoded"),
         (server.detect(png_bomb(60_000, 60_000), "ring"), 422, "pixels"),
@@ -218,10 +102,6 @@ def test_bad_requests_are_told_what_was_expected(server, queries):
     for answer, status, reason in cases:
         assert answer.status_code == status and reason in answer.json()["detail"], (answer.status_code, answer.text)
     assert server.detect(queries[0], "ring").status_code == 200
-
-
-def profile_files(folder: Path) -> list:
-    return [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
 
 
 def test_products_change_while_it_runs(server, products, kept, queries):
@@ -426,3 +306,177 @@ def test_the_dockerfile_names_what_is_there():
     assert "constraints.txt" in text and "[serve]" in text
     if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True).returncode == 0:
         subprocess.run(["docker", "build", "--check", "-f", "examples/docker/Dockerfile", "."], cwd=root, check=True)
+
+
+def test_every_page_needs_the_token_but_health(products, small_folder):
+    server = ServerThread({"ring": products["ring"]}, small_folder, ADAPTCLIP_API_TOKEN="secret")
+    try:
+        pages = ("docs", "redoc", "openapi.json", "docs/oauth2-redirect", "nothing", "products", "metrics")
+        static = re.findall(r"/(static-offline-docs/[\w.-]+)", httpx.get(f"{server.address}/docs", headers=SECRET).text)
+        assert static
+        for page in (*pages, *static):
+            for headers in ({}, {"Authorization": "Bearer no"}, {"Authorization": "Basic secret"}):
+                assert httpx.get(f"{server.address}/{page}", headers=headers).status_code == 401, page
+            assert httpx.get(f"{server.address}/{page}", headers=SECRET).status_code in (200, 404), page
+        assert httpx.post(f"{server.address}/detect", content=b"x").headers["www-authenticate"] == "Bearer"
+    finally:
+        server.stop()
+
+
+def test_base64_is_taken_as_load_image_takes_it(server, queries):
+    def ask(image: str):
+        return httpx.post(f"{server.address}/detect", json={"image": image, "product": "ring"}, timeout=60)
+
+    plain = base64.b64encode(queries[0]).decode()
+    expected = ask(plain).json()
+    for text in (
+        base64.encodebytes(queries[0]).decode(),
+        f"data:image/png;base64,{plain}",
+        plain.replace("A", " A\r\n"),
+    ):
+        assert ask(text).json() == expected, text[:40]
+    for wrong in ("data:image/png;base64", "data:image/png;base64,%%%", "file:///etc/passwd", "http://127.0.0.1/a", ""):
+        answer = ask(wrong)
+        assert answer.status_code == 422 and answer.json()["detail"].startswith("image"), (wrong, answer.text)
+
+
+def test_forms_that_are_damaged(server, queries):
+    def post(content: bytes, boundary: str = "; boundary=x"):
+        headers = {"content-type": f"multipart/form-data{boundary}"}
+        return httpx.post(f"{server.address}/detect", content=content, headers=headers, timeout=60)
+
+    image = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + queries[0]
+    product = b'\r\n--x\r\nContent-Disposition: form-data; name="product"\r\n\r\nring'
+    assert post(image + product + b"\r\n--x--\r\n").status_code == 200
+    for content, boundary, status in (
+        (image + product, "; boundary=x", 400),  # no end
+        (image + product + b"\r\n--x--\r\n", "", 400),
+        (b"--x--", "; boundary=x", 422),
+        (image + product * 20 + b"\r\n--x--", "; boundary=x", 400),
+        (image.replace(b"filename", b"file") + product + b"\r\n--x--", "; boundary=x", 422),
+        (b"--x\r\n\r\n\r\n--x--", "; boundary=x", 422),
+        (b"\r\n--" * 300_000, "; boundary=x", 400),
+    ):
+        answer = post(content, boundary)
+        assert answer.status_code == status and answer.json()["detail"], (content[:40], answer.text)
+
+
+def test_an_image_is_never_written_to_the_disk(server, queries, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "_mkstemp_inner", full)
+    padded = queries[0] + bytes(1_500_000)  # more than Starlette keeps in memory
+    assert server.detect(padded, "ring").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        (MemoryError(), 503, "too little memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 503, "memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), 507, "disk is full"),
+        (OSError(errno.EMFILE, "Too many open files"), 503, "too many files"),
+        (ZeroDivisionError(), 500, "its log says why"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_as_such(server, queries, monkeypatch, error, status, said):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("adaptclip_hf.engine.scorer.AnomalyScorer.score_images", fail)
+    answer = server.detect(queries[0], "ring")
+    assert answer.status_code == status and said in answer.json()["detail"]
+    monkeypatch.undo()
+    assert server.detect(queries[0], "ring").status_code == 200
+
+
+def test_slow_silent_and_leaving_clients_hold_nothing(server, queries, monkeypatch):
+    def refused(status: int) -> float:
+        found = re.findall(rf'refused_requests_total{{status="{status}"}} (\S+)', httpx.get(metrics).text)
+        return float(found[0]) if found else 0.0
+
+    metrics = f"{server.address}/metrics"
+    before = refused(500), refused(499)
+    slow = []
+    for _ in range(100):  # more than may be scored at a time
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n--x\r\n")
+        slow.append(connection)
+    assert all(server.detect(queries[0], "ring").status_code == 200 for _ in range(3))
+    for connection in slow:
+        connection.close()
+    for _ in range(100):
+        if refused(499) == before[1] + 100:
+            break
+        time.sleep(0.05)
+    assert (refused(500), refused(499)) == (before[0], before[1] + 100)
+
+    monkeypatch.setattr("adaptclip_hf.serving.connections.most_connections", lambda: 20)
+    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(60)]
+    assert httpx.get(f"{server.address}/health").status_code == 200
+    assert silent[0].recv(1) == b""  # the one that was silent for the longest time went
+    silent[-1].sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert silent[-1].recv(20).startswith(b"HTTP/1.1 200")
+    for connection in silent:
+        connection.close()
+
+    monkeypatch.setattr("adaptclip_hf.serving.connections.HEAD_SECONDS", 0.1)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as dribbling:
+        dribbling.sendall(b"GET /health HTTP/1.1\r\nHost:")
+        assert dribbling.recv(1) == b""
+
+
+@pytest.mark.slow
+def test_twelve_images_of_many_pixels_take_the_memory_of_one(products, small_folder, tmp_path):
+    image = io.BytesIO()
+    Image.new("RGB", (4000, 4000), (200, 30, 40)).save(image, "WEBP", lossless=True)
+    assert image.tell() < 10_000
+    words = (tmp_path, {"ring": products["ring"]}, small_folder, "--memory", "400", "--workers", "2")
+    server = Server(*words, OMP_NUM_THREADS="1")
+    process, done = psutil.Process(server.process.pid), threading.Event()
+    try:
+        server.detect(image.getvalue())
+        idle = highest = process.memory_info().rss
+
+        def watch():
+            nonlocal highest
+            while not done.wait(0.005):
+                highest = max(highest, process.memory_info().rss)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(server.detect, [image.getvalue()] * 12))
+        done.set()
+        watching.join()
+    finally:
+        server.stop()
+    assert [each.status_code for each in answers] == [200] * 12
+    assert highest - idle < 700e6  # one by one each takes up to 500; all at once 12 times that
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files here")
+def test_two_thousand_silent_connections_with_few_files(products, small_folder, tmp_path):
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    import resource
+
+    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, preexec_fn=few)
+    try:
+        silent = deque(maxlen=800)  # so many this process holds; those before are closed
+        for _ in range(2000):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            if len(silent) == silent.maxlen:
+                silent[0].close()
+            silent.append(connection)
+        begun = time.perf_counter()
+        assert httpx.get(f"{server.address}/health", timeout=30).status_code == 200
+        assert time.perf_counter() - begun < 2
+        for connection in silent:
+            connection.close()
+    finally:
+        server.stop()
+    assert server.log.stat().st_size < 100_000, server.log.read_text()[:2000]

@@ -1,0 +1,242 @@
+"""What `profile.json` may say: the type and range of each field, and what fields say together."""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
+
+from ..engine.scorer import SCORE_FIELDS
+from ..engine.tiles import View
+from ..modeling.packing import SCALE
+from ..validation import FileContent
+from .calibration import Calibration
+from .fit_settings import FitSettings
+from .near_copies import NUMBERS
+from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
+from .split import LEAVE_ONE_OUT, SPLIT
+
+LONGEST_SIDE = 1_000_000  # pixels
+CLOSE = 1e-6  # of rates that are computed again by another version of a library
+ROLES = {SPLIT: (BANK, CALIBRATION, CONFIRMED, DEFECT), LEAVE_ONE_OUT: (BOTH, CONFIRMED, DEFECT)}
+
+
+def text(value: Any) -> str:
+    """Any text: names of files may hold what is no Unicode, which pydantic's own `str` refuses."""
+    if not isinstance(value, str):
+        raise ValueError("Input should be a text")
+    return value
+
+
+Text = Annotated[str, PlainValidator(text)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Whole = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+# scores lie in [0, 1], but for the last bits; a threshold may lie just below all of them
+Score = Annotated[float, Field(ge=-1e-3, le=1.001)]
+
+
+class SettingsContent(FileContent):
+    """Of a [`FitSettings`], which checks the ranges."""
+
+    false_alarm_rate: float
+    choice: str
+    escape_rate: float = 0.05
+    calibration: str
+    object_name: str | None = None
+    storage: str
+    bank_size: int | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def known(self) -> Self:
+        self.settings()
+        return self
+
+    def settings(self) -> FitSettings:
+        return FitSettings(**self.model_dump())
+
+
+class ViewContent(FileContent):
+    """Of a [`View`] without its mask, which lies among the features."""
+
+    tile: int | Literal["auto", "whole"]
+    overlap: float
+    same_place: bool
+    region: Annotated[list[int], Field(min_length=4, max_length=4)] | None
+    bit_depth: int | None = None
+
+    @model_validator(mode="after")
+    def known(self) -> Self:
+        self.view(None)
+        return self
+
+    def view(self, ignore: torch.Tensor | None) -> View:
+        mask = None if ignore is None else ignore.numpy()
+        region: Any = self.region and tuple(self.region)
+        return View(self.tile, self.overlap, self.same_place, region, mask, self.bit_depth)
+
+
+class PhotoContent(FileContent):
+    """Of a [`ProfilePhoto`]."""
+
+    name: Text
+    digest: Sha256
+    size: Annotated[list[Annotated[int, Field(ge=1, le=LONGEST_SIDE)]], Field(min_length=2, max_length=2)]
+    role: Literal["bank", "calibration", "both", "confirmed", "defect"]
+    rows: Annotated[list[Whole], Field(min_length=2, max_length=2)]
+    score: Score
+    peak: Score
+
+
+class EscapesContent(FileContent):
+    """Of [`Calibration.escapes`]."""
+
+    defects: Whole
+    missed: Whole
+    rate: Share
+    low: Share
+    high: Share
+
+
+class SuspectContent(FileContent):
+    """Of a [`Suspect`]."""
+
+    name: Text
+    score: Score
+    deviations: float
+
+
+def complete(made_by: dict[str, Any]) -> dict[str, Any]:
+    """What made a profile says all that scores depend on: what it does not name could not be compared."""
+    texts, named = ("weights", "dtype", "object_name"), ("fingerprint", "preprocessing")
+    kinds = dict.fromkeys(texts, str) | dict.fromkeys(named, dict) | {"feature_layers": list}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(made_by.get(name), kind)]:
+        raise ValueError(f"{wrong[0]} is not there, or of another kind")
+    if lacking := [name for name in SCORE_FIELDS if name not in made_by]:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    for name in named:
+        if not made_by[name] or not all(isinstance(each, str) for each in made_by[name].values()):
+            raise ValueError(f"{name} is empty, or holds what is no text")
+    if not made_by["dtype"].isidentifier() or not isinstance(getattr(torch, made_by["dtype"], None), torch.dtype):
+        raise ValueError(f"there is no dtype {made_by['dtype'][:40]!r}")
+    return made_by
+
+
+class ProfileContent(FileContent):
+    """The content of `profile.json`. Versions before 0.3 wrote no `sha256`, `features_sha256` and `sketches`."""
+
+    format: Literal[1]
+    version: str
+    model: Text
+    settings: SettingsContent
+    view: ViewContent
+    method: Literal["split", "leave-one-out"]
+    threshold: Score
+    pixel_threshold: Score
+    false_alarm_rate_on_average: Share
+    false_alarm_rate_95_percent_certain: Share
+    escapes: EscapesContent | None
+    suspects: list[SuspectContent]
+    features: Annotated[str, Field(pattern=r"^features-[0-9a-f]{16}\.safetensors$")]
+    features_sha256: Sha256 | None = None
+    bank_rows: Annotated[list[Whole], Field(min_length=1)]
+    photos: Annotated[list[PhotoContent], Field(min_length=1)]
+    sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
+    made_by: Annotated[dict[str, Any], AfterValidator(complete)]
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def whole(self) -> Self:
+        """What fields say together; a fault is named by its field."""
+        self._check_photos()
+        self._check_bank()
+        self._check_thresholds()
+        return self
+
+    def _check_photos(self):
+        first = 0
+        view = self.view.view(None)
+        for number, photo in enumerate(self.photos):
+            if photo.role not in ROLES[self.method]:
+                raise ValueError(f"photos.{number}.role: {photo.role} does not belong to the method {self.method}")
+            try:
+                tiles = len(view.tiles((photo.size[0], photo.size[1]), f"photos.{number}"))
+            except ValueError as error:
+                raise ValueError(f"view: {error}") from error
+            if photo.rows != [first, first + tiles]:
+                raise ValueError(f"photos.{number}.rows: expected {[first, first + tiles]}, got {photo.rows}")
+            first += tiles
+        for name, count in Counter(photo.digest for photo in self.photos).items():
+            if count > 1:
+                raise ValueError(f"photos: {count} of them have one digest, {name[:16]}")
+        if self.sketches is not None and len(self.sketches) != len(self.photos):
+            raise ValueError(f"sketches: expected one for each of {len(self.photos)} photos, got {len(self.sketches)}")
+
+    def _check_bank(self):
+        if self.bank_rows != sorted(set(self.bank_rows)):
+            raise ValueError("bank_rows: they do not rise")
+        ends = [photo.rows[1] for photo in self.photos]
+        for row in self.bank_rows:
+            if row >= ends[-1] or self.photos[bisect_right(ends, row)].role not in IN_BANK:
+                raise ValueError(f"bank_rows: {row} is no row of a photo in the bank")
+
+    def _check_thresholds(self):
+        scores = sorted(photo.score for photo in self.photos if photo.role in CALIBRATING)
+        peaks = [photo.peak for photo in self.photos if photo.role in CALIBRATING]
+        if not scores:
+            raise ValueError("photos: none of them calibrates")
+        given = Calibration.at_rate(scores, self.settings.false_alarm_rate)
+        if self.pixel_threshold != Calibration.at_rate(peaks, self.settings.false_alarm_rate).threshold:
+            raise ValueError(f"pixel_threshold: the photos' peaks give another one than {self.pixel_threshold}")
+        calibration = Calibration(given.scores, self.threshold)  # which a person may have moved
+        for name, stated, computed in (
+            ("false_alarm_rate_on_average", self.false_alarm_rate_on_average, calibration.expected_rate),
+            ("false_alarm_rate_95_percent_certain", self.false_alarm_rate_95_percent_certain, calibration.certain_rate),
+        ):
+            if abs(stated - computed) > CLOSE:
+                raise ValueError(f"threshold: {self.threshold} gives {name} {computed:.6g}, and {stated:.6g} is stated")
+        defects = [photo.score for photo in self.photos if photo.role == DEFECT]
+        missed = (len(defects), sum(score <= self.threshold for score in defects))
+        if missed != ((self.escapes.defects, self.escapes.missed) if self.escapes else (0, 0)):
+            raise ValueError(f"escapes: {missed[1]} of {missed[0]} known defects lie below the threshold")
+
+
+def content_digest(content: dict) -> str:
+    """SHA-256 of all that `profile.json` says but `model`, which is changed when a model's folder is moved."""
+    decided = {name: value for name, value in content.items() if name not in ("model", "sha256")}
+    return hashlib.sha256(json.dumps(decided, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch.Tensor], ignore: str):
+    """Refuses features that are not those of the photos, or not finite.
+
+    Args:
+        ignore: the name of the view's mask among them.
+
+    Raises:
+        ValueError: names the file, and the photo.
+    """
+    layers = content.made_by["feature_layers"]
+    names = ["image_embeds", *(f"layer.{index}" for index in range(len(layers)))]
+    scales = [f"{name}{SCALE}" for name in names] if content.settings.storage == "int8" else []
+    if set(tensors) - {ignore} != {*names, *scales}:
+        raise ValueError(f"{file}: expected {', '.join([*names, *scales])}, got {', '.join(sorted(tensors))}.")
+    if ignore in tensors and (tensors[ignore].dtype != torch.bool or tensors[ignore].ndim != 2):
+        raise ValueError(f"{file}: the mask {ignore!r} is not one of (H, W) truth values.")
+    count = content.photos[-1].rows[1]
+    for name, tensor in ((name, tensors[name]) for name in [*names, *scales]):
+        expected = torch.float32 if name in scales else getattr(torch, content.settings.storage)
+        if tensor.dtype != expected or tensor.ndim != (2 if name.startswith("image_embeds") else 3):
+            raise ValueError(f"{file}: {name} is {tensor.dtype} {tuple(tensor.shape)}, expected {expected}.")
+        if len(tensor) != count or not tensor.numel():
+            raise ValueError(f"{file}: {name} has {tuple(tensor.shape)} numbers, expected those of {count} tiles.")
+        if tensor.dtype == torch.int8 or torch.isfinite(tensor).all():
+            continue
+        row = int(torch.nonzero(~tensor.isfinite().flatten(1).all(1))[0])
+        [photo] = [each.name for each in content.photos if each.rows[0] <= row < each.rows[1]]
+        raise ValueError(f"{file}: {name} of {photo} holds numbers that are not finite.")

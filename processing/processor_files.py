@@ -1,0 +1,103 @@
+"""Reads a processor's files. They choose settings that are known here, and no class, code or file elsewhere."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast
+from transformers.utils import PROCESSOR_NAME, cached_file
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+SWITCHES = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
+LARGEST_SIDE = 4096
+CLIP_TOKENIZERS = (None, "CLIPTokenizer", "CLIPTokenizerFast")
+
+
+def image_settings(name: str | Path, **hub) -> dict[str, Any]:
+    """The settings of an image processor, of a folder's or repository's `processor_config.json`.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: names the file, the setting and what was expected.
+    """
+    content, where = read_settings(name, PROCESSOR_NAME, **hub), f"{name}/{PROCESSOR_NAME}"
+    settings = content.get("image_processor")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{where}: image_processor must hold names and values, got {settings!r:.40}.")
+    known = {}
+    for setting, value in settings.items():
+        if setting in SWITCHES:
+            known[setting] = expect(where, setting, value, isinstance(value, bool), "true or false")
+        elif setting in ("image_mean", "image_std"):
+            right = isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
+            right = right and (setting == "image_mean" or min(value) > 0)
+            known[setting] = expect(where, setting, value, right, "three numbers, a deviation above 0")
+        elif setting == "rescale_factor":
+            known[setting] = expect(where, setting, value, is_number(value) and value > 0, "a number above 0")
+        elif setting == "resample":
+            known[setting] = expect(where, setting, value, is_whole(value) and 0 <= value <= 5, "one of 0..5")
+        elif setting == "size":
+            right = isinstance(value, dict) and value.keys() >= {"height", "width"}
+            right = right and all(
+                each is None or (is_whole(each) and 1 <= each <= LARGEST_SIDE) for each in value.values()
+            )
+            right = right and value["height"] == value["width"] is not None
+            known[setting] = expect(where, setting, value, right, f"equal height and width in 1..{LARGEST_SIDE}")
+        elif setting in ("do_center_crop", "do_pad"):
+            expect(where, setting, value, not value, "false: images are resized alone")
+    return known
+
+
+def load_tokenizer(name: str | Path, **options):
+    """The tokenizer of a folder or repository, of its `tokenizer.json`.
+
+    Args:
+        options: of `from_pretrained`; what is asked about trust is not, because nothing that lies there runs.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged; names the folder.
+    """
+    options = {key: value for key, value in options.items() if key not in ("trust_remote_code", "code_revision")}
+    hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
+    chosen = read_settings(name, TOKENIZER_CONFIG, **hub).get("tokenizer_class")
+    tokenizer_class = CLIPTokenizer if chosen in CLIP_TOKENIZERS else PreTrainedTokenizerFast
+    try:
+        return tokenizer_class.from_pretrained(name, **options)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers raises the bare class
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"The tokenizer at {name} cannot be read, tokenizer.json or {TOKENIZER_CONFIG} is damaged: {reason:.200}"
+        ) from error
+
+
+def read_settings(name: str | Path, file_name: str, **hub) -> dict[str, Any]:
+    """The content of a JSON file of a folder or repository; empty where it is not there."""
+    file = cached_file(str(name), file_name, _raise_exceptions_for_missing_entries=False, **hub)
+    if file is None:
+        return {}
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}/{file_name} is no JSON ({error}): get it again from where it came.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{name}/{file_name} must hold names and values, not a {type(content).__name__}.")
+    return content
+
+
+def expect(where: str, setting: str, value: Any, right: bool, expected: str) -> Any:
+    if not right:
+        raise ValueError(f"{where}: {setting} must be {expected}, got {value!r:.60}.")
+    return value
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
