@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 # the one list of formats that are opened: those that hold pictures, not data, video, documents, icons or programs
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
@@ -147,7 +147,7 @@ def pictures_behind(image, frames: int) -> Iterator[int]:
 
 def require_understood(image: Image.Image, name: str):
     """Refuses TIFFs that Pillow decodes to other values than they hold."""
-    if image.format != "TIFF":
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     tags = image.tag_v2
     bits, signed = max(tags.get(BITS, (1,))), 2 in tags.get(SAMPLE_FORMAT, (1,))
@@ -166,7 +166,7 @@ def require_understood(image: Image.Image, name: str):
 
 def is_white_zero(image: Image.Image) -> bool:
     """Whether 0 is white in the file, and still is after decoding: Pillow turns only whole numbers up to 8 bits."""
-    if image.format != "TIFF" or not isinstance(image, ImageFile.ImageFile):
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
     return image.tag_v2.get(PHOTOMETRIC) == 0 and image.mode.startswith(("I", "F"))
 
@@ -219,7 +219,7 @@ def depth_in_file(image: Image.Image) -> int | None:
     """How many bits of 16 the values of a file use, where it says so, or where Pillow has spread them over all 16."""
     if not isinstance(image, ImageFile.ImageFile) or not image.mode.startswith("I"):
         return None
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = image.tag_v2.get(BITS, (16,))[0]
         stated = image.tag_v2.get(LARGEST_SAMPLE, image.tag_v2.get(LARGEST_SIGNED))
         largest = stated[0] if isinstance(stated, tuple) else stated
@@ -234,7 +234,7 @@ def depth_in_file(image: Image.Image) -> int | None:
 def significant_bits(image) -> int | None:
     """What a grey PNG's `sBIT` says. Values above it were spread over all 16 bits, as the standard has it."""
     bits = None if image.fp is None else stated_by_png(image.fp)
-    if bits not in BIT_DEPTHS:
+    if bits is None or bits not in BIT_DEPTHS:
         return None
     return bits if np.asarray(image).max() < 2**bits else 16
 
@@ -267,7 +267,7 @@ def keeps_upper_bytes(image: Image.Image) -> bool:
 
 def image_peak(image: Image.Image) -> int:
     """The highest value of an RGB image."""
-    return max(high for _, high in image.getextrema())
+    return int(np.max(image.getextrema()))
 
 
 def eight_bits(values: np.ndarray, name: str, depth: int | None, white_zero: bool = False) -> np.ndarray:
@@ -308,7 +308,7 @@ def eight_bits_of_floats(values: np.ndarray) -> np.ndarray:
 
 def by_strips(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray], dtype: type = np.uint8) -> np.ndarray:
     """Values of an image as others, some rows at a time, so that a large one is not in memory several times."""
-    converted = np.empty(values.shape, dtype)
+    converted: np.ndarray = np.empty(values.shape, dtype)
     for rows in strips(len(values), values[0].size):
         converted[rows] = convert(values[rows])
     return converted

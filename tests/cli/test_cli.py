@@ -271,6 +271,7 @@ def test_convert_then_detect(case, photos, tmp_path):
     model = convert_case(case, tmp_path / "model")
     assert AdaptCLIPModel.from_pretrained(model).config.image_size == case["settings"]["img"]
     assert sorted(path.name for path in model.iterdir()) == [
+        "SHA256SUMS",
         "config.json",
         "model.safetensors",
         "processor_config.json",
