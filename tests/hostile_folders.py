@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 from hostile_images import mutated
@@ -70,9 +71,9 @@ def mutated_json(content, chance: random.Random) -> bytes:
         if way == 0 and keys:
             del place[chance.choice(keys)]
         elif way == 1 and isinstance(place, dict):
-            place[chance.choice(NAMES)] = chance.choice(VALUES)
+            place[chance.choice(NAMES)] = deepcopy(chance.choice(VALUES))
         elif keys:
-            place[chance.choice(keys)] = chance.choice(VALUES)
+            place[chance.choice(keys)] = deepcopy(chance.choice(VALUES))
     text = json.dumps(content).replace(json.dumps(DEEP), "[" * 20_000 + "]" * 20_000).replace(json.dumps(HUGE), "1e999")
     return text.encode(errors="surrogatepass")
 

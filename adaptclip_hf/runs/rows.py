@@ -29,6 +29,9 @@ class RegionContent(FileContent):
     significant: bool
 
 
+Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet hold
+
+
 class RowContent(FileContent):
     """A row as results hold it; version 0.2 wrote no stamp in parts."""
 
@@ -37,13 +40,13 @@ class RowContent(FileContent):
     p_value: float | None
     label: Literal["normal", "anomalous"] | None
     regions: list[RegionContent] | None
-    size: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)] | None
+    size: Annotated[list[Annotated[int, Field(gt=0, lt=2**31)]], Field(min_length=2, max_length=2)] | None
     heatmap: Text | None
     map: Text | None
     error: Text | None
     among_normals: bool
-    bytes: int | None
-    modified: int | None
+    bytes: Stored | None
+    modified: Stored | None
 
 
 def row_of(path: str, stamp: Stamp, result: Result) -> dict:
