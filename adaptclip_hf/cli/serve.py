@@ -74,6 +74,7 @@ def named_profile(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    import logging
     import os
     import sys
 
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         from ..serving.connections import Connection, accepted_at_once, raise_file_limit
         from ..serving.limits import MEGA, Limits
         from ..serving.products import Products
+        from ..serving.seldom import Seldom
     except ImportError as error:
         raise ValueError(f"`adaptclip serve` needs `pip install 'adaptclip-hf[serve]'` ({error}).") from error
     from ..inspection import InspectionProfile
@@ -103,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if args.host not in LOOPBACK and settings.token is None:
         print(f"{TOKEN} is not set: anyone who reaches {args.host}:{args.port} can use this service.")
     raise_file_limit()
+    logging.getLogger("uvicorn.error").addFilter(Seldom())
     uvicorn.run(
         app,
         host=args.host,

@@ -19,7 +19,13 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
 from image_opening import read_rgb  # noqa: E402  (the file beside this one: it reads and refuses what adaptclip does)
 
-ABOUT = json.loads((FOLDER / "adaptclip_export.json").read_text(encoding="utf-8"))
+
+def refuse(number: str):
+    """Ends the program: a score is above no threshold that is NaN, so that each would be normal."""
+    raise SystemExit(f"{FOLDER / 'adaptclip_export.json'} holds {number}, which is no number: export the model again.")
+
+
+ABOUT = json.loads((FOLDER / "adaptclip_export.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 def require_undamaged(name: str):
@@ -69,6 +75,16 @@ def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) 
     return line, maps[0]
 
 
+def name_of_map(path: str, taken: set[str]) -> str:
+    """The image's name without ending, with a number where another image has it."""
+    stem, name, number = Path(path).stem, Path(path).stem, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name.lower())
+    return name
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+")
@@ -79,7 +95,7 @@ def main() -> int:
         profile, bank = ABOUT["profile"] if not args.normal else None, make_bank(args.normal) if args.normal else {}
     except (OSError, ValueError) as error:
         raise SystemExit(f"a normal image: {error}") from None
-    failed = 0
+    failed, names = 0, set()
     detect = open_graph("detect_profile" if profile else "detect_few_shot" if bank else "detect_zero_shot")
     for path in args.images:
         try:
@@ -88,7 +104,7 @@ def main() -> int:
             line, anomaly_map, failed = {"path": path, "score": None, "error": str(error)}, None, failed + 1
         if args.maps and anomaly_map is not None:
             args.maps.mkdir(parents=True, exist_ok=True)
-            np.save(args.maps / f"{Path(path).stem}.npy", anomaly_map)
+            np.save(args.maps / f"{name_of_map(path, names)}.npy", anomaly_map)
         print(json.dumps(line), flush=True)
     return 1 if failed else 0
 

@@ -21,8 +21,7 @@ PROJECTION = (2.0 * SIGNS.reshape(NUMBERS, SIDE * SIDE) - 1) / np.sqrt(NUMBERS)
 def sketch(image: Image.Image) -> bytes:
     """128 random projections of an image's small grey picture, without its brightness and contrast: 256 bytes.
 
-    Squared distances of sketches are those of the pictures, within a few per cent (Johnson and Lindenstrauss 1984), and
-    the pictures cannot be seen in them.
+    Squared distances of sketches are those of the pictures, within a few per cent (Johnson and Lindenstrauss 1984).
     """
     small = np.asarray(image.convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)
     centred = small.ravel() - small.mean()

@@ -9,6 +9,7 @@ import fsspec
 
 from ..engine import UnreadableImage, View
 from ..engine.images import ImageReader, LoadedImage, OnError
+from ..files import from_csv_cell
 from ..image_files import OURS, ImageFiles
 from ..listings import csv_rows, lines_of, require_columns
 from ..own_files import PICTURES, lies_in_own_folder
@@ -175,7 +176,7 @@ def named_in(file: Folder) -> Iterator[tuple[str, str | None]]:
             yield from rows_of_parquet(opened, file.address)
         elif kind == ".csv":
             for where, row in csv_rows(opened, file.address, ["path"]):
-                yield where, row["path"].strip()
+                yield where, from_csv_cell(row["path"].strip())
         else:
             for where, line in lines_of(opened, file.address):
                 if path := line.strip():

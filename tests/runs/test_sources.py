@@ -302,6 +302,8 @@ def test_lists_as_programs_write_them(tmp_path, monkeypatch):
     }.items():
         Path(name).write_bytes(content)
         assert [each.path for each in Sources(addresses=(name,))] == ["a.png", "b c.png"], name
+    Path("ours.csv").write_bytes(b"path,score\n'=1+1.png,0.5\n'a.png,0.1\n")  # the first cell is escaped by us
+    assert [each.path for each in Sources(addresses=("ours.csv",))] == ["=1+1.png", "'a.png"]
     for name, content, message in (
         ("none.csv", b"a.png\nb.png\n", "expected a column `path`, found a.png"),
         ("missing.csv", b"label,path\n1,a.png\n0\n", "line 3: expected the path of an image"),

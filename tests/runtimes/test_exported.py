@@ -191,15 +191,16 @@ def test_the_program_reads_and_refuses_what_the_product_does(exported, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_program_names_what_it_cannot_score(exported, photos):
+def test_the_program_names_what_it_cannot_score(exported, photos, tmp_path):
     cases = Path(__file__).parents[1] / "cases"
     names = ("float_0_255.tif", "float_nan.tif", "two_pages.tif")
-    command = [sys.executable, exported / "detect.py", *(cases / name for name in names), photos["bad"][0]]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    *wrong, right = map(json.loads, done.stdout.splitlines())
+    command = [sys.executable, exported / "detect.py", *(cases / name for name in names), *[photos["bad"][0]] * 2]
+    done = subprocess.run([*command, "--maps", tmp_path / "maps"], capture_output=True, text=True, cwd="/")
+    *wrong, _, right = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 1 and right["score"] is not None and "Traceback" not in done.stderr
     for name, line in zip(names, wrong, strict=True):
         assert line["score"] is None and name in line["error"] and "label" not in line
+    assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == ["bad_0-2.npy", "bad_0.npy"]
 
 
 def test_a_baked_profile_decides_without_this_package(of_torch, graphs_at_hand, photos, tmp_path):
