@@ -70,7 +70,8 @@ def test_pushed_and_loaded_elsewhere_with_the_same_bits(hub, call, small_folder,
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A card\n")
     status, text = call(*PUSH, folder, "me/parts", "--private")
     assert status == 0 and "pushed: http" in text, text
-    names = {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
+    names = {"SHA256SUMS", "config.json", "model.safetensors", "processor_config.json"}
+    names |= {"tokenizer.json", "tokenizer_config.json"}
     assert set(hub.repos["me/parts"]["branches"]["main"]) == names | {"README.md"}
     status, text = call("-c", SCORE, "me/parts", photos["bad"][0])
     here = pipeline("anomaly-detection", model=str(small_folder), device="cpu")(photos["bad"][0])["score"]
@@ -110,7 +111,8 @@ def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, 
     status, text = call("-c", PUSH_ALL, small_folder, *photos["normal"][:2])
     assert status == 0, text
     pushed = {name.partition("/")[2]: repo["branches"]["main"] for name, repo in hub.repos.items()}
-    model = {"config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    model = {"SHA256SUMS", "config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
+    model |= {"README.md"}
     assert set(pushed["complete"]) == model | {"model.safetensors"}
     assert set(pushed["adapters"]) == model | {"adapters.safetensors"}
     assert set(pushed["bank"]) == {"prompt_bank.safetensors", "README.md"}

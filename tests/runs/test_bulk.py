@@ -226,6 +226,7 @@ start = time.perf_counter()
 def lines():
     for index in range(count):
         row = {"path": str(folder / f"{index:06}.png"), "bytes": None, "modified": None, "score": 0.5, "label": None}
+        row |= {"p_value": None, "regions": None, "size": [8, 8], "among_normals": False}
         yield row | {"error": None, "heatmap": None, "map": None}
 with (folder / "results.jsonl").open("w") as opened:
     for line in lines():
