@@ -95,7 +95,8 @@ def main() -> int:
         profile, bank = ABOUT["profile"] if not args.normal else None, make_bank(args.normal) if args.normal else {}
     except (OSError, ValueError) as error:
         raise SystemExit(f"a normal image: {error}") from None
-    failed, names = 0, set()
+    failed = 0
+    names: set[str] = set()
     detect = open_graph("detect_profile" if profile else "detect_few_shot" if bank else "detect_zero_shot")
     for path in args.images:
         try:
