@@ -67,7 +67,7 @@ def shards_of(index: Path) -> set[str]:
 def require_undamaged(files: Iterable[Path]):
     """Refuses files of one folder that are not what its `SHA256SUMS` says; a folder without one is not checked.
 
-    Each file is read once in a process: 1.2 GB take about a second.
+    Each file is read once in a process: 1.2 GB took 1.2 s of a core that has instructions for SHA-256.
 
     Raises:
         ValueError: names the file.

@@ -40,6 +40,8 @@ def test_a_stopped_run_writes_its_formats_and_goes_on(words, sent, status, monke
             os.kill(os.getpid(), sent)
         return kept[-1]
 
+    heeded = signal.default_int_handler if sent == signal.SIGINT else signal.SIG_DFL
+    ignored = signal.signal(sent, heeded)  # tests in the background, or under nohup, ignore it
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr(Here, "_keep", stop_at_the_second)
@@ -48,6 +50,7 @@ def test_a_stopped_run_writes_its_formats_and_goes_on(words, sent, status, monke
     assert images_in("results.csv") == images_in("coco.json") == 2
     assert Path("out/results.parquet").is_file() and Path("out/label-studio.json").is_file()
     assert main(words) == 0 and images_in("results.csv") == images_in("coco.json") == 3
+    signal.signal(sent, ignored)
 
 
 def test_a_watch_under_sigterm_writes_its_formats(words):
