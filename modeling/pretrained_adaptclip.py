@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedModel
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.hub import extract_commit_hash
@@ -147,7 +147,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         model._keep_learned_text()
         if other_prompts:
             try:
-                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **hub)
+                tokenizer = CLIPTokenizer.from_pretrained(name, **hub)
                 model.set_object_name(model.config.object_name, tokenizer)
             except Exception as error:  # tokenizers raises the bare class
                 raise ValueError(
@@ -233,7 +233,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         origin, source = {}, "hand"
         if isinstance(clip, str | Path):
             origin, source = clip_origin(clip, **hub), str(clip)
-            tokenizer = tokenizer or AutoTokenizer.from_pretrained(clip, trust_remote_code=False, **hub)
+            tokenizer = tokenizer or CLIPTokenizer.from_pretrained(clip, **hub)
             clip = load_clip(clip, dtype or "auto", **hub)
         if tokenizer is None:
             raise ValueError("from_clip_pretrained needs the tokenizer that belongs to the CLIPModel.")

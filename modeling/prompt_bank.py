@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 BANK_FILE = "prompt_bank.safetensors"
+UNIT_TOLERANCE = 0.02  # of a token's length, which bfloat16 changes by less than 0.01
 DIGEST = "sha256"  # in the file's metadata
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
@@ -142,6 +143,20 @@ class PromptBank:
         layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
         require_finite(layers, source, "make it anew from the normal images")
 
+    def require_unit_tokens(self, source: str | Path):
+        """Refuses a bank of tokens that are not of length one, as those of a damaged file without a digest.
+
+        Raises:
+            ValueError: names the source and the layer.
+        """
+        for index, layer in enumerate(self.features):
+            lengths = layer.float().norm(dim=-1)
+            if ((lengths - 1).abs() > UNIT_TOLERANCE).any():
+                raise ValueError(
+                    f"{source}: layer.{index} holds tokens of lengths up to {float(lengths.max()):.3g}, expected 1. It "
+                    "is damaged: make it anew from the normal images."
+                )
+
     def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
         """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file.
 
@@ -213,6 +228,7 @@ class PromptBank:
         except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
         bank.require_finite(file)
+        bank.require_unit_tokens(file)
         return bank
 
 

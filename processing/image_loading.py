@@ -113,6 +113,8 @@ def open_image(source, bit_depth: int | None = None) -> Image.Image:
         name, source = name_of(source), source["path"] if source.get("bytes") is None else source["bytes"]
         if isinstance(source, bytes):
             return open_bytes(source, name)
+        if isinstance(source, str) and "://" in source:  # a data set that is here names files, and fetches nothing
+            raise ValueError(f"{name_of(source)}: expected the path of a file in a data set's row, not an address.")
     if isinstance(source, Image.Image):
         require_picture(source, name_of(source))
         return source

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +11,13 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+try:
+    from .image_structure import excess
+except ImportError:  # beside an export's program, where there is no package
+    from image_structure import excess
+
 # the one list of formats that are opened: those that hold pictures, not data, video, documents, icons or programs
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
 OF_JPEG = "MPO"  # what Pillow calls a JPEG with more pictures behind the first
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 MIN_SIDE = 8
@@ -50,6 +56,7 @@ def open_picture(file: Path | BinaryIO, name: str) -> Image.Image:
         ValueError: no format of `FORMATS`, several pages or frames, or pixels that Pillow would misread.
     """
     try:
+        require_few_parts(file, name)
         image = Image.open(file, formats=formats())
         require_one_picture(image, name)
     except UnfitImageError:
@@ -62,6 +69,15 @@ def open_picture(file: Path | BinaryIO, name: str) -> Image.Image:
         raise ValueError(f"{name} cannot be opened as an image: {reason(error)}.") from error
     require_understood(image, name)
     return image
+
+
+def require_few_parts(file: Path | BinaryIO, name: str):
+    """Refuses a file that would take minutes or gigabytes though its picture is small."""
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        too_much = excess(opened)
+        opened.seek(0)
+    if too_much:
+        raise UnfitImageError(f"{name} holds {too_much}, which no camera writes; save the picture anew.")
 
 
 def reason(error: Exception) -> str:

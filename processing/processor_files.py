@@ -13,6 +13,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 SWITCHES = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
 LARGEST_SIDE = 4096
+SMALLEST_VALUE, LARGEST_VALUE = 1e-3, 1e3  # with others all images become alike
 CLIP_TOKENIZERS = (None, "CLIPTokenizer", "CLIPTokenizerFast")
 
 
@@ -33,10 +34,12 @@ def image_settings(name: str | Path, **hub) -> dict[str, Any]:
             known[setting] = expect(where, setting, value, isinstance(value, bool), "true or false")
         elif setting in ("image_mean", "image_std"):
             right = isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
-            right = right and (setting == "image_mean" or min(value) > 0)
-            known[setting] = expect(where, setting, value, right, "three numbers, a deviation above 0")
+            low, high = (-LARGEST_VALUE, LARGEST_VALUE) if setting == "image_mean" else (SMALLEST_VALUE, LARGEST_VALUE)
+            right = right and all(low <= each <= high for each in value)
+            known[setting] = expect(where, setting, value, right, f"three numbers in {low}..{high}")
         elif setting == "rescale_factor":
-            known[setting] = expect(where, setting, value, is_number(value) and value > 0, "a number above 0")
+            right = is_number(value) and SMALLEST_VALUE**2 <= value <= LARGEST_VALUE
+            known[setting] = expect(where, setting, value, right, f"a number in {SMALLEST_VALUE**2}..{LARGEST_VALUE}")
         elif setting == "resample":
             known[setting] = expect(where, setting, value, is_whole(value) and 0 <= value <= 5, "one of 0..5")
         elif setting == "size":

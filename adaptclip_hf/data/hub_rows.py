@@ -1,6 +1,10 @@
 """Data sets of the Hub (or in a local folder as the Hub has them) with the columns of [`FEATURES`]."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import datasets
+import yaml
 from pyarrow import ArrowException
 
 from ..reporting import first_line
@@ -50,12 +54,41 @@ def load_hub_dataset(name: str) -> datasets.Dataset:
 
 
 def loaded(name: str) -> datasets.DatasetDict:
+    require_files_here(Path(name))
     try:
         return datasets.load_dataset(name)
     except Exception as error:  # of a damaged file, whatever its reader raises
         if isinstance(error, OSError | ValueError) and name in str(error):
             raise
         raise ValueError(f"{name} cannot be loaded: {first_line(error.__cause__ or error)}") from error
+
+
+def require_files_here(folder: Path):
+    """Refuses a folder here whose README.md names files at other addresses: a folder makes no network call.
+
+    Raises:
+        ValueError: names the file and the address.
+    """
+    card = folder / "README.md"
+    if not card.is_file():
+        return
+    try:
+        start = card.read_text(encoding="utf-8").split("\n---", 1)[0]
+        about = yaml.safe_load(start.removeprefix("---")) if start.startswith("---") else None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{card} has no readable description at its start: {first_line(error)}") from error
+    for text in texts_in(about.get("configs") if isinstance(about, dict) else None):
+        if "://" in text:
+            raise ValueError(f"{card} names {text[:80]}, which is not a file of this folder: download it first.")
+
+
+def texts_in(value) -> Iterator[str]:
+    """All texts in a value of YAML."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(each)
 
 
 def read_labels(part: datasets.Dataset, name: str) -> list[int]:

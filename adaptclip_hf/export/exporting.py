@@ -1,5 +1,6 @@
 """Writes a model as graphs for another runtime, and checks that they agree with torch."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,9 +15,9 @@ from ..engine import AnomalyScorer
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
-from ..modeling.checksums import write_checksums
+from ..modeling.checksums import CHECKSUMS_FILE, read_checksums, write_checksums
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
-from ..processing import image_opening
+from ..processing import image_opening, image_structure
 from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
 from ..runtimes.description import BakedProfile, Description, MadeBy, Preprocessing
@@ -60,10 +61,9 @@ def export_model(
         FileExistsError: the folder holds something else than an export.
         ValueError: the format has no such precision; too few images for int8; scores or maps are not torch's.
     """
-    output = Path(output)
+    output = Path(os.path.realpath(output))
     model, chosen = check(export_format, precision, detector, profile, images)
-    if output.exists() and not (output.is_dir() and (not any(output.iterdir()) or (output / EXPORT_FILE).exists())):
-        raise FileExistsError(f"{output} holds something else than an export: name another folder.")
+    require_replaceable(output)
     about = detector.describe(object_name)
     exact = keeps_weights(model, chosen, precision)
     if not exact:  # banks and profiles of the float32 model are refused
@@ -115,10 +115,28 @@ def export_model(
         description.save(folder)
         write_checksums(folder, [file.name for file in folder.iterdir()])
         del exported
+        require_replaceable(output)
         if output.exists():
-            shutil.rmtree(output)
+            output.replace(Path(aside, "older"))  # removed with the folder that it lies in
         folder.replace(output)
     return description
+
+
+def require_replaceable(output: Path):
+    """Refuses a folder that holds anything else than an export, which would go with it.
+
+    Raises:
+        FileExistsError: names what lies there.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir() or (any(output.iterdir()) and not (output / EXPORT_FILE).exists()):
+        raise FileExistsError(f"{output} holds something else than an export: name another folder.")
+    ours = {*read_checksums(output / CHECKSUMS_FILE), CHECKSUMS_FILE}
+    for file in sorted(output.iterdir()):
+        of_older = len(ours) == 1 and not file.is_dir()  # version 0.2 wrote no sums
+        if file.name not in ours and not of_older and file.name != "__pycache__":
+            raise FileExistsError(f"{output} is an export, and holds {file.name} too: move that, or name another.")
 
 
 def check(
@@ -227,4 +245,5 @@ def write_joined(folder: Path, profile: InspectionProfile | None):
     if profile is not None:
         write_detect(folder, FEW_SHOT, DETECT_PROFILE, profile.prompt_bank)
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / STANDALONE)
-    shutil.copy(Path(image_opening.__file__), folder)  # how STANDALONE reads images
+    for module in (image_opening, image_structure):  # how STANDALONE reads images
+        shutil.copy(str(module.__file__), folder)
