@@ -54,7 +54,9 @@ def counted(parts: Iterator, most: int, name: str) -> str | None:
 def chunks_of_png(opened: BinaryIO) -> Iterator[int]:
     opened.seek(8)
     while len(head := opened.read(8)) == 8:
-        length = struct.unpack(">I4x", head)[0]
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":  # what follows is no part of the picture
+            return
         yield length
         opened.seek(length + 4, 1)
 

@@ -74,6 +74,7 @@ def test_what_programs_write_is_not_refused():
         file = io.BytesIO()
         rgb.save(file, "TIFF", **options)
         files.append(file.getvalue())
+    files.append(saved("PNG") + bytes(4_000_000))
     for content in files:
         assert excess(io.BytesIO(content)) is None
         assert load_image(content).mode == "RGB"
