@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 try:
     from .image_structure import excess
 except ImportError:  # beside an export's program, where there is no package
-    from image_structure import excess
+    from image_structure import excess  # type: ignore[no-redef]
 
 # the one list of formats that are opened: those that hold pictures, not data, video, documents, icons or programs
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
