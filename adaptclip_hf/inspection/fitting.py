@@ -198,7 +198,7 @@ def calibrate(
     text_embeds: TextEmbeds,
     feedback: Feedback,
 ) -> Calibrated:
-    """Draws which photos make the bank, scores each photo against the bank without it, and sets the thresholds.
+    """Draws which photos make the bank, scores each photo against the bank without its fold, and sets the thresholds.
 
     Args:
         text_embeds: of the object's name.
@@ -210,13 +210,17 @@ def calibrate(
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
     reference = scorer.prepare(PlainReference(bank, settings.object_name, view, text_embeds=text_embeds))
-    photos = []
-    for photo in tqdm(features.photos, desc="calibrating", unit="photo", disable=not feedback.progress):
-        others = [index for index, row in enumerate(rows) if not photo.rows[0] <= row < photo.rows[1]]
+    photos = list(features.photos)
+    folds = split.folds(photos, settings.seed)
+    for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
+        own = {row for number in fold for row in range(*photos[number].rows)}
+        others = [index for index, row in enumerate(rows) if row not in own]
         if not others:
-            raise ValueError(f"{photo.name} would be compared with nothing: the bank needs a photo beside it.")
+            name = photos[fold[0]].name
+            raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it.")
         its_bank = bank if len(others) == len(rows) else bank.select(others)
-        photos.append(score_photo(scorer, features, photo, replace(reference, prompt_bank=its_bank)))
+        for number in fold:
+            photos[number] = score_photo(scorer, features, photos[number], replace(reference, prompt_bank=its_bank))
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
