@@ -120,7 +120,7 @@ def test_plans():
     assert Split.of(90, 0.05, confirmed=5).method == SPLIT  # of 45 and the five that are in the bank anyway
     assert Split.of(100, 0.05, CROSS) == Split(CROSS, 100, 100)
     for method in ("fold", "", None):
-        with pytest.raises(ValueError, match="There is no calibration .*auto, split, cross, leave-one-out"):
+        with pytest.raises(ValueError, match=r"There is no calibration .*auto, split, cross, leave-one-out"):
             Split.of(40, 0.05, method)
     for count, rate, needed in ((4, 0.01, 99), (18, 0.05, 19), (1, 0.05, 19)):
         with pytest.raises(ValueError, match=f"{count} good photos cannot carry .*takes {needed}"):
