@@ -14,11 +14,13 @@ from ..engine.reference import PreparedReference
 from ..engine.variations import compare_normals, with_variations
 from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
+from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from .audit import good_photos, suspects
 from .calibration import Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .near_copies import near_copies
+from .nearest import ComparedImages
 from .photo_features import (
     CALIBRATING,
     CONFIRMED,
@@ -217,8 +219,8 @@ def calibrate(
     reference = unprepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
     if scorer.model.config.normal_variation:
         reference = with_variations(unprepared, comparisons)
-    photos = list(features.photos)
-    folds = split.folds(photos, settings.seed)
+    photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
+    compared, places = compared_photos(bank, view, comparisons, rows)
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
         own = {row for number in fold for row in range(*photos[number].rows)}
         others = [index for index, row in enumerate(rows) if row not in own]
@@ -227,7 +229,11 @@ def calibrate(
             raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it.")
         without = reference if len(others) == len(rows) else left_out(unprepared, comparisons, others)
         for number in fold:
-            photos[number] = score_photo(scorer, features, photos[number], without)
+            against, photo = without, photos[number]
+            if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
+                nearest = compared.nearest(places[photo.rows[0]], others, without.prompt_bank.variation)
+                against = replace(without, prompt_bank=nearest)
+            photos[number] = score_photo(scorer, features, photo, against)
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
@@ -238,6 +244,18 @@ def calibrate(
     assert reference.prompt_bank is not None
     variation = reference.prompt_bank.variation
     return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation)
+
+
+def compared_photos(
+    bank: PromptBank, view: View, comparisons: Sequence[NormalComparison], rows: Sequence[int]
+) -> tuple[ComparedImages | None, dict[int, int]]:
+    """Whole photos of the bank that were compared with one another, and {row: place among them}; `None` without such
+    ones."""
+    if len(comparisons) != 1 or view.same_place:
+        return None, {}
+    [comparison] = comparisons
+    places = {rows[image]: place for place, image in enumerate(comparison.queries.tolist())}
+    return ComparedImages.own(bank, comparison), places
 
 
 def left_out(

@@ -89,6 +89,21 @@ def test_cross_compares_each_with_the_other_folds_and_wastes_no_photo(detector, 
     assert updated.method == "cross" and len(updated.calibration.scores) == 15
 
 
+@pytest.mark.parametrize("method", ["split", "cross", "leave-one-out"])
+def test_with_normal_variation_each_is_scored_as_against_the_bank_of_the_others(method, make_model, detector, good):
+    """The comparisons that were made already give the scores, maps and variation of each part of the bank."""
+    by_distance = AnomalyDetector(make_model(normal_variation=True, few_shot_adapters=False), detector.processor)
+    profile = InspectionProfile.fit(by_distance, good[:9], 0.2, calibration=method, storage="float32")
+    photos = profile.features.photos
+    folds = Split(method, len(profile.prompt_bank), 9).folds(photos, profile.settings.seed)
+    for fold in (folds[0], folds[-1]):
+        kept = [p.name for number, p in enumerate(photos) if number not in fold and p.role in ("bank", "both")]
+        for photo in (photos[number] for number in fold):
+            [result] = by_distance.detect(photo.name, prompt_bank=by_distance.remember(kept))
+            assert photo.score == pytest.approx(result.score, abs=1e-5) and photo.score > 0
+            assert photo.peak == pytest.approx(result.model_map.max(), abs=1e-5)
+
+
 def test_results_gain_p_value_label_and_regions(profile, detector, bad, small_folder):
     results = detector.detect(bad, profile=profile, batch_size=4)
     for result in results:
