@@ -129,11 +129,18 @@ class Pool:
         comparison = NormalComparison(compared.minima[:, good], torch.arange(len(good)), whole)
         return cls(detector, features, good, range(len(good), len(features.photos)), compared, comparison)
 
+    @torch.inference_mode()
     def scores(self, numbers: Sequence[int], bank: Sequence[int]) -> list[float]:
         """Scores of some photos against a bank of good ones."""
-        variation = self.comparison.variation(bank) if self.detector.model.config.normal_variation else None
-        text_embeds = self.detector.encode_text()
-        scores = []
+        model = self.detector.model
+        variation = self.comparison.variation(bank) if model.config.normal_variation else None
+        if not model.config.few_shot_adapters:  # the distances, which are known, score alone
+            rows = [self.features.photos[number].rows[0] for number in numbers]
+            grid = (model.config.grid_size, model.config.grid_size)
+            distances = self.compared.minima[:, numbers][:, :, list(bank)].amin(2).transpose(0, 1).unflatten(2, grid)
+            variations = [] if variation is None else [variation]
+            return model._fuse({}, distances, self.features.unpacked(rows), variations)[0].tolist()
+        scores, text_embeds = [], self.detector.encode_text()
         for number in numbers:
             nearest = self.compared.nearest(number, bank, variation)
             reference = PreparedReference(PlainReference(view=WHOLE), nearest, text_embeds)
@@ -183,7 +190,7 @@ def calibrate(pool: Pool, split: Split, chosen: list[int], seed: int) -> tuple[l
 
 
 def found_at(share: float, normal: np.ndarray, bad: np.ndarray) -> float:
-    """The share of defects above a threshold that this share of good photos exceeds; in proportion between two scores."""
+    """Which defects a threshold finds that this share of good photos exceeds, in proportion between two scores."""
     thresholds = [*np.sort(normal)[::-1], -np.inf]
     found = [(bad > threshold).mean() for threshold in thresholds]
     return float(np.interp(share * len(normal), range(len(found)), found))
