@@ -134,14 +134,15 @@ class Pool:
         """Scores of some photos against a bank of good ones."""
         model = self.detector.model
         variation = self.comparison.variation(bank) if model.config.normal_variation else None
-        if not model.config.few_shot_adapters:  # the distances, which are known, score alone
-            rows = [self.features.photos[number].rows[0] for number in numbers]
-            grid = (model.config.grid_size, model.config.grid_size)
-            distances = self.compared.minima[:, numbers][:, :, list(bank)].amin(2).transpose(0, 1).unflatten(2, grid)
-            variations = [] if variation is None else [variation]
-            return model._fuse({}, distances, self.features.unpacked(rows), variations)[0].tolist()
         scores, text_embeds = [], self.detector.encode_text()
         for number in numbers:
+            if not model.config.few_shot_adapters:  # the distances, which are known, score alone
+                distances = self.compared.minima[:, number][:, list(bank)].amin(1)
+                grid = (1, len(distances), model.config.grid_size, model.config.grid_size)
+                features = self.features.unpacked(slice(*self.features.photos[number].rows))
+                known = [] if variation is None else [variation]
+                scores.append(float(model._fuse({}, distances.view(grid), features, known)[0]))
+                continue
             nearest = self.compared.nearest(number, bank, variation)
             reference = PreparedReference(PlainReference(view=WHOLE), nearest, text_embeds)
             scores.append(score_photo(self.detector, self.features, self.features.photos[number], reference).score)
