@@ -58,6 +58,12 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         help="compare with at most this many photos (or tiles), those that represent all others best",
     )
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
+    parser.add_argument(
+        "--verdict",
+        action=argparse.BooleanOptionalAction,
+        help="paste defects on some good photos and count which it would find; done for a new profile, and with "
+        "--update only if asked for",
+    )
     shared.add_view_arguments(parser)
     shared.add_size_limit(parser)
     update = parser.add_argument_group("an existing profile")
@@ -123,6 +129,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         return [str(path) for path in find_images(paths, passed_over=passed_over)]
 
     settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
+    if args.verdict is not None:
+        settings["verdict"] = args.verdict
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = shared.load_detector(args, profile)
@@ -138,7 +146,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
         )
     profile.save_pretrained(output)
-    print("\n".join(filter(None, (profile.describe(), passed_over.describe()))))
+    print("\n".join(filter(None, (profile.describe(), profile.verdict_text, passed_over.describe()))))
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
     return 1 if unreadable else 0
 
