@@ -94,6 +94,10 @@ class AdaptCLIPConfig(PreTrainedConfig):
         peak_share (`float`): the share of a fused map's pixels, the largest ones, whose mean enters the score beside
             the image heads (0, the maximum, in the released program).
         score_fusion (`str`): `"harmonic"` (released) or `"mean"` (paper).
+        normal_variation (`bool`): few-shot, correct the distances by how the normal images differ from one another
+            (False in the released program).
+        few_shot_adapters (`bool`): few-shot, the adapters score beside the distances (True in the released program);
+            False: the distances score alone, and the adapters only without normal images.
         object_name (`str`): the word that the static prompts put in place of the object.
         visual_adapter, textual_adapter, prompt_query_adapter (`bool`): which adapters there are (paper, table 5).
             Without any, plain CLIP is scored (table 5, line 0), with normal images by alignment alone beside it.
@@ -135,6 +139,8 @@ class AdaptCLIPConfig(PreTrainedConfig):
     smoothing_sigma: float = 4.0
     peak_share: float = 0.0
     score_fusion: str = "harmonic"
+    normal_variation: bool = False
+    few_shot_adapters: bool = True
     object_name: str = "object"
     visual_adapter: bool = True
     textual_adapter: bool = True

@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from .normal_variation import WHOLE_WEIGHT, probability
+
 
 def harmonic_mean(values: torch.Tensor, dim: int = 0) -> torch.Tensor:
     """Harmonic mean along `dim`; a zero among the values makes it zero."""
@@ -78,3 +80,26 @@ def fuse(
     else:
         score = harmonic_mean(torch.stack([score, highest]))
     return anomaly_map, without_infinity(score)
+
+
+def fuse_distances(
+    beyond: torch.Tensor, distances: torch.Tensor, whole: torch.Tensor, smoothing_sigma: float, peak_share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Map (B, S, S) and score (B,), both in [0, 1], of distances to normal images alone.
+
+    Args:
+        beyond: standardised distances (B, S, S).
+        distances: as they are (B, S, S).
+        whole: (B,) of whole images.
+    """
+    beyond, distances = (gaussian_filter(maps, smoothing_sigma) for maps in (beyond, distances))
+    return probability(beyond, distances), probability(peak(beyond, peak_share) + WHOLE_WEIGHT * whole)
+
+
+def fuse_alignment(
+    alignment: torch.Tensor, smoothing_sigma: float, peak_share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Map (B, S, S) and score (B,), both in [0, 1], of alignment maps (n, B, S, S) alone."""
+    nearest = without_infinity(harmonic_mean(alignment)).clamp_max(1)
+    anomaly_map = gaussian_filter(nearest, smoothing_sigma)
+    return anomaly_map, peak(anomaly_map, peak_share)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -23,8 +23,9 @@ from .checks import (
 )
 from .configuration_adaptclip import AdaptCLIPConfig
 from .fingerprint import ContentMemo
-from .fusion import fuse
+from .fusion import fuse, fuse_alignment, fuse_distances
 from .loss import adapter_loss
+from .normal_variation import NormalComparison, NormalVariation, probability, standardised, whole_terms
 from .pretrained_adaptclip import StoredAdaptCLIPModel, initialized
 from .prompt_bank import PromptBank, is_bank
 from .prompt_query_adapter import unit_patch_tokens
@@ -65,6 +66,20 @@ class AdaptCLIPOutput(ModelOutput):
     anomaly_maps: torch.FloatTensor | None = None
     losses: dict[str, torch.FloatTensor] | None = None
     details: dict | None = None
+
+
+@dataclass
+class Normals:
+    """What a batch is compared with.
+
+    Attributes:
+        pools: for each layer the normal tokens.
+        variations: how the normal images differ from one another, one for the batch or one for each image; empty where
+            scores do not use it.
+    """
+
+    pools: Sequence[Pool]
+    variations: Sequence[NormalVariation] = ()
 
 
 @dataclass
@@ -179,19 +194,20 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             check_finite(features, finite, pixel_values)
             check_labels(labels, mask_labels, batch_size, self.config.image_size)
         text = self.encode_text() if text_embeds is None else text_embeds
-        pools = self._prompt_pools(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
+        normals = self._normals(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
 
         # the loss is the sum over all adapters, the score takes only the trained ones
         wants_loss = labels is not None or mask_labels is not None
-        trained = self._trained_adapters()
+        by_distances_alone = normals is not None and not self.config.few_shot_adapters
+        trained = set() if by_distances_alone else self._trained_adapters()
         asked = {name: adapter for name, adapter in self.adapters().items() if wants_loss or name in trained}
         predictions = self._zero_shot_predictions(asked, features, text, wants_loss)
-        alignment = None
-        if pools is not None:
-            compared, alignment = self._compare(asked.get("prompt_query_adapter"), features, pools, wants_loss)
+        distances = None
+        if normals is not None:
+            compared, distances = self._compare(asked.get("prompt_query_adapter"), features, normals.pools, wants_loss)
             predictions |= {"prompt_query": compared} if compared else {}
         scored = {name: each for name, each in predictions.items() if ADAPTERS_OF[name] <= trained}
-        if not scored:
+        if not scored and (not by_distances_alone or (wants_loss and not predictions)):
             embeds = (features.image_embeds, features.patch_embeds[-1])
             scored = {"clip": [self._similarity_prediction(embeds, text.static, wants_loss)]}
 
@@ -201,7 +217,9 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
                 name: torch.stack([adapter_loss(each.logits, each.maps, labels, mask_labels) for each in layers]).sum()
                 for name, layers in (predictions or scored).items()
             }
-        anomaly_scores, anomaly_maps = self._fuse(scored, alignment)
+        fused = {} if by_distances_alone else scored
+        variations = () if normals is None else normals.variations
+        anomaly_scores, anomaly_maps = self._fuse(fused, distances, features, variations)
         # infinity may become a number on its way through the adapters: an image that was not encoded has no score
         finite = finite & torch.isfinite(text.static).all()
         return AdaptCLIPOutput(
@@ -209,7 +227,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             anomaly_scores=anomaly_scores.where(finite, torch.nan),
             anomaly_maps=anomaly_maps.where(finite[:, None, None], torch.nan),
             losses=losses,
-            details=self._details(features, text, predictions | scored, alignment) if output_details else None,
+            details=self._details(features, text, predictions | scored, distances) if output_details else None,
         )
 
     def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
@@ -222,18 +240,18 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         with torch.no_grad():
             return encode_image(self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers)
 
-    def _prompt_pools(
+    def _normals(
         self,
         batch_size: int,
         prompt_pixel_values: torch.Tensor | None,
         prompt_features: ImageFeatures | None,
         prompt_bank: PromptBank | Sequence[PromptBank] | None,
-    ) -> Sequence[Pool] | None:
-        """The normal tokens to compare with, for each layer; `None` for zero-shot."""
+    ) -> Normals | None:
+        """What to compare with; `None` for zero-shot."""
         if sum(each is not None for each in (prompt_pixel_values, prompt_features, prompt_bank)) > 1:
             raise ValueError("Give prompt_pixel_values, prompt_features or a prompt_bank, not both.")
         if prompt_bank is not None:
-            return self._pools_of_banks(prompt_bank, batch_size)
+            return self._normals_of_banks(prompt_bank, batch_size)
         if prompt_features is not None:
             tokens = tuple(unit_patch_tokens(layer) for layer in prompt_features.patch_embeds)
         elif prompt_pixel_values is not None:
@@ -241,9 +259,15 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             tokens = self._prompt_tokens(prompt_pixel_values.flatten(0, 1))
         else:
             return None
-        return tuple(layer.unflatten(0, (batch_size, -1)).flatten(1, 2) for layer in tokens)
+        tokens = tuple(layer.unflatten(0, (batch_size, -1)) for layer in tokens)
+        variations: list[NormalVariation] = []
+        if self.config.normal_variation and not self.training:
+            variations = [
+                NormalComparison.of(PromptBank(each, {}, {})).variation() for each in zip(*tokens, strict=True)
+            ]
+        return Normals(tuple(layer.flatten(1, 2) for layer in tokens), variations)
 
-    def _pools_of_banks(self, banks: PromptBank | Sequence[PromptBank], batch_size: int) -> Sequence[Pool]:
+    def _normals_of_banks(self, banks: PromptBank | Sequence[PromptBank], batch_size: int) -> Normals:
         """For each layer the pool of one bank, or those of a bank for each image."""
         distinct = [banks] if is_bank(banks) else list({id(bank): bank for bank in banks}.values())
         if not torch.compiler.is_compiling():
@@ -252,10 +276,21 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             fingerprint = self.fingerprint(sampled=True)
             for bank in distinct:
                 bank.require_match(fingerprint)
-        pools = {id(bank): bank.to(self.device, self.dtype).pools() for bank in distinct}
+        ready = {id(bank): self._ready(bank) for bank in distinct}
+        pools = {name: bank.pools() for name, bank in ready.items()}
         if is_bank(banks):
-            return pools[id(banks)]
-        return [[pools[id(bank)][layer] for bank in banks] for layer in range(len(self.config.feature_layers))]
+            bank = ready[id(banks)]
+            return Normals(pools[id(banks)], [] if bank.variation is None else [bank.variation])
+        layers = [[pools[id(bank)][layer] for bank in banks] for layer in range(len(self.config.feature_layers))]
+        known = [variation for bank in banks if (variation := ready[id(bank)].variation) is not None]
+        return Normals(layers, known)
+
+    def _ready(self, bank: PromptBank) -> PromptBank:
+        """The bank on this device, with its variation if scores use it."""
+        bank = bank.to(self.device, self.dtype)
+        if not self.config.normal_variation:
+            return replace(bank, variation=None)
+        return bank if bank.variation is not None else bank.with_variation()
 
     def _prompt_tokens(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, 3, S, S) -> for each layer unit patch tokens (N, L, d), a few images at a time."""
@@ -310,8 +345,8 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
     def _compare(
         self, adapter: nn.Module | None, features: ImageFeatures, pools: Sequence[Pool], both_classes: bool
     ) -> tuple[list[AdapterPrediction], torch.Tensor]:
-        """Each layer's prediction of the prompt-query adapter, if it is asked, and alignment maps (n, B, S, S): each
-        patch's distance to its nearest normal one."""
+        """Each layer's prediction of the prompt-query adapter, if it is asked, and distances (B, n, g, g): each
+        patch's to its nearest normal one."""
         tokens, grid = [unit_patch_tokens(layer) for layer in features.patch_embeds], self.config.grid_size
         predictions = []
         if adapter is not None:
@@ -323,7 +358,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             pairs = zip(tokens, pools, strict=True)
             aligned = [cosine_distance(query, nearest_tokens(query, pool)) for query, pool in pairs]
             distances = [each.unflatten(1, (grid, grid)) for each in aligned]
-        return predictions, self._resize(torch.stack(distances, dim=1)).transpose(0, 1)
+        return predictions, torch.stack(distances, dim=1)
 
     def _class_maps(self, probabilities: torch.Tensor, both_classes: bool) -> torch.Tensor:
         """(B, 2, h, w) -> (B, 2, S, S), or of the anomalous class only (B, 1, S, S)."""
@@ -336,14 +371,37 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
 
     @torch.no_grad()
     def _fuse(
-        self, predictions: dict[str, list[AdapterPrediction]], alignment: torch.Tensor | None
+        self,
+        predictions: dict[str, list[AdapterPrediction]],
+        distances: torch.Tensor | None,
+        features: ImageFeatures,
+        variations: Sequence[NormalVariation],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores (B,) and maps (B, S, S): of each adapter the mean over its predictions, fused with the alignment."""
+        """Scores (B,) and maps (B, S, S): of each adapter the mean over its predictions, fused with the distances.
+
+        Args:
+            distances: (B, n, g, g) to the nearest normal tokens; `None` without normal images.
+            variations: of the normal images; empty where the distances enter the scores as they are.
+        """
         scores, maps = [], []
         for layers in predictions.values():
             scores.append(torch.stack([each.logits.softmax(-1)[:, 1] for each in layers]).mean(0))
             maps.append(torch.stack([each.maps[:, -1] for each in layers]).mean(0))
         config = self.config
+        alignment = None
+        if distances is not None and variations:
+            beyond = standardised(distances.flatten(2), variations).view_as(distances[:, 0])
+            beyond, near = self._resize(torch.stack([beyond, distances.mean(1)], 1)).unbind(1)
+            if not predictions:
+                whole = whole_terms([unit_patch_tokens(layer) for layer in features.patch_embeds], variations)
+                fused_map, score = fuse_distances(beyond, near, whole, config.smoothing_sigma, config.peak_share)
+                return score, fused_map
+            alignment = probability(beyond, near)[None]
+        elif distances is not None:
+            alignment = self._resize(distances).transpose(0, 1)
+            if not predictions:
+                fused_map, score = fuse_alignment(alignment, config.smoothing_sigma, config.peak_share)
+                return score, fused_map
         if alignment is not None and config.score_fusion == "mean" and "prompt_query" not in predictions:
             # without the prompt-query adapter alignment counts as one more adapter, as in the paper's AnomalyCLIP+
             maps.append(alignment.mean(0))
@@ -356,7 +414,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         features: ImageFeatures,
         text: TextEmbeds,
         predictions: dict[str, list[AdapterPrediction]],
-        alignment: torch.Tensor | None,
+        distances: torch.Tensor | None,
     ) -> dict:
         """Every intermediate result by its name, see [`AdaptCLIPOutput`]."""
         logits = {name: [each.logits for each in layers] for name, layers in predictions.items()}
@@ -366,7 +424,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             "patch_embeds": features.patch_embeds,
             "text_embeds": text.static,
             "learned_text_embeds": text.learned,
-            "alignment_maps": alignment,
+            "alignment_maps": None if distances is None else self._resize(distances).transpose(0, 1),
             "prompt_query_logits": logits.pop("prompt_query", []),
             "prompt_query_maps": maps.pop("prompt_query", []),
         }
@@ -449,7 +507,8 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         Returns:
             [`PromptBank`]: on the model's device, in its dtype.
         """
-        return PromptBank(self._prompt_tokens(pixel_values), self.fingerprint(), preprocessing or {})
+        bank = PromptBank(self._prompt_tokens(pixel_values), self.fingerprint(), preprocessing or {})
+        return bank.with_variation() if self.config.normal_variation else bank
 
 
 __all__ = ["AdaptCLIPModel", "AdaptCLIPOutput"]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 from .coreset import greedy_coreset
 from .damage import require_finite
 from .hooks import hook
+from .normal_variation import FIELDS, NormalComparison, NormalVariation
 from .packing import SCALE, pack, unpack
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 BANK_FILE = "prompt_bank.safetensors"
 UNIT_TOLERANCE = 0.02  # of a token's length, which bfloat16 changes by less than 0.01
 DIGEST = "sha256"  # in the file's metadata
+ADDED, ADDED_OF, VARIATION = "added", "added_of", "variation"  # names of tensors in the file, beside "layer"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
 
@@ -38,39 +40,107 @@ class PromptBank:
         fingerprint: of the model that made them: its settings and a digest of its image encoder. Adapters are not part
             of it, so a bank stays valid when the adapters are trained again.
         preprocessing: how the images became pixel values; empty if that is not known.
+        variation: how the images differ from one another; `None` where scores do not use it.
+        added: for each chosen layer (M, d), tokens of turned or mirrored copies of the images, in which these have
+            something new; `None` without such copies.
+        added_of: for each chosen layer (M,) int64, the image that each of these tokens comes from.
     """
 
     features: tuple[torch.Tensor, ...]
     fingerprint: dict[str, str]
     preprocessing: dict[str, str]
+    variation: NormalVariation | None = None
+    added: tuple[torch.Tensor, ...] | None = None
+    added_of: tuple[torch.Tensor, ...] | None = None
 
     def __len__(self) -> int:
         """k, the number of normal images."""
         return len(self.features[0])
 
     def __eq__(self, other) -> bool:
-        """Whether the features, the fingerprint and the preprocessing are all equal."""
+        """Whether the features, those of copies, the fingerprint and the preprocessing are all equal."""
         if not isinstance(other, PromptBank):
             return NotImplemented
         made_alike = (self.fingerprint, self.preprocessing) == (other.fingerprint, other.preprocessing)
-        return made_alike and all(map(torch.equal, self.features, other.features))
+        return made_alike and same(self.features, other.features) and same(self.added, other.added)
 
     def __hash__(self) -> int:
         return hash((len(self), *sorted(self.fingerprint.items())))
 
     def pools(self) -> tuple[torch.Tensor, ...]:
-        """For each layer one pool (k*L, d) of all images' tokens, without a copy."""
-        return tuple(layer.flatten(0, 1) for layer in self.features)
+        """For each layer one pool (N, d) of all images' tokens, without a copy where no tokens were added."""
+        pools = tuple(layer.flatten(0, 1) for layer in self.features)
+        return pools if self.added is None else tuple(map(torch.cat, zip(pools, self.added, strict=True)))
+
+    def blocks(self) -> tuple[torch.Tensor, ...]:
+        """For each layer (k + j, L, d): the images, and the added tokens in blocks of L, the last one filled up."""
+        if self.added is None:
+            return self.features
+        places = self.features[0].shape[1]
+        length = places * -(-max(map(len, self.added)) // places)
+        filled = []
+        for layer, more in zip(self.features, self.added, strict=True):
+            filler = layer[0, :1].expand(length - len(more), -1)
+            filled.append(torch.cat([layer, torch.cat([more, filler]).view(-1, places, layer.shape[-1])]))
+        return tuple(filled)
+
+    def tokens_by_image(self, layer: int) -> Iterator[torch.Tensor]:
+        """The tokens (N, d) of one image after the other in a layer, by its place in `features`."""
+        for image, tokens in enumerate(self.features[layer]):
+            if self.added is None or self.added_of is None:
+                yield tokens
+            else:
+                yield torch.cat([tokens, self.added[layer][self.added_of[layer] == image]])
+
+    def with_variation(self) -> "PromptBank":
+        """The bank that knows how its images differ from one another."""
+        return replace(self, variation=NormalComparison.of(self).variation())
 
     @classmethod
     def concatenate(cls, banks: Sequence["PromptBank"]) -> "PromptBank":
-        """One bank with the images of several banks of the same model."""
-        layers = zip(*(bank.features for bank in banks), strict=True)
-        return replace(banks[0], features=tuple(torch.cat(layer) for layer in layers))
+        """One bank with the images of several banks of the same model; it knows their variation if one of them did."""
+        features = tuple(torch.cat(layer) for layer in zip(*(bank.features for bank in banks), strict=True))
+        added = [tuple(layer[:0, 0] for layer in bank.features) if bank.added is None else bank.added for bank in banks]
+        if all(bank.added is None for bank in banks):
+            return replace(banks[0], features=features, variation=None)._like(banks)
+        firsts = [sum(map(len, banks[:number])) for number in range(len(banks))]
+        owners = [
+            tuple(layer[:0, 0, 0].long() for layer in bank.features)
+            if bank.added_of is None
+            else tuple(layer + first for layer in bank.added_of)
+            for bank, first in zip(banks, firsts, strict=True)
+        ]
+        joined = replace(
+            banks[0],
+            features=features,
+            variation=None,
+            added=tuple(map(torch.cat, zip(*added, strict=True))),
+            added_of=tuple(map(torch.cat, zip(*owners, strict=True))),
+        )
+        return joined._like(banks)
 
-    def select(self, images: Sequence[int]) -> "PromptBank":
-        """The bank of some of its images, by their numbers; a number may be repeated."""
-        return replace(self, features=tuple(layer[list(images)] for layer in self.features))
+    def _like(self, banks: Sequence["PromptBank"]) -> "PromptBank":
+        """With its variation, if one of the banks that it comes from knows its own."""
+        return self.with_variation() if any(bank.variation is not None for bank in banks) else self
+
+    def select(self, images: Sequence[int], variation: NormalVariation | None = None) -> "PromptBank":
+        """The bank of some of its images, by their numbers; a number may be repeated.
+
+        Args:
+            variation: among these images, where it is known; by default it is found anew if the bank knows its own.
+        """
+        numbers = list(images)
+        chosen = replace(self, features=tuple(layer[numbers] for layer in self.features), variation=variation)
+        if self.added is not None and self.added_of is not None:
+            parts = [[torch.nonzero(owners == number).flatten() for number in numbers] for owners in self.added_of]
+            chosen = replace(
+                chosen,
+                added=tuple(layer[torch.cat(rows)] for layer, rows in zip(self.added, parts, strict=True)),
+                added_of=tuple(
+                    torch.cat([torch.full_like(row, place) for place, row in enumerate(rows)]) for rows in parts
+                ),
+            )
+        return chosen if variation is not None else chosen._like([self])
 
     def append(self, other: "PromptBank") -> "PromptBank":
         """The bank with the images of another bank after its own.
@@ -106,18 +176,28 @@ class PromptBank:
             raise ValueError(f"A prompt bank needs at least one image, got {count}.")
         if count >= len(self):
             return self
-        return self.select(sorted(greedy_coreset(self.features, count)))
+        chosen = sorted(greedy_coreset(self.features, count))
+        if self.variation is None:
+            return self.select(chosen)
+        # all images tell how a good one differs from those that stay
+        return self.select(chosen, NormalComparison.of(self).variation(chosen, of_all=True))
 
     def digest(self) -> str:
         """SHA-256 of the features, each rounded to bfloat16: it differs for other normal images."""
         digest = hashlib.sha256()
-        for layer in self.features:
+        for layer in (*self.features, *(self.added or ())):
             digest.update(layer.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().data)
         return digest.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptBank":
         """The bank on another device or in another dtype, without a copy where nothing changes."""
-        return replace(self, features=tuple(layer.to(device, dtype) for layer in self.features))
+        moved = replace(self, features=tuple(layer.to(device, dtype) for layer in self.features))
+        if self.variation is not None:
+            moved = replace(moved, variation=self.variation.to(device))
+        if self.added is not None and self.added_of is not None:
+            added = tuple(layer.to(device, dtype) for layer in self.added)
+            moved = replace(moved, added=added, added_of=tuple(layer.to(device) for layer in self.added_of))
+        return moved
 
     def require_match(self, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
         """Refuses the bank of another model or preprocessing.
@@ -141,6 +221,9 @@ class PromptBank:
             ValueError: names the source and the layer.
         """
         layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
+        layers |= {f"added.{index}": layer for index, layer in enumerate(self.added or ())}
+        if self.variation is not None:
+            layers |= self.variation.tensors()
         require_finite(layers, source, "make it anew from the normal images")
 
     def require_unit_tokens(self, source: str | Path):
@@ -149,12 +232,12 @@ class PromptBank:
         Raises:
             ValueError: names the source and the layer.
         """
-        for index, layer in enumerate(self.features):
+        for index, layer in enumerate((*self.features, *(self.added or ()))):
             lengths = layer.float().norm(dim=-1)
             if ((lengths - 1).abs() > UNIT_TOLERANCE).any():
                 raise ValueError(
-                    f"{source}: layer.{index} holds tokens of lengths up to {float(lengths.max()):.3g}, expected 1. It "
-                    "is damaged: make it anew from the normal images."
+                    f"{source}: layer.{index % len(self.features)} holds tokens of lengths up to "
+                    f"{float(lengths.max()):.3g}, expected 1. It is damaged: make it anew from the normal images."
                 )
 
     def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
@@ -170,6 +253,11 @@ class PromptBank:
         tensors: dict[str, torch.Tensor] = {}
         for index, layer in enumerate(self.features):
             tensors |= pack(f"layer.{index}", layer, storage)
+        for index, layer in enumerate(self.added or ()):
+            tensors |= pack(f"{ADDED}.{index}", layer, storage)
+        tensors |= {f"{ADDED_OF}.{index}": layer for index, layer in enumerate(self.added_of or ())}
+        if self.variation is not None:
+            tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in self.variation.tensors().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"fingerprint": json.dumps(self.fingerprint), "preprocessing": json.dumps(self.preprocessing)}
         metadata |= {"format": "pt", DIGEST: content_digest(tensors, metadata)}
@@ -218,18 +306,63 @@ class PromptBank:
                 metadata = tensors.metadata() or {}
                 content = {name: tensors.get_tensor(name) for name in tensors.keys()}
             require_same_content(content, metadata)
-            names = [f"layer.{index}" for index in range(sum(not name.endswith(SCALE) for name in content))]
-            features = tuple(
-                F.normalize(unpack(name, content), dim=-1) if name + SCALE in content else content[name]
-                for name in names
-            )
+            features = read_layers("layer", content)
             require_layers(features)
-            bank = cls(features, *(strings_of(metadata, name) for name in ("fingerprint", "preprocessing")))
+            made_by = (strings_of(metadata, name) for name in ("fingerprint", "preprocessing"))
+            bank = cls(features, *made_by, read_variation(content, features), *read_added(content, features))
         except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
         bank.require_finite(file)
         bank.require_unit_tokens(file)
         return bank
+
+
+def same(ours: Sequence[torch.Tensor] | None, others: Sequence[torch.Tensor] | None) -> bool:
+    if ours is None or others is None:
+        return ours is others
+    return len(ours) == len(others) and all(map(torch.equal, ours, others))
+
+
+def read_layers(kind: str, content: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Unit tokens of each layer, of a file's tensors."""
+    names = [f"{kind}.{index}" for index in range(sum(bool(re.fullmatch(rf"{kind}\.\d+", name)) for name in content))]
+    return tuple(
+        F.normalize(unpack(name, content), dim=-1) if name + SCALE in content else content[name] for name in names
+    )
+
+
+def read_added(
+    content: dict[str, torch.Tensor], features: tuple[torch.Tensor, ...]
+) -> tuple[tuple[torch.Tensor, ...] | None, tuple[torch.Tensor, ...] | None]:
+    """The added tokens of a file, and their images; refuses what does not fit the features."""
+    added = read_layers(ADDED, content)
+    owners = tuple(content[f"{ADDED_OF}.{index}"] for index in range(len(added)))
+    if not added:
+        return None, None
+    if len(added) != len(features):
+        raise ValueError("expected added tokens for each layer or for none")
+    for tokens, images, layer in zip(added, owners, features, strict=True):
+        fits = tokens.ndim == 2 and tokens.is_floating_point() and tokens.shape[-1] == layer.shape[-1]
+        if not fits or images.dtype != torch.int64 or images.shape != tokens.shape[:1]:
+            raise ValueError("its added tokens do not fit its layers")
+        if len(images) and not 0 <= int(images.min()) <= int(images.max()) < len(layer):
+            raise ValueError("its added tokens belong to images that it does not have")
+    return added, owners
+
+
+def read_variation(content: dict[str, torch.Tensor], features: tuple[torch.Tensor, ...]) -> NormalVariation | None:
+    """The variation of a file; refuses one that does not fit the features."""
+    found = {name: content[f"{VARIATION}.{name}"] for name in FIELDS if f"{VARIATION}.{name}" in content}
+    if not found:
+        return None
+    layers, places, size = len(features), *features[0].shape[1:]
+    shapes = {"mean": (layers, places), "spread": (layers, places), "whole_scale": (layers,)}
+    shapes["whole"] = (len(found.get("whole", ())), layers, size)
+    if any(name not in found or found[name].shape != shape for name, shape in shapes.items()):
+        raise ValueError("its variation does not fit its layers")
+    if not (found["spread"] > 0).all() or not (found["whole_scale"] > 0).all():
+        raise ValueError("its variation holds spreads that are not above 0")
+    return NormalVariation(**found)
 
 
 def content_digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from ..processing.image_processing_adaptclip import label_of
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .scorer import AnomalyScorer
 
 # what a bank records besides the preprocessing
-VIEW, GRID = "view", "grid"
+VIEW, GRID, TILED = "view", "grid", "tiled"
 GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it alone."
 
 
@@ -89,11 +90,14 @@ class PreparedReference:
     Attributes:
         prompt_bank: on the model's device; `None` for zero-shot.
         text_embeds: of the object's name.
+        variations: of the normal tiles at each place where images are cut into tiles, or one for all places; empty for
+            whole images, whose bank has its own.
     """
 
     reference: Reference
     prompt_bank: PromptBank | None = field(repr=False)
     text_embeds: TextEmbeds = field(repr=False)
+    variations: tuple[NormalVariation, ...] = field(default=(), repr=False)
 
 
 def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
@@ -119,14 +123,16 @@ def require_same_grid(bank: PromptBank | None, tiles: Tiles):
         )
 
 
-def bank_for(bank: PromptBank | None, tile: Tile) -> PromptBank | None:
+def bank_for(reference: PreparedReference, tile: Tile) -> PromptBank | None:
     """What a tile is compared with: the bank, or the bank's tiles at its place and beside it.
 
     Raises:
         ValueError: the images of the bank have another grid.
     """
+    bank = reference.prompt_bank
     if bank is None or not tile.tiles.view.same_place:
         return bank
     require_same_grid(bank, tile.tiles)
     # all images of the bank have the grid of this one
-    return bank.select([first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()])
+    rows = [first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()]
+    return bank.select(rows, reference.variations[tile.number] if reference.variations else None)

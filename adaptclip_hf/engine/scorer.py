@@ -16,11 +16,12 @@ from ..modeling.vision_encoder import ImageFeatures
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
 from .contract import ScoringModel
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
-from .reference import GRID, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
+from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
 from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, encode_tiles, join, score, tile_inputs
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
+from .variations import compare_normals, with_variations
 
 # fields of the config that scores depend on
 SCORE_FIELDS = (
@@ -38,6 +39,8 @@ SCORE_FIELDS = (
     "peak_share",
     "score_fusion",
 )
+# fields that are told only where they are not as released, since profiles of earlier versions do not have them
+LATER_FIELDS = {"normal_variation": False, "few_shot_adapters": True}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class AnomalyScorer:
             "device": self.device.type,
             "object_name": object_name or config.object_name,
             **{name: getattr(config, name) for name in SCORE_FIELDS},
+            **{name: chosen for name, usual in LATER_FIELDS.items() if (chosen := getattr(config, name)) != usual},
             **dict.fromkeys(untrained, False),
             **({"adapter_variants": config.adapter_variants} if config.adapter_variants else {}),
             "fingerprint": self.model.fingerprint(),
@@ -132,9 +136,11 @@ class AnomalyScorer:
         if not blocks.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
         made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.same_place else {})
+        made_by |= {TILED: "yes"} if any(grid != (1, 1) for grid in grids) else {}
         bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by)
         bank.require_finite(f"the normal images' features in {self.model.dtype}")
-        return bank
+        whole = self.model.config.normal_variation and TILED not in made_by
+        return bank.with_variation() if whole else bank
 
     @torch.no_grad()
     def encode_text(self, object_name: str | None = None) -> TextEmbeds:
@@ -177,11 +183,14 @@ class AnomalyScorer:
         bank, text_embeds = reference.prompt_bank, reference.text_embeds
         if bank is not None:
             bank.require_finite()
-        return PreparedReference(
+        prepared = PreparedReference(
             reference,
             None if bank is None else bank.to(self.device, self.model.dtype),
             self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
         )
+        if not self.model.config.normal_variation or bank is None or bank.variation is not None:
+            return prepared
+        return with_variations(prepared, compare_normals(self.model, prepared.prompt_bank, reference.view))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

@@ -99,7 +99,7 @@ def compare(
     scores: dict[int, TileScore] = {}
     for numbers in groups.values():
         some = features if len(groups) == 1 else features.select(numbers)
-        banks = [bank for each in numbers if (bank := bank_for(references[each].prompt_bank, tiles[each])) is not None]
+        banks = [bank for each in numbers if (bank := bank_for(references[each], tiles[each])) is not None]
         one_for_all = all(bank is banks[0] for bank in banks)
         prompt_bank = (banks[0] if one_for_all else banks) if banks else None
         output = score(model, some, prompt_bank, references[numbers[0]].text_embeds)

@@ -10,7 +10,10 @@ from tqdm.auto import tqdm
 
 from ..engine import AnomalyScorer, PlainReference, View
 from ..engine.images import as_list_or_stream
+from ..engine.reference import PreparedReference
+from ..engine.variations import compare_normals, with_variations
 from ..modeling.coreset import greedy_coreset
+from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.text_encoder import TextEmbeds
 from .audit import good_photos, suspects
 from .calibration import Calibration, require_defects
@@ -46,6 +49,7 @@ class Calibrated(NamedTuple):
     bank_rows: tuple[int, ...]
     calibration: Calibration
     pixel_threshold: float
+    variation: NormalVariation | None
 
 
 def fit(
@@ -218,14 +222,17 @@ def calibrate(
     about = made_by(scorer, settings.object_name)
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
-    reference = scorer.prepare(PlainReference(bank, settings.object_name, view, text_embeds=text_embeds))
+    comparisons = compare_normals(scorer.model, bank, view)
+    reference = unprepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
+    if scorer.model.config.normal_variation:
+        reference = with_variations(unprepared, comparisons)
     photos = []
     for photo in tqdm(features.photos, desc="calibrating", unit="photo", disable=not feedback.progress):
         others = [index for index, row in enumerate(rows) if not photo.rows[0] <= row < photo.rows[1]]
         if not others:
             raise ValueError(f"{photo.name} would be compared with nothing: the bank needs a photo beside it.")
-        its_bank = bank if len(others) == len(rows) else bank.select(others)
-        photos.append(score_photo(scorer, features, photo, replace(reference, prompt_bank=its_bank)))
+        without = reference if len(others) == len(rows) else left_out(unprepared, comparisons, others)
+        photos.append(score_photo(scorer, features, photo, without))
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
@@ -233,7 +240,27 @@ def calibrate(
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
         )
     features = replace(features, photos=tuple(photos))
-    return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold)
+    assert reference.prompt_bank is not None
+    variation = reference.prompt_bank.variation
+    return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation)
+
+
+def left_out(
+    reference: PreparedReference, comparisons: Sequence[NormalComparison], others: Sequence[int]
+) -> PreparedReference:
+    """The reference without the tiles of a photo.
+
+    Args:
+        others: numbers of the bank's tiles that stay.
+    """
+    bank = reference.prompt_bank
+    assert bank is not None
+    tiles = max(1, len(comparisons))
+    reference = replace(reference, prompt_bank=bank.select(others))
+    if not comparisons:
+        return reference
+    images = sorted({number // tiles for number in others})  # where each tile has its place, the bank has all of them
+    return with_variations(reference, comparisons, images)
 
 
 def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about: dict) -> list[int]:

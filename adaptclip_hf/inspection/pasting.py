@@ -13,11 +13,13 @@ from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
 from ..engine.tiles import Tile, View
+from ..engine.variations import compare_normals
 from ..modeling.vision_encoder import ImageFeatures
 from ..synthetic.pasting import part_of, paste_defect
 from .calibration import Calibration
 from .differing_place import differing_place
 from .fit_settings import FALSE_ALARMS
+from .fitting import left_out
 from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
 from .photo_features import CALIBRATING, DEFECT, IN_BANK, Feedback, ProfilePhoto, pixel_digest, score_photo
 from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
@@ -132,20 +134,18 @@ def chosen(profile: "InspectionProfile", sample: PhotoSample) -> list[ProfilePho
 
 
 class Banks:
-    """The profile's bank, without a photo."""
+    """The profile's bank, without a photo, as the calibration left it out."""
 
     def __init__(self, scorer: AnomalyScorer, profile: "InspectionProfile"):
-        bank = profile.prompt_bank.to(scorer.device, scorer.model.dtype)
-        self.rows = profile.bank_rows
-        self.bank = bank
-        self.whole = scorer.prepare(PlainReference(bank, profile.object_name, profile.view))
+        self.rows, view = profile.bank_rows, profile.view
+        bank = replace(profile.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
+        self.comparisons = compare_normals(scorer.model, bank, view)
+        self.all_rows = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
 
     def without(self, photo: ProfilePhoto, of: frozenset[int] | None = None) -> PreparedReference:
         """The bank without a photo: all of its rows, or some."""
         kept = set(self.rows if of is None else of) - set(range(*photo.rows))
-        if len(kept) == len(self.rows):
-            return self.whole
-        return replace(self.whole, prompt_bank=self.bank.select([n for n, row in enumerate(self.rows) if row in kept]))
+        return left_out(self.all_rows, self.comparisons, [place for place, row in enumerate(self.rows) if row in kept])
 
 
 def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -> Half | None:

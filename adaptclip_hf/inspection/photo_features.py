@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
 from ..engine.images import LoadedImage, OnError
-from ..engine.reference import GRID, VIEW, PreparedReference, require_one_grid
+from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
 from ..modeling.packing import SCALE, pack, unpack
@@ -107,6 +107,8 @@ class PhotoFeatures:
         preprocessing = made_by["preprocessing"] | {VIEW: view.key()}
         if view.same_place:
             preprocessing[GRID] = str(view.tiles(self.photos[0].size, self.photos[0].name).grid)
+        if any(photo.rows[1] - photo.rows[0] > 1 for photo in self.photos):
+            preprocessing[TILED] = "yes"
         layers = self.unpacked(list(rows)).patch_embeds
         return PromptBank(tuple(map(unit_patch_tokens, layers)), made_by["fingerprint"], preprocessing)
 

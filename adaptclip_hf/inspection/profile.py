@@ -17,7 +17,8 @@ from ..engine.result import LARGEST_SEARCHED
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
-from ..modeling.prompt_bank import PromptBank, differences
+from ..modeling.normal_variation import FIELDS, NormalVariation
+from ..modeling.prompt_bank import VARIATION, PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of
 from ..reporting import Report, print_nothing
 from . import fitting
@@ -61,6 +62,7 @@ class InspectionProfile(Reference):
         bank_rows: which tiles of the photos make the bank.
         calibration: the good photos' scores and the threshold.
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
+        variation: how the bank's photos differ from one another; `None` where scores do not use it.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
 
     Example:
@@ -86,6 +88,7 @@ class InspectionProfile(Reference):
     bank_rows: tuple[int, ...] = field(repr=False)
     calibration: Calibration
     pixel_threshold: float
+    variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
 
     @classmethod
@@ -208,7 +211,7 @@ class InspectionProfile(Reference):
     @cached_property
     def prompt_bank(self) -> PromptBank:
         """The good photos that others are compared with, on the CPU."""
-        return self.features.bank(self.made_by, self.view, self.bank_rows)
+        return replace(self.features.bank(self.made_by, self.view, self.bank_rows), variation=self.variation)
 
     def __getstate__(self) -> dict:
         """The fields alone: the bank is made of the features again, and need not travel beside them."""
@@ -246,11 +249,11 @@ class InspectionProfile(Reference):
             ValueError: names what differs.
         """
         here = made_by(scorer, self.object_name)
-        differing = [name for name in self.made_by if self.made_by[name] != here.get(name)]
+        differing = [name for name in self.made_by | here if self.made_by.get(name) != here.get(name)]
         if differing:
             phrases = []
             for name in differing:
-                there, now = self.made_by[name], here.get(name)
+                there, now = self.made_by.get(name), here.get(name)
                 if isinstance(there, dict) and isinstance(now, dict):
                     phrases += differences(there, now)
                 else:
@@ -314,6 +317,8 @@ class InspectionProfile(Reference):
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes `profile.json` and the photos' features (safetensors) into a folder; returns the folder."""
         tensors = {name: tensor.contiguous() for name, tensor in self.features.tensors.items()}
+        if self.variation is not None:
+            tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in self.variation.tensors().items()}
         if self.view.ignore is not None:
             tensors[IGNORE] = torch.from_numpy(self.view.ignore)
         write_profile(Path(folder), self.contents(), tensors)
@@ -361,6 +366,8 @@ class InspectionProfile(Reference):
     def from_contents(cls, content: ProfileContent, tensors: dict[str, torch.Tensor]) -> "InspectionProfile":
         """The profile that its two files hold."""
         view = content.view.view(tensors.pop(IGNORE, None))
+        known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
+        variation = NormalVariation(**known) if known else None
         sketches = content.sketches or [""] * len(content.photos)
         photos = tuple(
             ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
@@ -377,6 +384,7 @@ class InspectionProfile(Reference):
             tuple(content.bank_rows),
             Calibration(scores, content.threshold),
             content.pixel_threshold,
+            variation,
             content.verdict and PastedDefects.from_json(content.verdict.model_dump()),
         )
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +13,9 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
+from ..modeling.damage import require_finite
 from ..modeling.packing import SCALE
+from ..modeling.prompt_bank import ADDED, ADDED_OF, VARIATION, read_added, read_variation
 from ..validation import FileContent
 from .calibration import Calibration
 from .fit_settings import FitSettings
@@ -22,6 +25,7 @@ from .split import LEAVE_ONE_OUT, SPLIT
 
 LONGEST_SIDE = 1_000_000  # pixels
 CLOSE = 1e-6  # of rates that are computed again by another version of a library
+BESIDE = (VARIATION, ADDED, ADDED_OF)  # tensors of the bank, beside those of the photos
 ROLES = {SPLIT: (BANK, CALIBRATION, CONFIRMED, DEFECT), LEAVE_ONE_OUT: (BOTH, CONFIRMED, DEFECT)}
 
 
@@ -282,6 +286,18 @@ def content_digest(content: dict) -> str:
     return hashlib.sha256(json.dumps(decided, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def check_beside(file: Path, tensors: dict[str, torch.Tensor], layers: Sequence[torch.Tensor]):
+    """Refuses a variation or added tokens that do not fit the layers' features, or are not finite."""
+    tokens = [layer[:, 1:] for layer in layers if layer.ndim == 3]
+    try:
+        require_finite(tensors, file, "fit the profile anew")
+        if tensors:
+            read_variation(tensors, tuple(tokens))
+            read_added(tensors, tuple(tokens))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
 def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch.Tensor], ignore: str):
     """Refuses features that are not those of the photos, or not finite.
 
@@ -294,7 +310,9 @@ def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch
     layers = content.made_by["feature_layers"]
     names = ["image_embeds", *(f"layer.{index}" for index in range(len(layers)))]
     scales = [f"{name}{SCALE}" for name in names] if content.settings.storage == "int8" else []
-    if set(tensors) - {ignore} != {*names, *scales}:
+    beside = {name: tensors[name] for name in tensors if name.split(".")[0] in BESIDE}
+    check_beside(file, beside, [tensors[name] for name in names[1:] if name in tensors])
+    if set(tensors) - {ignore, *beside} != {*names, *scales}:
         raise ValueError(f"{file}: expected {', '.join([*names, *scales])}, got {', '.join(sorted(tensors))}.")
     if ignore in tensors and (tensors[ignore].dtype != torch.bool or tensors[ignore].ndim != 2):
         raise ValueError(f"{file}: the mask {ignore!r} is not one of (H, W) truth values.")

@@ -26,11 +26,11 @@ def verdict_of(
         view, model: of the profile.
 
     Returns:
-        `dict`: "level" ("blind", "weak", "fair" or "good"), "pasted" and "found" (how many defects), "false_alarm_rate" (at most, on average), "threshold", "advice" (lines
-        for people), "defects" (a list by kind, size and strength: "pasted", "found", "scores"), "seed", "photos" (how
-        many got defects), "place" (where good photos differ most, or `None`), "half_of_the_photos" (what a bank of half
-        of them finds, or `None`), "pixels" (of a photo along one of the model's) and "before_update" (whether photos
-        were added or removed since).
+        `dict`: "level" ("blind", "weak", "fair" or "good"), "pasted" and "found" (how many defects), "false_alarm_rate"
+        (at most, on average), "threshold", "advice" (lines for people), "defects" (a list by kind, size and strength:
+        "pasted", "found", "scores"), "seed", "photos" (how many got defects), "place" (where good photos differ most, or
+        `None`), "half_of_the_photos" (what a bank of half of them finds, or `None`), "pixels" (of a photo along one of
+        the model's) and "before_update" (whether photos were added or removed since).
     """
     threshold = calibration.threshold
     found, count = pasted.found(threshold)

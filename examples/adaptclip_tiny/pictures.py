@@ -17,8 +17,12 @@ PACKAGES = {
     "redeclipse-data": "textures and scenes of a game (CC-BY-SA 3.0, CC-BY 3.0, CC0, Zlib)",
     "megaglest-data": "textures of a game (CC-BY-SA 3.0, GPL 2+)",
     "torcs-data": "textures of a game (GPL 2+, LGPL 2+, Free Art License, GFDL)",
+    "openclipart-png": "drawings of single things (public domain)",
 }
-SUFFIXES = (".jpg", ".jpeg", ".png")
+EVERY = {
+    "openclipart-png": 4
+}  # of a package's pictures only each such one, so that drawings do not outnumber photographs
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SMALLEST_SIDE, SMALLEST_CONTRAST = 128, 6.0
 
 
@@ -44,12 +48,12 @@ def fetch_pictures(folder: Path) -> list[Path]:
         subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
         archive.unlink()
         unpacked.rename(folder / package)
-    return sorted(
-        path
-        for package in PACKAGES
-        for path in (folder / package).rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink()
-    )
+    return sorted(path for package in PACKAGES for path in pictures_of(folder / package)[:: EVERY.get(package, 1)])
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in files if path.is_file() and not path.is_symlink())
 
 
 def crop_picture(path: Path, seed: int, size: int) -> list[np.ndarray]:
