@@ -27,8 +27,8 @@ from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
 if TYPE_CHECKING:
     from .profile import InspectionProfile
 
-# one defect of each kind, size and strength a round, and a round for so many photos: 80 to 200 defects
-PHOTOS_A_ROUND, FEWEST_ROUNDS, MOST_ROUNDS = 8, 2, 5
+# one defect of each kind, size and strength a round, and a round for so many photos: 80 to 160 defects
+PHOTOS_A_ROUND, FEWEST_ROUNDS, MOST_ROUNDS = 8, 2, 4
 LONGEST = 0.5  # of a tile's side
 HALVED_ROUNDS = 2  # whose defects half of the bank looks at too
 FEWEST_HALVED, MOST_HALVED = 8, 100  # photos of which half is looked at too: fewer say little, more take long

@@ -27,8 +27,8 @@ def verdict_of(
 
     Returns:
         `dict`: "level" ("blind", "weak", "fair" or "good"), "pasted" and "found" (how many defects), "false_alarm_rate"
-        (at most, on average), "threshold", "advice" (lines for people), "defects" (a list by kind, size and strength:
-        "pasted", "found", "scores"), "seed", "photos" (how many got defects), "place" (where good photos differ most, or
+        (at most, on average), "threshold", "advice" (lines for people), "defects" (a list by kind, size, strength:
+        "pasted", "found", "scores"), "seed", "photos" (how many got defects), "place" (where good ones differ most, or
         `None`), "half_of_the_photos" (what a bank of half of them finds, or `None`), "pixels" (of a photo along one of
         the model's) and "before_update" (whether photos were added or removed since).
     """

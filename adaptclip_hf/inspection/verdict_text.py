@@ -34,7 +34,7 @@ def verdict_text(verdict: dict[str, Any]) -> str:
         )
     if verdict["before_update"]:
         lines.append(
-            "photos were added or removed since this was looked at: `adaptclip fit --update PROFILE --verdict` renews it"
+            "photos were added or removed since this was seen: `adaptclip fit --update PROFILE --verdict` renews it"
         )
     kinds = dict.fromkeys(each["kind"] for each in verdict["defects"])
     lines += [kind_line(verdict["defects"], kind) for kind in kinds]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .fields import noise
+from .fields import coordinates
 from .materials import MATERIALS, colour, mix
 
 # in lengths of the defect, about its middle: (rng, along (n, n), across (n, n), thinnest) -> weight (n, n) in [0, 1]
@@ -13,6 +13,7 @@ Shape = Callable[[np.random.Generator, np.ndarray, np.ndarray, float], np.ndarra
 CONTRASTS = {"clear": 0.4, "faint": 0.12}  # the difference to what lies beneath, of the range from black to white
 FINE = 3  # points along each side of a pixel at which a shape is drawn
 THINNEST = 0.003  # of the photo's side: a thinner line is no line to any camera
+PIECES = 4  # drawn for one that differs from what lies there
 PLACES = 10  # drawn for one that lies on the part
 ON_THE_PART = 0.8  # of a defect's area, at least
 LEVEL = 0.05  # how much a plain background may vary
@@ -70,16 +71,27 @@ def paste_defect(
         other: (S, S, 3), the photo that a misplaced piece is taken from; it may be the same one.
     """
     weight = placed(rng, KINDS[kind], allowed, extent)
-    contrast = CONTRASTS[strength]
+    rows, columns = (np.flatnonzero(weight.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return image
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    changed = image.copy()
+    changed[box] = np.clip(spoiled(rng, image[box], weight[box], kind, CONTRASTS[strength], other), 0, 1)
+    return changed
+
+
+def spoiled(
+    rng: np.random.Generator, image: np.ndarray, weight: np.ndarray, kind: str, contrast: float, other: np.ndarray
+) -> np.ndarray:
+    """The part of a photo (h, w, 3) with a defect where the weight (h, w) is; see [`paste_defect`]."""
     if kind == "misplaced piece":
-        return mix(image, far_piece(rng, image, weight, other), weight * min(1.0, 2.5 * contrast)).astype(np.float32)
-    under = mean_under(image, weight)
+        return mix(image, far_piece(rng, image, weight, other), weight * min(1.0, 2.5 * contrast))
+    under = (image * weight[..., None]).sum((0, 1)) / weight.sum()
     if kind == "stain":
-        return np.clip(image + weight[..., None] * away(rng, image, under, contrast), 0, 1).astype(np.float32)
-    inside = under + (dark_or_light(under, contrast) if kind != "foreign body" else away(rng, image, under, contrast))
+        return image + weight[..., None] * away(rng, image, under, contrast)
     if kind == "foreign body":
-        inside = inside + grain(rng, len(image), contrast)
-    return np.clip(mix(image, np.broadcast_to(inside, image.shape), weight), 0, 1).astype(np.float32)
+        return mix(image, under + away(rng, image, under, contrast) + grain(rng, image.shape, contrast), weight)
+    return mix(image, np.broadcast_to(under + dark_or_light(under, contrast), image.shape), weight)
 
 
 def placed(rng: np.random.Generator, shape: Shape, allowed: np.ndarray, extent: tuple[float, float]) -> np.ndarray:
@@ -125,11 +137,6 @@ def reaches(size: int, extent: tuple[float, float]) -> list[int]:
     return [int(np.ceil(0.75 * length * size)) + 2 for length in extent]
 
 
-def mean_under(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The mean colour (3,) of what lies beneath a weight."""
-    return (image * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)
-
-
 def dark_or_light(under: np.ndarray, contrast: float) -> np.ndarray:
     """The step to a darker tone, or to a lighter one where it is dark."""
     return np.full(3, -contrast if under.mean() > contrast else contrast, np.float32)
@@ -145,34 +152,38 @@ def away(rng: np.random.Generator, image: np.ndarray, under: np.ndarray, contras
     return (step if inside else -step).astype(np.float32)
 
 
-def grain(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
-    """The unevenness (S, S, 1) of another material."""
-    material = MATERIALS[str(rng.choice(list(MATERIALS)))](rng)(rng, 64).mean(-1)
-    repeated = np.tile(material - material.mean(), (size // 64 + 1, size // 64 + 1))[:size, :size]
-    return (np.clip(repeated, -contrast, contrast) / 2 + 0.1 * contrast * noise(rng, size, size / 2))[..., None]
+def grain(rng: np.random.Generator, shape: tuple[int, ...], contrast: float) -> np.ndarray:
+    """The unevenness (h, w, 1) of another material."""
+    height, width = shape[:2]
+    material = MATERIALS[str(rng.choice(list(MATERIALS)))](rng)(rng, max(height, width, 16)).mean(-1)
+    return np.clip(material - material.mean(), -contrast / 2, contrast / 2)[:height, :width, None]
 
 
 def far_piece(rng: np.random.Generator, image: np.ndarray, weight: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Another photo, turned and moved so that what comes to lie there differs most; of a few draws."""
-    best, most = other, -1.0
-    for _ in range(4):
-        moved = np.roll(np.rot90(other, rng.integers(4)), rng.integers(0, len(image), 2), (0, 1))
-        difference = float((np.abs(moved - image).max(-1) * weight).sum())
+    """The piece (h, w, 3) of another photo, turned, that differs most from what lies there; of a few draws."""
+    height, width = weight.shape
+    best, most = image, -1.0
+    for _ in range(PIECES):
+        turned = np.rot90(other, rng.integers(4))
+        top, left = rng.integers(len(other) - height + 1), rng.integers(len(other) - width + 1)
+        piece = turned[top : top + height, left : left + width]
+        difference = float((np.abs(piece - image).max(-1) * weight).sum())
         if difference > most:
-            best, most = moved, difference
+            best, most = piece, difference
     return best
 
 
 def part_of(image: np.ndarray) -> np.ndarray:
     """Where the part lies (S, S), where that can be told: before a plain background that shows along the border.
 
-    Everywhere, where the border is not plain, or nearly all or nothing differs from it.
+    Everywhere, where the border is not plain but for a change of light, or nearly all or nothing differs from it.
     """
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    ground = np.median(border, axis=0)
-    spread = float(np.median(np.abs(border - ground).max(-1)))
-    if spread > LEVEL:
-        return np.ones(image.shape[:2], bool)
-    part = np.abs(image - ground).max(-1) > max(DISTINCT, 3 * spread)
-    share = float(part.mean())
-    return part if 0.05 < share < 0.9 else np.ones_like(part)
+    x, y = coordinates(len(image))
+    places = np.stack([np.ones_like(x), x, y], -1)
+    border = np.ones(x.shape, bool)
+    border[1:-1, 1:-1] = False
+    light = np.linalg.lstsq(places[border], image[border], rcond=None)[0]
+    difference = np.abs(image - places @ light).max(-1)
+    spread = float(np.median(difference[border]))
+    part = difference > max(DISTINCT, 3 * spread)
+    return part if spread < LEVEL and 0.05 < part.mean() < 0.9 else np.ones_like(part)
