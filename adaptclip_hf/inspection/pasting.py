@@ -90,11 +90,12 @@ def score_spoiled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores (cells, rounds) of photos with a defect each, and those of the first rounds by half of the bank."""
     scores, by_half = np.zeros((len(CELLS), rounds)), np.zeros((len(CELLS), HALVED_ROUNDS))
-    draws = [(cell, turn) for turn in range(rounds) for cell in range(len(CELLS))]
+    rng = np.random.default_rng(seed)
+    draws = [(int(cell), turn) for turn in range(rounds) for cell in rng.permutation(len(CELLS))]
     with tqdm(total=len(draws), desc="pasted defects", unit="defect", disable=not feedback.progress) as bar:
         for number, photo in enumerate(photos):
             other = photos[(number + 1) % len(photos)].image
-            own = [draw for draw in draws if sum(draw) % len(photos) == number]  # those of one cell on several photos
+            own = draws[number :: len(photos)]
             for first in range(0, len(own), TILES_AT_ONCE):
                 some = own[first : first + TILES_AT_ONCE]
                 images = np.stack([spoil(photo, other, seed, *draw) for draw in some])

@@ -9,8 +9,10 @@ from .pasted_defects import SIZES, PastedDefects
 
 BLIND, WEAK, FAIR, GOOD = "blind", "weak", "fair", "good"
 LEVELS = (BLIND, WEAK, FAIR, GOOD)
-# of what anybody would see on the photo, the clear defects of 4 and 8 %: who misses four of five is nearly blind
-FEWEST_FOUND = {GOOD: 0.8, FAIR: 0.5, WEAK: 0.2}
+# of the clear defects of 4 and 8 %, which anybody would see on the photo: who misses four of five is nearly blind
+NOT_BLIND = 0.2
+# of all defects, of which half are faint and half smaller than that
+FEWEST_FOUND = {GOOD: 0.6, FAIR: 0.3, WEAK: 0.0}
 SMALL, LARGE = SIZES[:2], SIZES[2:]
 NOTABLE = 0.05  # of all defects: a difference that is worth a line
 COARSE = 1.5  # pixels of the photo along one of the model's, from which tiles show more
@@ -61,9 +63,11 @@ def share_of(found: tuple[int, int]) -> float:
 
 
 def level_of(pasted: PastedDefects, threshold: float) -> str:
-    """How much of the large, clear defects is found, in a word."""
-    share = share_of(pasted.found(threshold, LARGE, ("clear",)))
-    return next((level for level, least in FEWEST_FOUND.items() if share >= least), BLIND)
+    """How much is found, in a word."""
+    if share_of(pasted.found(threshold, LARGE, ("clear",))) < NOT_BLIND:
+        return BLIND
+    share = share_of(pasted.found(threshold))
+    return next(level for level, least in FEWEST_FOUND.items() if share >= least)
 
 
 def advice(
