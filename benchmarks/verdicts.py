@@ -38,9 +38,7 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
-    print(
-        "| model | category | photos | asked | false alarms | real found | pasted found | level | calibration s | verdict s |"
-    )
+    print("| model | category | photos | asked | alarms | real | pasted | level | calibration s | verdict s |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     rows = []
     for model in args.models:
