@@ -26,8 +26,8 @@ How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 1
 the bank, photos are split: those of the bank never calibrate, and the rate holds exactly, averaged over draws. With
 fewer, each photo is compared with the others (leave-one-out), which is approximate. Fewer than the rate needs are
 refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
-photos that look bad among the others are named. At the end it pastes defects on some good photos and says which it would
-find: pasted ones, no promise for real ones. Two updates of one profile at once wait for each other.
+photos that look bad among the others are named. At the end it pastes defects on some good photos and says which of them
+it would find, which is no promise for real ones. Two updates of one profile at once wait for each other.
 
 exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
 2 wrong call""",
