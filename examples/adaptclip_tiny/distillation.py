@@ -6,6 +6,7 @@ procedural images are known. On these images it keeps what a CLIP needs for zero
 defective, for the image and for each patch.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from canvases import GRID, GROUP, PATCH, Canvases
 from clip_training import MEAN, STD, balanced
+from growing import grow
 from learning import learn
 from teacher import COARSE_SIZE, FINE_SIZE, MIDDLE_SIZE
 from torch import nn
@@ -161,30 +163,47 @@ def weigh(patches: torch.Tensor) -> torch.Tensor:
     return F.normalize(patches * weights, dim=-1)
 
 
-def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes: float) -> bool:
-    """Trains the procedural CLIP as [`learn`] does; true when training is done and the CLIP is in `work / "clip"`."""
-    final = work / "clip" / "model.safetensors"
+@dataclass(frozen=True)
+class Tower:
+    """One of the two towers that learn from the teacher, the wider one after the smaller one.
+
+    Attributes:
+        name: its folder; the checkpoint is named after it.
+        rate: of the highest learning rates.
+    """
+
+    name: str
+    rate: float
+
+
+SMALL, WIDE = Tower("small-clip", 1.0), Tower("clip", 0.8)
+
+
+def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes: float, tower: Tower) -> bool:
+    """Trains a CLIP as [`learn`] does; true when training is done and the CLIP is in `work / tower.name`."""
+    final = work / tower.name / "model.safetensors"
     if final.exists():
         return True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    start_from = work / "procedural-clip"
+    start_from = work / ("procedural-clip" if tower is SMALL else SMALL.name)
     tokenizer = AutoTokenizer.from_pretrained(start_from)
     # backward through sdpa is slower on a CPU for sequences this short
     clip = CLIPModel.from_pretrained(start_from, attn_implementation="eager", dtype=torch.float32)
+    clip = clip if tower is SMALL else grow(clip)
     learner = Objective(clip, tokenizer, AdaptCLIPConfig(), objective).train().to(device)
-    optimizers = make_optimizers(learner)
-    checkpoint = work / "clip_checkpoint.pt"
-    if not checkpoint.exists():
+    optimizers = make_optimizers(learner, tower.rate)
+    checkpoint = work / f"{tower.name}_checkpoint.pt"
+    if not checkpoint.exists() and tower is SMALL:
         learner.start_projection(canvases)
     if not learn(learner, optimizers, partial(draw_batch, canvases), steps, WARM_UP, minutes, checkpoint):
         return False
-    learner.clip.cpu().save_pretrained(work / "clip")
-    tokenizer.save_pretrained(work / "clip")
+    learner.clip.cpu().save_pretrained(work / tower.name)
+    tokenizer.save_pretrained(work / tower.name)
     return True
 
 
-def make_optimizers(learner: Objective) -> list[torch.optim.Optimizer]:
+def make_optimizers(learner: Objective, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the image tower's layers, AdamW for everything else."""
     matrices = [p for p in learner.clip.vision_model.encoder.parameters() if p.ndim == 2]
     others = set(learner.parameters()) - set(matrices)
@@ -194,8 +213,8 @@ def make_optimizers(learner: Objective) -> list[torch.optim.Optimizer]:
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0},
     ]
     return [
-        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(groups, lr=ADAM_RATE, betas=(0.9, 0.98), fused=True),
+        torch.optim.Muon(matrices, lr=rate * MUON_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=rate * ADAM_RATE, betas=(0.9, 0.98), fused=True),
     ]
 
 

@@ -16,7 +16,7 @@ from adapter_training import IMAGE_SIZE, package, train_adapters
 from base_set import BASE, HELD_OUT, write_set
 from canvases import make_canvases
 from clip_training import train_clip
-from distillation import OBJECTIVES, distill
+from distillation import OBJECTIVES, SMALL, WIDE, distill
 from pictures import fetch_pictures
 from pooling import choose_peak_share
 from rendering import render
@@ -30,7 +30,8 @@ def main():
     parser.add_argument("--first-steps", type=int, default=5000, help="steps of about 4,096 patches for the first CLIP")
     parser.add_argument("--canvas-categories", type=int, default=1800, help="procedural categories for the teacher")
     parser.add_argument("--no-pictures", action="store_true", help="train only on procedural images")
-    parser.add_argument("--clip-steps", type=int, default=13000, help="steps of about 4,000 patches with the teacher")
+    parser.add_argument("--small-steps", type=int, default=13000, help="steps of about 4,000 patches with the teacher")
+    parser.add_argument("--clip-steps", type=int, default=4000, help="such steps of the tower of twice the width")
     parser.add_argument(
         "--objective", choices=OBJECTIVES, default="cosine", help="how the teacher's features are learned"
     )
@@ -45,8 +46,9 @@ def main():
         sys.exit("the first CLIP is not finished: call again to go on")
     pictures = [] if args.no_pictures else fetch_pictures(args.work / "pictures")
     canvases = make_canvases(args.work, args.canvas_categories, pictures)
-    if not distill(args.work, canvases, args.clip_steps, args.objective, args.minutes):
-        sys.exit("the CLIP is not finished: call again to go on")
+    for tower, steps in ((SMALL, args.small_steps), (WIDE, args.clip_steps)):
+        if not distill(args.work, canvases, steps, args.objective, args.minutes, tower):
+            sys.exit("the CLIP is not finished: call again to go on")
     base = write_set(args.work, BASE, args.base_categories, canvases, IMAGE_SIZE)
     held_out = write_set(args.work, HELD_OUT, args.held_out_categories, canvases, IMAGE_SIZE)
     adapters = train_adapters(args.work, base, args.epochs, args.seed)
