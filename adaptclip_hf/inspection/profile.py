@@ -43,7 +43,7 @@ from .photo_sample import PhotoSample
 from .profile_content import ProfileContent
 from .profile_files import IGNORE, read_profile, write_profile
 from .regions import find_regions
-from .split import HOW, PROMISES, rates
+from .split import HOW, PROMISES, SPLIT, rates
 from .verdict import verdict_of
 from .verdict_text import verdict_text
 
@@ -289,7 +289,8 @@ class InspectionProfile(Reference):
         lines = [
             f"{in_bank} good photos in the bank, {calibrating} calibrate, {HOW[self.method]}; {rates(calibrating)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            f"false alarms: at most {percent(calibration.expected_rate)} on average, below "
+            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)} on "
+            "average, below "
             f"{percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
         ]

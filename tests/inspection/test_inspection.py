@@ -66,7 +66,7 @@ def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detec
 
 def test_leave_one_out_compares_each_with_the_others(detector, good):
     profile = InspectionProfile.fit(detector, good[:19], 0.05, verdict=False)
-    assert profile.method == "leave-one-out" and "promise: measured to hold, not exact" in profile.describe()
+    assert profile.method == "leave-one-out" and "promise: measured, not exact" in profile.describe()
     assert len(profile.prompt_bank) == len(profile.calibration.scores) == 19
     others = detector.remember(good[1:19])
     [result] = detector.detect(good[0], prompt_bank=others)
