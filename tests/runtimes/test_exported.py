@@ -513,7 +513,7 @@ def test_what_a_lower_precision_costs_is_measured_and_kept(folder, photos, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no compiler")
-def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
+def test_the_cpp_example_scores_alike(exported, of_torch, varied, varied_torch, photos, tmp_path):
     from PIL import Image
 
     package = Path(pytest.importorskip("openvino").__file__).parent
@@ -527,11 +527,13 @@ def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
     for path in (*photos["normal"], photos["bad"][0]):
         paths[path] = tmp_path / Path(path).with_suffix(".ppm").name
         Image.open(path).save(paths[path])
-    for normal in ([], photos["normal"]):
-        [expected] = of_torch.detect(photos["bad"][0], prompt_bank=of_torch.remember(normal) if normal else None)
-        words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
-        command = [tmp_path / "build" / "detect", exported, *words]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert float(done.stdout) == pytest.approx(expected.score, abs=TOLERANCE)
+    for folder, detector in ((exported, of_torch), (varied, varied_torch)):
+        for count in (0, 1, 4):
+            normal = photos["normal"][:count]
+            [expected] = detector.detect(photos["bad"][0], prompt_bank=detector.remember(normal) if normal else None)
+            words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
+            command = [tmp_path / "build" / "detect", folder, *words]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert float(done.stdout) == pytest.approx(expected.score, abs=TOLERANCE)
     broken = subprocess.run([command[0], exported, photos["bad"][0]], capture_output=True, text=True)
     assert broken.returncode == 1 and "is not a binary PPM" in broken.stderr
