@@ -225,9 +225,9 @@ def calibrate(
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
     comparisons = compare_normals(scorer.model, bank, view)
-    reference = unprepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
+    reference = PreparedReference(PlainReference(view=view), bank, text_embeds)
     if scorer.model.config.normal_variation:
-        reference = with_variations(unprepared, comparisons)
+        reference = with_variations(reference, comparisons)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
     compared, places = compared_photos(bank, view, comparisons, rows)
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
@@ -236,7 +236,7 @@ def calibrate(
         if not others:
             name = photos[fold[0]].name
             raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it.")
-        without = reference if len(others) == len(rows) else left_out(unprepared, comparisons, others)
+        without = reference if len(others) == len(rows) else left_out(reference, comparisons, others)
         for number in fold:
             against, photo = without, photos[number]
             if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
@@ -277,12 +277,12 @@ def left_out(
     """
     bank = reference.prompt_bank
     assert bank is not None
+    without = replace(reference, prompt_bank=replace(bank, variation=None).select(others))
+    if bank.variation is None and not reference.variations:
+        return without
     tiles = max(1, len(comparisons))
-    reference = replace(reference, prompt_bank=bank.select(others))
-    if not comparisons:
-        return reference
     images = sorted({number // tiles for number in others})  # where each tile has its place, the bank has all of them
-    return with_variations(reference, comparisons, images)
+    return with_variations(without, comparisons, images)
 
 
 def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about: dict) -> list[int]:
