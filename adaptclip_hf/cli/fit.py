@@ -22,9 +22,10 @@ def add_command(commands) -> argparse.ArgumentParser:
   adaptclip fit --update bottle --confirmed today/017.png today/031.png   false alarms that were good parts after all
   adaptclip fit --update bottle --normal more/ --drop good/003.png
 
-How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. With ten more for
-the bank, photos are split: those of the bank never calibrate, and the rate holds exactly, averaged over draws. With
-fewer, each photo is compared with the others (leave-one-out), which is approximate. Fewer than the rate needs are
+How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. By default all
+photos make the bank and calibrate, each compared with the others (leave-one-out): that finds more defects, and was
+measured to keep the rate. Where a split leaves 50 photos for the bank, those of the bank never calibrate (split): the
+rate then holds exactly, averaged over draws. "cross" is leave-one-out in five folds. Fewer than the rate needs are
 refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
 photos that look bad among the others are named. Two updates of one profile at once wait for each other.
 
@@ -49,7 +50,9 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         "--escape-rate", type=shared.rate, metavar="RATE", help="of defects, with --choose escapes (5%%)"
     )
     parser.add_argument(
-        "--calibration", choices=("auto", "split", "leave-one-out"), help="split or leave-one-out, see below (auto)"
+        "--calibration",
+        choices=("auto", "split", "cross", "leave-one-out"),
+        help="which photos make the bank and which calibrate, see below (auto)",
     )
     parser.add_argument("--storage", choices=("float32", "float16", "int8"), help="of the features (float16)")
     parser.add_argument(

@@ -23,7 +23,7 @@ class FitSettings:
         false_alarm_rate: of good photos, in (0, 1); of scores, and of maps for the regions.
         choice: what sets the threshold of scores: "false-alarms", or with defects "escapes" (at `escape_rate`) or "f1".
         escape_rate: of defects, in (0, 1).
-        calibration: "auto", "split" or "leave-one-out" (see [`Split`]).
+        calibration: "auto", "split", "cross" or "leave-one-out" (see [`Split`]).
         object_name: the word for the object in the text prompts; by default the model's own.
         storage: of features: "float32", "float16" or "int8".
         bank_size: at most so many photos (or tiles) are searched, chosen by a greedy coreset; by default all photos,

@@ -14,11 +14,13 @@ from ..engine.reference import PreparedReference
 from ..engine.variations import compare_normals, with_variations
 from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
+from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from .audit import good_photos, suspects
 from .calibration import Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .near_copies import near_copies
+from .nearest import ComparedImages
 from .photo_features import (
     CALIBRATING,
     CONFIRMED,
@@ -202,7 +204,7 @@ def calibrate(
     text_embeds: TextEmbeds,
     feedback: Feedback,
 ) -> Calibrated:
-    """Draws which photos make the bank, scores each photo against the bank without it, and sets the thresholds.
+    """Draws which photos make the bank, scores each photo against the bank without its fold, and sets the thresholds.
 
     Args:
         text_embeds: of the object's name.
@@ -217,13 +219,21 @@ def calibrate(
     reference = unprepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
     if scorer.model.config.normal_variation:
         reference = with_variations(unprepared, comparisons)
-    photos = []
-    for photo in tqdm(features.photos, desc="calibrating", unit="photo", disable=not feedback.progress):
-        others = [index for index, row in enumerate(rows) if not photo.rows[0] <= row < photo.rows[1]]
+    photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
+    compared, places = compared_photos(bank, view, comparisons, rows)
+    for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
+        own = {row for number in fold for row in range(*photos[number].rows)}
+        others = [index for index, row in enumerate(rows) if row not in own]
         if not others:
-            raise ValueError(f"{photo.name} would be compared with nothing: the bank needs a photo beside it.")
+            name = photos[fold[0]].name
+            raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it.")
         without = reference if len(others) == len(rows) else left_out(unprepared, comparisons, others)
-        photos.append(score_photo(scorer, features, photo, without))
+        for number in fold:
+            against, photo = without, photos[number]
+            if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
+                nearest = compared.nearest(places[photo.rows[0]], others, without.prompt_bank.variation)
+                against = replace(without, prompt_bank=nearest)
+            photos[number] = score_photo(scorer, features, photo, against)
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
@@ -236,10 +246,22 @@ def calibrate(
     return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation)
 
 
+def compared_photos(
+    bank: PromptBank, view: View, comparisons: Sequence[NormalComparison], rows: Sequence[int]
+) -> tuple[ComparedImages | None, dict[int, int]]:
+    """Whole photos of the bank that were compared with one another, and {row: place among them}; `None` without such
+    ones."""
+    if len(comparisons) != 1 or view.same_place:
+        return None, {}
+    [comparison] = comparisons
+    places = {rows[image]: place for place, image in enumerate(comparison.queries.tolist())}
+    return ComparedImages.own(bank, comparison), places
+
+
 def left_out(
     reference: PreparedReference, comparisons: Sequence[NormalComparison], others: Sequence[int]
 ) -> PreparedReference:
-    """The reference without the tiles of a photo.
+    """The reference without the tiles of some photos.
 
     Args:
         others: numbers of the bank's tiles that stay.

@@ -40,7 +40,7 @@ from .photo_features import (
 from .profile_content import ProfileContent
 from .profile_files import IGNORE, read_profile, write_profile
 from .regions import find_regions
-from .split import LEAVE_ONE_OUT, rates
+from .split import HOW, PROMISES, rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class InspectionProfile(Reference):
         settings: what was chosen.
         view: how photos are looked at.
         features: the photos and their features.
-        method: "split" (exact) or "leave-one-out" (approximate), see [`Split`].
+        method: "split" (exact), "cross" or "leave-one-out" (measured), see [`Split`].
         bank_rows: which tiles of the photos make the bank.
         calibration: the good photos' scores and the threshold.
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
@@ -234,17 +234,17 @@ class InspectionProfile(Reference):
         """A few lines for people: what it is made of, and what may be expected of it."""
         photos, calibration = self.features.photos, self.calibration
         calibrating, in_bank = (sum(photo.role in roles for photo in photos) for roles in (CALIBRATING, IN_BANK))
-        how = "each against the others (approximate)" if self.method == LEAVE_ONE_OUT else "none of them in the bank"
         choice = {
             FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
             ESCAPES: f"an escape rate of {percent(self.settings.escape_rate)}",
             F1: "the best F1",
         }[self.settings.choice]
         lines = [
-            f"{in_bank} good photos in the bank, {calibrating} calibrate, {how}; {rates(calibrating)}",
+            f"{in_bank} good photos in the bank, {calibrating} calibrate, {HOW[self.method]}; {rates(calibrating)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
             f"false alarms: at most {percent(calibration.expected_rate)} on average, below "
             f"{percent(calibration.certain_rate)} with 95 % certainty",
+            f"promise: {PROMISES[self.method]}",
         ]
         if escapes := self.escapes():
             lines.append(

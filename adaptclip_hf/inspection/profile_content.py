@@ -21,12 +21,13 @@ from .calibration import Calibration
 from .fit_settings import FitSettings
 from .near_copies import NUMBERS
 from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
-from .split import LEAVE_ONE_OUT, SPLIT
+from .split import CROSS, LEAVE_ONE_OUT, SPLIT
 
 LONGEST_SIDE = 1_000_000  # pixels
 CLOSE = 1e-6  # of rates that are computed again by another version of a library
 BESIDE = (VARIATION, ADDED, ADDED_OF)  # tensors of the bank, beside those of the photos
-ROLES = {SPLIT: (BANK, CALIBRATION, CONFIRMED, DEFECT), LEAVE_ONE_OUT: (BOTH, CONFIRMED, DEFECT)}
+WASTES_NONE = (BOTH, CONFIRMED, DEFECT)
+ROLES = {SPLIT: (BANK, CALIBRATION, CONFIRMED, DEFECT), CROSS: WASTES_NONE, LEAVE_ONE_OUT: WASTES_NONE}
 
 
 def text(value: Any) -> str:
@@ -139,7 +140,7 @@ class ProfileContent(FileContent):
     model: Text
     settings: SettingsContent
     view: ViewContent
-    method: Literal["split", "leave-one-out"]
+    method: Literal["split", "cross", "leave-one-out"]
     threshold: Score
     pixel_threshold: Score
     false_alarm_rate_on_average: Share

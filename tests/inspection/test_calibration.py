@@ -3,7 +3,7 @@
 import io
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ from adaptclip_hf.inspection.calibration import (
 from adaptclip_hf.inspection.drift import WINDOW, DriftWatch
 from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.near_copies import near_copies, sketch
-from adaptclip_hf.inspection.photo_features import GOOD, ProfilePhoto
-from adaptclip_hf.inspection.split import LEAVE_ONE_OUT, SPLIT, Split
+from adaptclip_hf.inspection.photo_features import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
+from adaptclip_hf.inspection.split import CROSS, LEAVE_ONE_OUT, SPLIT, Split
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -113,9 +113,15 @@ def test_against_nonconform():
 
 
 def test_plans():
-    assert Split.of(40, 0.05) == Split(SPLIT, 20, 20) and Split.of(30, 0.05) == Split(SPLIT, 11, 19)
-    assert Split.of(20, 0.05) == Split(LEAVE_ONE_OUT, 20, 20) and Split.of(20, 0.1) == Split(SPLIT, 10, 10)
-    assert Split.of(20, 0.05, confirmed=9).method == SPLIT  # of one and the nine that are in the bank anyway
+    assert Split.of(40, 0.05, SPLIT) == Split(SPLIT, 20, 20) and Split.of(30, 0.05, SPLIT) == Split(SPLIT, 11, 19)
+    for count, rate in ((9, 0.1), (30, 0.1), (40, 0.05), (98, 0.05), (148, 0.01)):  # no photo is wasted
+        assert Split.of(count, rate) == Split(LEAVE_ONE_OUT, count, count)
+    assert Split.of(100, 0.05) == Split(SPLIT, 50, 50) and Split.of(149, 0.01) == Split(SPLIT, 50, 99)
+    assert Split.of(90, 0.05, confirmed=5).method == SPLIT  # of 45 and the five that are in the bank anyway
+    assert Split.of(100, 0.05, CROSS) == Split(CROSS, 100, 100)
+    for method in ("fold", "", None):
+        with pytest.raises(ValueError, match=r"There is no calibration .*auto, split, cross, leave-one-out"):
+            Split.of(40, 0.05, method)
     for count, rate, needed in ((4, 0.01, 99), (18, 0.05, 19), (1, 0.05, 19)):
         with pytest.raises(ValueError, match=f"{count} good photos cannot carry .*takes {needed}"):
             Split.of(count, rate)
@@ -123,6 +129,49 @@ def test_plans():
         Split.of(19, 0.05, "split")
     with pytest.raises(ValueError, match="between 0 and 1, got 5"):
         Split.of(40, 5)
+
+
+@pytest.mark.parametrize("method", [SPLIT, CROSS, LEAVE_ONE_OUT])
+@pytest.mark.parametrize("count", [3, 12, 23])
+def test_folds_hold_each_photo_once_and_leave_it_out_of_its_bank(method, count):
+    given = [*photos_that_score([0.0] * count), *photos_that_score([0.0] * 2)]
+    given[-2], given[-1] = replace(given[-2], role=CONFIRMED), replace(given[-1], role=DEFECT)
+    split = Split.of(count, 0.5, method, confirmed=1)
+    photos = split.assign(given, seed=3)
+    folds = split.folds(photos, seed=3)
+    assert sorted(number for fold in folds for number in fold) == list(range(count + 2))
+    in_bank = {number for number, photo in enumerate(photos) if photo.role in IN_BANK}
+    calibrating = {number for number, photo in enumerate(photos) if photo.role in CALIBRATING}
+    assert (len(in_bank), len(calibrating)) == (split.bank + 1, split.calibrating)
+    if method != SPLIT:
+        assert in_bank - calibrating == {count}  # the confirmed one: every good photo does both
+    sizes = [len(fold) for fold in folds if set(fold) <= calibrating & in_bank]
+    expected = {SPLIT: [], LEAVE_ONE_OUT: [1] * count, CROSS: [len(part) for part in np.array_split(range(count), 5)]}
+    assert sizes == [size for size in expected[method] if size]
+    assert [count] in folds and all(in_bank - set(fold) for fold in folds)
+    assert folds == split.folds(photos, seed=3)
+
+
+@pytest.mark.parametrize(("method", "rate"), [(LEAVE_ONE_OUT, 0.1), (CROSS, 0.1), (LEAVE_ONE_OUT, 0.2), (CROSS, 0.2)])
+def test_nearest_distances_keep_the_rate_where_every_photo_is_in_the_bank(method, rate):
+    """The plain form: new points against all, the others without their fold. Points of three dimensions stand for
+    photos, the distance to the nearest for the score."""
+    rng, alarms, count = np.random.default_rng(7), [], 20
+    for seed in range(300):
+        points, queries = rng.normal(size=(count, 3)), rng.normal(size=(20, 3))
+        split = Split.of(count, rate, method)
+        photos = split.assign(photos_that_score([0.0] * count), seed)
+        between = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        scores = np.empty(count)
+        for fold in split.folds(photos, seed):
+            scores[fold] = between[np.ix_(fold, [each for each in range(count) if each not in fold])].min(1)
+        calibration = Calibration.at_rate(scores, rate)
+        found = np.linalg.norm(queries[:, None] - points[None], axis=-1).min(1)
+        np.testing.assert_array_equal(found > calibration.threshold, calibration.p_values(found) <= rate + 1e-12)
+        alarms.append((found > calibration.threshold).mean())
+    error = np.std(alarms) / np.sqrt(len(alarms))
+    assert np.mean(alarms) <= rate + 2 * error
+    assert np.mean(alarms) >= (0.5 if method == CROSS else 0.7) * rate  # no larger threshold than that takes
 
 
 def test_drift_is_noted_and_no_drift_is_not():

@@ -17,6 +17,7 @@ from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, View
 from adaptclip_hf.cli import main
 from adaptclip_hf.inspection import Calibration, photo_features
 from adaptclip_hf.inspection.regions import find_regions
+from adaptclip_hf.inspection.split import Split
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -47,12 +48,13 @@ def bad(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def profile(detector, good) -> InspectionProfile:
-    return InspectionProfile.fit(detector, good, 0.1)
+    return InspectionProfile.fit(detector, good, 0.1, calibration="split")
 
 
 def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detector, good):
     roles = Counter(photo.role for photo in profile.features.photos)
     assert roles == {"bank": 15, "calibration": 15} and profile.method == "split"
+    assert "none of them in the bank" in profile.describe() and "promise: exact" in profile.describe()
     assert len(profile.prompt_bank) == 15 and len(profile.calibration.scores) == 15
     by_hand = detector.remember(photo.name for photo in profile.features.photos if photo.role == "bank")
     for photo in profile.features.photos:
@@ -64,11 +66,42 @@ def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detec
 
 def test_leave_one_out_compares_each_with_the_others(detector, good):
     profile = InspectionProfile.fit(detector, good[:19], 0.05)
-    assert profile.method == "leave-one-out" and "approximate" in profile.describe()
+    assert profile.method == "leave-one-out" and "promise: measured to hold, not exact" in profile.describe()
     assert len(profile.prompt_bank) == len(profile.calibration.scores) == 19
     others = detector.remember(good[1:19])
     [result] = detector.detect(good[0], prompt_bank=others)
     assert profile.features.photos[0].score == pytest.approx(result.score, abs=1e-4)
+
+
+def test_cross_compares_each_with_the_other_folds_and_wastes_no_photo(detector, good, tmp_path):
+    profile = InspectionProfile.fit(detector, good[:12], 0.1, calibration="cross", storage="float32")
+    assert profile.method == "cross" and "each against the bank without its fold" in profile.describe()
+    assert len(profile.prompt_bank) == len(profile.calibration.scores) == 12
+    photos = profile.features.photos
+    folds = Split("cross", 12, 12).folds(photos, profile.settings.seed)
+    others = detector.remember(photo.name for number, photo in enumerate(photos) if number not in folds[0])
+    for number in folds[0]:
+        [result] = detector.detect(photos[number].name, prompt_bank=others)
+        assert photos[number].score == pytest.approx(result.score, abs=1e-4)
+    again = InspectionProfile.from_pretrained(profile.save_pretrained(tmp_path / "ring"))
+    assert (again.method, again.digest()) == ("cross", profile.digest())
+    updated = again.update(detector, good[12:15])
+    assert updated.method == "cross" and len(updated.calibration.scores) == 15
+
+
+@pytest.mark.parametrize("method", ["split", "cross", "leave-one-out"])
+def test_with_normal_variation_each_is_scored_as_against_the_bank_of_the_others(method, make_model, detector, good):
+    """The comparisons that were made already give the scores, maps and variation of each part of the bank."""
+    by_distance = AnomalyDetector(make_model(normal_variation=True, few_shot_adapters=False), detector.processor)
+    profile = InspectionProfile.fit(by_distance, good[:9], 0.2, calibration=method, storage="float32")
+    photos = profile.features.photos
+    folds = Split(method, len(profile.prompt_bank), 9).folds(photos, profile.settings.seed)
+    for fold in (folds[0], folds[-1]):
+        kept = [p.name for number, p in enumerate(photos) if number not in fold and p.role in ("bank", "both")]
+        for photo in (photos[number] for number in fold):
+            [result] = by_distance.detect(photo.name, prompt_bank=by_distance.remember(kept))
+            assert photo.score == pytest.approx(result.score, abs=1e-5) and photo.score > 0
+            assert photo.peak == pytest.approx(result.model_map.max(), abs=1e-5)
 
 
 def test_results_gain_p_value_label_and_regions(profile, detector, bad, small_folder):
@@ -110,7 +143,7 @@ def test_known_defects_tell_escapes_and_may_choose(detector, good, bad):
         photo.score <= profile.calibration.threshold for photo in profile.features.photos if photo.role == "defect"
     )
     assert told["defects"] == 10 and told["missed"] == missed and "known defects stay unseen" in profile.describe()
-    assert len(profile.prompt_bank) == 10  # none of them is in the bank
+    assert len(profile.prompt_bank) == 20  # none of the defects is in the bank
     by_f1 = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="f1")
     assert by_f1.calibration.threshold != profile.calibration.threshold and "best F1" in by_f1.describe()
     with pytest.raises(ValueError, match="takes photos of defects"):
@@ -248,7 +281,7 @@ def test_regions_in_the_images_own_pixels():
 def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tmp_path, capsys):
     ring, day = tmp_path / "ring", tmp_path / "day"
     fit = ["fit", "--normal", *good, "--false-alarm-rate", "10%", "--model", str(small_folder), "--quiet"]
-    assert main([*fit, "--output", str(ring)]) == 0
+    assert main([*fit, "--calibration", "split", "--output", str(ring)]) == 0
     assert "false alarms: at most 6.25 % on average" in capsys.readouterr().out
     assert main([*fit, "--output", str(ring)]) == 1 and "--overwrite" in capsys.readouterr().err
     detect = ["detect", *bad, good[0], "--profile", str(ring), "--output", str(day), "--quiet"]
