@@ -168,7 +168,8 @@ def encode_photos(
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
-        parts.append(packed_features(scorer, image, storage, sample and sample.keeper(digest, image.tiles)))
+        look_at = None if sample is None else sample.keeper(digest, image.tiles)
+        parts.append(packed_features(scorer, image, storage, look_at))
         count = len(image.tiles)
         about = sketch(image.image)
         photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
@@ -189,8 +190,9 @@ def packed_features(
     """
     parts = []
     for tiles, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
-        for tile in tiles if look_at else ():
-            look_at(tile)
+        if look_at is not None:
+            for tile in tiles:
+                look_at(tile)
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)
