@@ -96,6 +96,10 @@ class PromptBank:
         """The bank that knows how its images differ from one another."""
         return replace(self, variation=NormalComparison.of(self).variation())
 
+    def known_variation(self) -> NormalVariation:
+        """How its images differ from one another; found anew where the bank does not know it."""
+        return NormalComparison.of(self).variation() if self.variation is None else self.variation
+
     @classmethod
     def concatenate(cls, banks: Sequence["PromptBank"]) -> "PromptBank":
         """One bank with the images of several banks of the same model; it knows their variation if one of them did."""
@@ -355,7 +359,7 @@ def read_variation(content: dict[str, torch.Tensor], features: tuple[torch.Tenso
     found = {name: content[f"{VARIATION}.{name}"] for name in FIELDS if f"{VARIATION}.{name}" in content}
     if not found:
         return None
-    layers, places, size = len(features), *features[0].shape[1:]
+    layers, (places, size) = len(features), features[0].shape[1:]
     shapes = {"mean": (layers, places), "spread": (layers, places), "whole_scale": (layers,)}
     shapes["whole"] = (*found["whole"].shape[:1], layers, size) if "whole" in found else ()
     fits = (name in found and found[name].shape == shape for name, shape in shapes.items())

@@ -198,14 +198,12 @@ class AnomalyScorer:
         bank, text_embeds = reference.prompt_bank, reference.text_embeds
         if bank is not None:
             bank.require_finite()
-        prepared = PreparedReference(
-            reference,
-            None if bank is None else bank.to(self.device, self.model.dtype),
-            self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
-        )
+            bank = bank.to(self.device, self.model.dtype)
+        text_embeds = self.encode_text(reference.object_name) if text_embeds is None else text_embeds
+        prepared = PreparedReference(reference, bank, text_embeds)
         if not self.model.config.normal_variation or bank is None or bank.variation is not None:
             return prepared
-        return with_variations(prepared, compare_normals(self.model, prepared.prompt_bank, reference.view))
+        return with_variations(prepared, compare_normals(self.model, bank, reference.view))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

@@ -79,7 +79,10 @@ def graphs_of(model: AdaptCLIPModel, text_embeds: TextEmbeds) -> Iterator[Graph]
     inputs, shapes = inputs | {"bank": list(bank.features)}, shapes | {"bank": [{0: normal}] * layers}
     if bank.variation is not None:
         # a bank may hold tokens of turned copies too, and then more blocks than images
-        known, images = bank.select([0, 1, 2, 0]).variation.tensors(), Dim("images", min=1, max=MOST_NORMAL_IMAGES)
+        known, images = (
+            bank.select([0, 1, 2, 0]).known_variation().tensors(),
+            Dim("images", min=1, max=MOST_NORMAL_IMAGES),
+        )
         inputs = inputs | {VARIATION: known}
         shapes = shapes | {VARIATION: {name: {0: images} if name == "whole" else {} for name in known}}
     yield Graph(FEW_SHOT, Score(model, text_embeds).eval(), inputs, shapes)

@@ -164,8 +164,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         bank = bank.to(self.device, self.dtype)
         inputs["bank"] = list(bank.blocks())
         if self.config.normal_variation:
-            known = bank if bank.variation is not None else bank.with_variation()
-            inputs[VARIATION] = known.variation.tensors()
+            inputs[VARIATION] = bank.known_variation().tensors()
         return self._run(FEW_SHOT, **inputs)
 
     def _run(self, graph: str, **inputs):
