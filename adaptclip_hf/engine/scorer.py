@@ -21,7 +21,7 @@ from .result import Result
 from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, encode_tiles, join, score, tile_inputs
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
-from .variations import compare_normals, with_variations
+from .variations import knowing_variations
 
 # fields of the config that scores depend on
 SCORE_FIELDS = (
@@ -188,9 +188,7 @@ class AnomalyScorer:
             None if bank is None else bank.to(self.device, self.model.dtype),
             self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
         )
-        if not self.model.config.normal_variation or bank is None or bank.variation is not None:
-            return prepared
-        return with_variations(prepared, compare_normals(self.model, prepared.prompt_bank, reference.view))
+        return knowing_variations(self.model, prepared)
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

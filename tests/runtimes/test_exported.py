@@ -364,6 +364,13 @@ def test_a_profile_fits_with_an_export_that_has_normal_variation(varied, varied_
     found, expected = varied_torch.detect(photos["bad"], profile=theirs), detector.detect(photos["bad"], profile=ours)
     np.testing.assert_allclose(scores(found), scores(expected), atol=TOLERANCE)
     assert [each.label for each in found] == [each.label for each in expected]
+    normal, folder = [*photos["normal"], *photos["good"]], str(tmp_path / "by_command")
+    words = ["fit", "--normal", *normal, "--false-alarm-rate", "0.4", "--model", str(varied), "--output", folder]
+    assert main(words) == 0
+    assert main(["detect", *photos["bad"], "--profile", folder, "--output", str(tmp_path / "run")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == [each.label for each in expected]
+    np.testing.assert_allclose([line["score"] for line in lines], scores(expected), atol=1e-4)
 
 
 def test_the_program_in_the_folder_knows_normal_variation(varied, varied_torch, photos):
