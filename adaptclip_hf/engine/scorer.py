@@ -1,6 +1,6 @@
 """The engine: remembers normal images once, scores any number of others. Values in, values out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import length_hint
@@ -21,6 +21,7 @@ from .result import Result
 from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, encode_tiles, join, score, tile_inputs
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
+from .turned_copies import AUTO, TurnedCopies, ignored
 from .variations import knowing_variations
 
 # fields of the config that scores depend on
@@ -100,7 +101,13 @@ class AnomalyScorer:
         prompt_bank.require_match(self.model.fingerprint(), expected)
 
     def remember(
-        self, normal_images: Iterable, on_error: OnError | None = None, progress: bool = False, view: View = View()
+        self,
+        normal_images: Iterable,
+        on_error: OnError | None = None,
+        progress: bool = False,
+        view: View = View(),
+        augment: str = AUTO,
+        report: Callable[[str], object] = ignored,
     ) -> PromptBank:
         """Encodes normal images as they come; only a few images and the features are in memory.
 
@@ -109,13 +116,18 @@ class AnomalyScorer:
             on_error: called for each image that cannot be read, which is then left out; without it the error is raised.
             progress: show a bar.
             view: how they are looked at; each tile is an image of the bank.
+            augment: what is compared with beside them: their copies that are turned ("rotations") or mirrored
+                ("flips"), "none", or "auto": turned where that brings the first eight nearer to one another, of a model
+                whose config has `normal_variation`; others stay as released.
+            report: called with a line for people when "auto" turns.
 
         Returns:
             [`PromptBank`]: on the model's device, in its dtype.
 
         Raises:
-            FileNotFoundError, ValueError: an image cannot be read; or no image is left.
+            FileNotFoundError, ValueError: an image cannot be read; no image is left; or an unknown `augment`.
         """
+        copies = TurnedCopies(self.model, augment, view, report)
         images, errors = as_list_or_stream(normal_images), []
         grids: dict[tuple[int, int], str] = {}
         blocks = TokenBlocks(expected=length_hint(images))
@@ -131,13 +143,16 @@ class AnomalyScorer:
                 bar.update()
 
         with tqdm(desc="normal images", unit="image", disable=not progress) as bar:
-            for _, features in encode_tiles(self.model, tiles()):
-                blocks.add(tuple(map(unit_patch_tokens, features.patch_embeds)))
+            for together, features in encode_tiles(self.model, tiles()):
+                tokens = tuple(map(unit_patch_tokens, features.patch_embeds))
+                blocks.add(tokens)
+                copies.add(tokens, together)
         if not blocks.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
         made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.same_place else {})
         made_by |= {TILED: "yes"} if any(grid != (1, 1) for grid in grids) else {}
-        bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by)
+        added, added_of = copies.finish()
+        bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
         bank.require_finite(f"the normal images' features in {self.model.dtype}")
         whole = self.model.config.normal_variation and TILED not in made_by
         return bank.with_variation() if whole else bank

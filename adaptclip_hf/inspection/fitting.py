@@ -34,6 +34,7 @@ from .photo_features import (
     made_by,
     score_photo,
 )
+from .photo_sample import PhotoSample
 from .split import Split
 
 TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
@@ -60,14 +61,19 @@ def fit(
     settings: FitSettings,
     view: View,
     feedback: Feedback,
+    sample: PhotoSample | None = None,
 ) -> Calibrated:
-    """See [`InspectionProfile.fit`]."""
+    """See [`InspectionProfile.fit`].
+
+    Args:
+        sample: keeps the pixels of a few good photos.
+    """
     require_view(view)
     images, known_defects = photos_of(normal_images), photos_of(() if defects is None else defects)
     require_enough(settings, view, number_of(images), number_of(known_defects))
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
-    features = add_photos(scorer, PhotoFeatures(), given, view, settings.storage, feedback)
+    features = add_photos(scorer, PhotoFeatures(), given, view, settings.storage, feedback, sample)
     return calibrate(scorer, settings, view, features, text_embeds, feedback)
 
 
@@ -146,11 +152,13 @@ def add_photos(
     view: View,
     storage: str,
     feedback: Feedback,
+    sample: PhotoSample | None = None,
 ) -> PhotoFeatures:
     """Features with those of more photos, each encoded once.
 
     Args:
         given: (photos, what they are) to be added.
+        sample: keeps the pixels of a few good ones.
 
     Raises:
         ValueError: there is no photo at all.
@@ -158,7 +166,8 @@ def add_photos(
     total = sum(len(photos) for photos, _ in given if isinstance(photos, Sized)) or None
     with tqdm(desc="photos", unit="photo", total=total, disable=not feedback.progress) as bar:
         for photos, role in given:
-            added = encode_photos(scorer, photos, role, view, storage, feedback, features.photos, bar.update)
+            kept = sample if role == GOOD else None
+            added = encode_photos(scorer, photos, role, view, storage, feedback, features.photos, bar.update, kept)
             features = features.joined(added)
             if not features.photos:
                 raise ValueError("At least one good photo that can be read is needed, got none.")

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from PIL import Image
 
-from ..engine import AnomalyScorer, UnreadableImage, View
+from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
 from ..engine.images import LoadedImage, OnError
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
-from ..engine.scoring import TILES_AT_ONCE, compare, encode_tiles, join, tile_inputs
+from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
 from ..modeling.packing import SCALE, pack, unpack
 from ..modeling.prompt_bank import PromptBank
@@ -19,6 +19,7 @@ from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
 from .near_copies import sketch
+from .photo_sample import PhotoSample
 
 # what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
@@ -143,6 +144,7 @@ def encode_photos(
     feedback: Feedback,
     known: Sequence[ProfilePhoto] = (),
     after_each: Callable[[], object] = lambda: None,
+    sample: PhotoSample | None = None,
 ) -> PhotoFeatures:
     """Encodes photos, each once, in memory that holds one photo and the features of all.
 
@@ -150,6 +152,7 @@ def encode_photos(
 
     Args:
         known: photos that are there already.
+        sample: keeps the pixels of a few.
     """
     seen = {photo.digest: photo.name for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
@@ -165,7 +168,7 @@ def encode_photos(
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
-        parts.append(packed_features(scorer, image, storage))
+        parts.append(packed_features(scorer, image, storage, sample and sample.keeper(digest, image.tiles)))
         count = len(image.tiles)
         about = sketch(image.image)
         photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
@@ -173,14 +176,21 @@ def encode_photos(
     return PhotoFeatures(tuple(photos), concatenated(parts))
 
 
-def packed_features(scorer: AnomalyScorer, image: LoadedImage, storage: str) -> dict[str, torch.Tensor]:
+def packed_features(
+    scorer: AnomalyScorer, image: LoadedImage, storage: str, look_at: Callable[[TileInput], object] | None = None
+) -> dict[str, torch.Tensor]:
     """The packed features of an image's tiles.
+
+    Args:
+        look_at: called with each tile.
 
     Raises:
         ValueError: they are not finite as they are stored; names the image.
     """
     parts = []
-    for _, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
+    for tiles, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
+        for tile in tiles if look_at else ():
+            look_at(tile)
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)
@@ -198,6 +208,14 @@ def score_photo(
     scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
 ) -> ProfilePhoto:
     """The photo with its score and its map's peak against a reference."""
+    result = result_of_photo(scorer, features, photo, reference)
+    return replace(photo, score=result.score, peak=result.peak)
+
+
+def result_of_photo(
+    scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
+) -> DetectionResult:
+    """A photo's result against a reference."""
     device, dtype = scorer.device, scorer.model.dtype
     tiles = list(reference.reference.view.tiles(photo.size, photo.name))
     merger = TileMerger(tiles[0].tiles)
@@ -209,8 +227,7 @@ def score_photo(
         encoded = ImageFeatures(stored.image_embeds.to(device, dtype), layers)
         for tile, tile_score in zip(some, compare(scorer.model, encoded, some, [reference] * len(some)), strict=True):
             merger.add(tile.number, *tile_score)
-    result = join(scorer.model, merger, reference, photo.name)
-    return replace(photo, score=result.score, peak=result.peak)
+    return join(scorer.model, merger, reference, photo.name)
 
 
 def pixel_digest(image: Image.Image) -> str:

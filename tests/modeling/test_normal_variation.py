@@ -1,7 +1,5 @@
 """How normal images differ from one another: computed by hand, kept right in banks, and what it does to scores."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +10,7 @@ from safetensors.torch import save_file
 from torch.export import Dim, export
 from torch.nn import functional as F
 
-from adaptclip_hf import AnomalyDetector, PromptBank, View
-from adaptclip_hf.engine.reference import PlainReference
+from adaptclip_hf import PromptBank
 from adaptclip_hf.modeling import normal_variation
 from adaptclip_hf.modeling.alignment import cosine_distance, nearest_tokens
 from adaptclip_hf.modeling.fusion import fuse_distances, gaussian_filter

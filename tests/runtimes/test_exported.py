@@ -114,7 +114,7 @@ def test_pipeline_and_commands_take_the_folder(exported, photos, tmp_path, capsy
 
 def test_a_profile_of_torch_decides_alike(exported, of_torch, photos):
     normal = [*photos["normal"], *photos["good"]]
-    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
+    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small", verdict=False)
     found = [each.detect(photos["bad"], profile=profile) for each in (of_torch, opened(exported))]
     assert [each.label for each in found[0]] == [each.label for each in found[1]]
     assert [each.p_value for each in found[0]] == [each.p_value for each in found[1]]
@@ -206,7 +206,7 @@ def test_the_program_names_what_it_cannot_score(exported, photos, tmp_path):
 
 def test_a_baked_profile_decides_without_this_package(of_torch, graphs_at_hand, photos, tmp_path):
     normal = [*photos["normal"], *photos["good"]]
-    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
+    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small", verdict=False)
     export_model(of_torch, tmp_path / "baked", profile=profile)
     expected = of_torch.detect(photos["bad"], profile=profile)
     found = run_standalone(tmp_path / "baked", *photos["bad"])
