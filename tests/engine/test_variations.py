@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from adaptclip_hf import AnomalyDetectionPipeline, AnomalyDetector, InspectionProfile, PromptBank, View
-from adaptclip_hf.engine import PlainReference
+from adaptclip_hf.engine import PlainReference, turned_copies
 from adaptclip_hf.engine.reference import TILED, bank_for
 from adaptclip_hf.engine.variations import compare_normals
 from adaptclip_hf.modeling.normal_variation import NormalComparison
@@ -20,6 +20,12 @@ BY_PLACE, ALIKE = View(tile=84, same_place=True), View(tile=84)  # 3 x 3 of them
 def detector(make_model, small_folder) -> AnomalyDetector:
     model = make_model(clip={"layers": 2}, normal_variation=True, few_shot_adapters=False)
     return AnomalyDetector(model, AnomalyDetector.from_pretrained(small_folder, device="cpu").processor)
+
+
+@pytest.fixture(autouse=True)
+def none_turned(monkeypatch):
+    """No copies are turned, however near they bring these photos."""
+    monkeypatch.setattr(turned_copies, "NEARER", 0.0)
 
 
 def part(seed: int, size: tuple[int, int] = (150, 150)) -> Image.Image:
@@ -106,8 +112,8 @@ def test_the_pipeline_scores_alike(detector, view, monkeypatch):
 def test_photos_of_a_profile_are_scored_as_others_are(detector, view):
     """Each against the rest: as if it had been left out of the bank, which is made anew."""
     photos = [part(seed) for seed in range(4)]
-    settings = {"false_alarm_rate": 0.4, "calibration": "leave-one-out", "storage": "float32", "model": "small"}
-    profile = InspectionProfile.fit(detector, photos, view=view, **settings)
+    settings = {"false_alarm_rate": 0.4, "calibration": "leave-one-out", "storage": "float32"}
+    profile = InspectionProfile.fit(detector, photos, view=view, model="small", **settings)
     for number, photo in enumerate(photos[:2]):
         rest = detector.remember([each for each in photos if each is not photo], view=view)
         [expected] = detector.detect(photo, prompt_bank=rest, view=view)
