@@ -8,8 +8,11 @@ import pytest
 import torch._dynamo
 from PIL import Image
 from safetensors.torch import load_file
+from small_clip import small_clip_config
+from transformers import CLIPModel
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf.modeling.vision_encoder import encode_image
 
 RECIPE = Path(__file__).resolve().parents[2] / "examples" / "adaptclip_tiny"
 pytestmark = pytest.mark.slow
@@ -104,9 +107,7 @@ def test_pictures_of_any_kind_are_cropped_or_left_out(tmp_path, recipe):
 def test_a_grown_clip_computes_what_the_smaller_one_does(recipe):
     from growing import grow
 
-    from adaptclip_hf.modeling.vision_encoder import encode_image
-
-    small = small_clip(layers=3).eval()
+    small = CLIPModel._from_config(small_clip_config(100, layers=3), attn_implementation="eager").eval()
     wide = grow(small).eval()
     assert wide.config.vision_config.hidden_size == 2 * small.config.vision_config.hidden_size
     image = torch.randn(2, 3, 28, 28)
