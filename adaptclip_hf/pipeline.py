@@ -14,8 +14,10 @@ from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Ref
 from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
+from .engine.variations import knowing_variations
 from .modeling.checks import needs_the_package
 from .modeling.fingerprint import ContentMemo
+from .modeling.normal_variation import NormalVariation
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image
@@ -75,9 +77,11 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             profile.require_match(self.scorer)
             prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
-            forward_parameters["prompt_bank"] = self.encode_prompts(normal_images, view or View())
+            prompt_bank = self.encode_prompts(normal_images, view or View())
         elif prompt_bank is not None:
-            forward_parameters["prompt_bank"] = self.open_prompt_bank(prompt_bank, view or View())
+            prompt_bank = self.open_prompt_bank(prompt_bank, view or View())
+        if prompt_bank is not None:
+            forward_parameters |= self.compared(prompt_bank, view or View())
         if object_name is not None:
             forward_parameters["text_embeds"] = self.encode_text(object_name)
         if threshold is not None:
@@ -155,6 +159,14 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         self.scorer.require_match(prompt_bank, view)
         return prompt_bank.to(self.model.device, self.model.dtype)
 
+    def compared(self, prompt_bank: PromptBank, view: View) -> dict:
+        """What images are compared with: the bank, and how its images differ from one another, if scores use it."""
+        plain = PreparedReference(PlainReference(view=view), prompt_bank, TextEmbeds())
+        if self.model.config.normal_variation and prompt_bank.variation is None:
+            key = (prompt_bank.digest(), view.key(), self.model.device, self.model.dtype)
+            plain = self._memo.value("variations", key, lambda: knowing_variations(self.model, plain))
+        return {"prompt_bank": plain.prompt_bank, "variations": plain.variations}
+
     def preprocess(self, image, view: View = View()) -> Iterator[dict]:
         """The tiles of an image, one after the other; most images are one tile."""
         path = str(image) if isinstance(image, str | Path) else None
@@ -163,11 +175,17 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             about = {"image": loaded, "path": path, "tile": each.tile}
             yield {"pixel_values": each.pixel_values, **about, "is_last": each.tile.number == len(loaded.tiles) - 1}
 
-    def _forward(self, model_inputs: dict, prompt_bank: PromptBank | None = None, text_embeds=None) -> dict:
+    def _forward(
+        self,
+        model_inputs: dict,
+        prompt_bank: PromptBank | None = None,
+        variations: tuple[NormalVariation, ...] = (),
+        text_embeds: TextEmbeds | None = None,
+    ) -> dict:
         features = self.scorer.encode(model_inputs["pixel_values"])
         tiles = as_batch(model_inputs["tile"])
         text_embeds = self.scorer.encode_text() if text_embeds is None else text_embeds
-        reference = PreparedReference(PlainReference(), prompt_bank, text_embeds)
+        reference = PreparedReference(PlainReference(), prompt_bank, text_embeds, variations)
         scores = compare(self.model, features, tiles, [reference] * len(tiles))
         about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
         return {"scores": scores, "references": [reference] * len(tiles), **about}

@@ -22,7 +22,7 @@ from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, enco
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 from .turned_copies import AUTO, TurnedCopies, ignored
-from .variations import compare_normals, with_variations
+from .variations import knowing_variations
 
 # fields of the config that scores depend on
 SCORE_FIELDS = (
@@ -198,12 +198,12 @@ class AnomalyScorer:
         bank, text_embeds = reference.prompt_bank, reference.text_embeds
         if bank is not None:
             bank.require_finite()
-            bank = bank.to(self.device, self.model.dtype)
-        text_embeds = self.encode_text(reference.object_name) if text_embeds is None else text_embeds
-        prepared = PreparedReference(reference, bank, text_embeds)
-        if not self.model.config.normal_variation or bank is None or bank.variation is not None:
-            return prepared
-        return with_variations(prepared, compare_normals(self.model, bank, reference.view))
+        prepared = PreparedReference(
+            reference,
+            None if bank is None else bank.to(self.device, self.model.dtype),
+            self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
+        )
+        return knowing_variations(self.model, prepared)
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

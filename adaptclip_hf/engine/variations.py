@@ -34,6 +34,15 @@ def compare_normals(model: ScoringModel, bank: PromptBank, view: View) -> tuple[
     return tuple(NormalComparison.of(plain.select(range(tile, len(bank), tiles))) for tile in range(tiles))
 
 
+def knowing_variations(model: ScoringModel, reference: PreparedReference) -> PreparedReference:
+    """The reference that knows how its images differ from one another, if scores use it: found now if its bank has not
+    kept it."""
+    bank = reference.prompt_bank
+    if not model.config.normal_variation or bank is None or bank.variation is not None:
+        return reference
+    return with_variations(reference, compare_normals(model, bank, reference.reference.view))
+
+
 def with_variations(
     reference: PreparedReference, comparisons: Sequence[NormalComparison], images: Sequence[int] | None = None
 ) -> PreparedReference:

@@ -33,9 +33,9 @@ class Encode(AdaptCLIPPreTrainedModel):
 
 
 class Score(AdaptCLIPPreTrainedModel):
-    """The outputs of `Encode`, and of normal images the `bank`, for each layer (k, L, d), and how they differ from one
-    another, `variation`, if scores use it -> `anomaly_scores` (B,) and `anomaly_maps` (B, S, S), both in [0, 1]. The
-    text embeddings are constants of it."""
+    """The outputs of `Encode`, and of normal images the `bank`, for each layer (k, L, d), and if scores use it the
+    `variation`, how they differ from one another -> `anomaly_scores` (B,) and `anomaly_maps` (B, S, S), both in [0, 1].
+    The text embeddings are constants of it."""
 
     def __init__(self, model: AdaptCLIPModel, text_embeds: TextEmbeds):
         super().__init__(model.config)

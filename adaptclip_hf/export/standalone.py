@@ -59,10 +59,9 @@ def make_bank(paths: list[str], inputs: list[str]) -> dict[str, np.ndarray]:
     encoded = [encode.run(None, {"pixel_values": pixel_values(read_rgb(path))})[1:] for path in paths]
     tokens = [np.concatenate(layer)[:, 1:] for layer in zip(*encoded, strict=True)]
     layers = [layer / np.linalg.norm(layer, axis=-1, keepdims=True) for layer in tokens]
+    bank = {f"bank.{i}": layer for i, layer in enumerate(layers)}
     known = variation(layers) if any(name.startswith("variation.") for name in inputs) else {}
-    return {f"bank.{i}": layer for i, layer in enumerate(layers)} | {
-        name: known[name] for name in inputs if name in known
-    }
+    return bank | {name: known[name] for name in inputs if name in known}
 
 
 def variation(layers: list[np.ndarray]) -> dict[str, np.ndarray]:

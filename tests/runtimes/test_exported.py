@@ -364,13 +364,20 @@ def test_a_profile_fits_with_an_export_that_has_normal_variation(varied, varied_
     found, expected = varied_torch.detect(photos["bad"], profile=theirs), detector.detect(photos["bad"], profile=ours)
     np.testing.assert_allclose(scores(found), scores(expected), atol=TOLERANCE)
     assert [each.label for each in found] == [each.label for each in expected]
+    normal, folder = [*photos["normal"], *photos["good"]], str(tmp_path / "by_command")
+    words = ["fit", "--normal", *normal, "--false-alarm-rate", "0.4", "--model", str(varied), "--output", folder]
+    assert main(words) == 0
+    assert main(["detect", *photos["bad"], "--profile", folder, "--output", str(tmp_path / "run")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == [each.label for each in expected]
+    np.testing.assert_allclose([line["score"] for line in lines], scores(expected), atol=1e-4)
 
 
 def test_the_program_in_the_folder_knows_normal_variation(varied, varied_torch, photos):
     queries = photos["good"] + photos["bad"]
     for count in (1, 2, 4):
         normal = photos["normal"][:count]
-        expected = scores(varied_torch.detect(queries, prompt_bank=varied_torch.remember(normal)))
+        expected = scores(varied_torch.detect(queries, prompt_bank=varied_torch.remember(normal, augment="none")))
         found = [line["score"] for line in run_standalone(varied, *queries, "--normal", *normal)]
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
     expected = varied_torch.detect(photos["bad"], profile=fitted(varied_torch, photos))
@@ -410,7 +417,7 @@ def test_normal_variation_beside_adapters_in_onnx(make_model, of_torch, photos, 
     known = AnomalyDetector(make_model(clip={"layers": 2}, normal_variation=True, **fields), of_torch.processor)
     export_model(known, tmp_path / "export", profile=fitted(known, photos))
     assert_the_same(opened(tmp_path / "export"), known, photos)
-    expected = scores(known.detect(photos["bad"], prompt_bank=known.remember(photos["normal"])))
+    expected = scores(known.detect(photos["bad"], prompt_bank=known.remember(photos["normal"], augment="none")))
     found = run_standalone(tmp_path / "export", *photos["bad"], "--normal", *photos["normal"])
     np.testing.assert_allclose([line["score"] for line in found], expected, atol=TOLERANCE)
 
@@ -530,7 +537,8 @@ def test_the_cpp_example_scores_alike(exported, of_torch, varied, varied_torch, 
     for folder, detector in ((exported, of_torch), (varied, varied_torch)):
         for count in (0, 1, 4):
             normal = photos["normal"][:count]
-            [expected] = detector.detect(photos["bad"][0], prompt_bank=detector.remember(normal) if normal else None)
+            bank = detector.remember(normal, augment="none") if normal else None
+            [expected] = detector.detect(photos["bad"][0], prompt_bank=bank)
             words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
             command = [tmp_path / "build" / "detect", folder, *words]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
