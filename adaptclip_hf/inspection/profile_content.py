@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
+from ..engine.turned_copies import NONE
 from ..modeling.damage import require_finite
 from ..modeling.packing import SCALE
 from ..modeling.prompt_bank import ADDED, ADDED_OF, VARIATION, read_added, read_variation
@@ -56,6 +57,7 @@ class SettingsContent(FileContent):
     storage: str
     bank_size: int | None = None
     seed: int = 0
+    augment: str = NONE  # of profiles before 0.3
 
     @model_validator(mode="after")
     def known(self) -> Self:
