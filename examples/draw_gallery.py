@@ -25,7 +25,7 @@ SIDE = 240
 def draw_regions(detector: AnomalyDetector, folder: Path):
     subprocess.run([sys.executable, EXAMPLES / "make_line.py", folder], check=True)
     good = sorted(map(str, (folder / "good").iterdir()))
-    profile = InspectionProfile.fit(detector, good, false_alarm_rate=0.05)
+    profile = InspectionProfile.fit(detector, good, false_alarm_rate=0.05, verdict=False)
     sheet = Image.new("RGB", (SIDE * len(SHOWN), SIDE), "white")
     for column, name in enumerate(SHOWN):
         photo = folder / "monday" / f"{name}.jpg"

@@ -12,6 +12,7 @@ import torch
 from torch.export import register_dataclass
 from torch.nn import functional as F
 
+from .alignment import cosine_distance, nearest_tokens
 from .precision import full_precision
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class NormalComparison:
         minima = []
         for index, layer in enumerate(bank.features):
             asking = layer[queries]
-            nearest = [largest_similarities(asking, tokens) for tokens in bank.tokens_by_image(index)]
-            minima.append((1 - torch.stack(nearest, 1)).clamp_min(0))
+            nearest = [nearest_distances(asking, tokens) for tokens in bank.tokens_by_image(index)]
+            minima.append(torch.stack(nearest, 1))
         whole = torch.stack([full_precision(layer).mean(1) for layer in bank.features], 1)
         return cls(torch.stack(minima), queries, whole)
 
@@ -103,9 +104,12 @@ class NormalComparison:
         return NormalVariation(mean, spread, whole, whole_distances(whole, whole, itself=True).mean(0).clamp_min(1e-6))
 
 
-def largest_similarities(images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """(q, L, d), (N, d) -> (q, L) in float32: of each patch to the nearest token."""
-    return torch.cat([full_precision(image @ tokens.T).amax(-1) for image in images.split(8)])
+def nearest_distances(images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(q, L, d), (N, d) -> (q, L) in float32: of each patch to the nearest token, as scores measure it."""
+    some = images.split(8)
+    if tokens.dtype == torch.float32:  # a third faster than to look the token up
+        return torch.cat([(1 - (image @ tokens.T).amax(-1)).clamp_min(0) for image in some])
+    return torch.cat([cosine_distance(image, nearest_tokens(image, tokens)) for image in some])
 
 
 def unknown_variation(whole: torch.Tensor, places: int) -> NormalVariation:

@@ -357,8 +357,9 @@ def read_variation(content: dict[str, torch.Tensor], features: tuple[torch.Tenso
         return None
     layers, places, size = len(features), *features[0].shape[1:]
     shapes = {"mean": (layers, places), "spread": (layers, places), "whole_scale": (layers,)}
-    shapes["whole"] = (len(found.get("whole", ())), layers, size)
-    if any(name not in found or found[name].shape != shape for name, shape in shapes.items()):
+    shapes["whole"] = (*found["whole"].shape[:1], layers, size) if "whole" in found else ()
+    fits = (name in found and found[name].shape == shape for name, shape in shapes.items())
+    if not all(fits) or not all(each.is_floating_point() and len(each) for each in found.values()):
         raise ValueError("its variation does not fit its layers")
     if not (found["spread"] > 0).all() or not (found["whole_scale"] > 0).all():
         raise ValueError("its variation holds spreads that are not above 0")

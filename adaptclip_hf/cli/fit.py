@@ -27,7 +27,8 @@ photos make the bank and calibrate, each compared with the others (leave-one-out
 measured to keep the rate. Where a split leaves 50 photos for the bank, those of the bank never calibrate (split): the
 rate then holds exactly, averaged over draws. "cross" is leave-one-out in five folds. Fewer than the rate needs are
 refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
-photos that look bad among the others are named. Two updates of one profile at once wait for each other.
+photos that look bad among the others are named. At the end it pastes defects on some good photos and says which of them
+it would find, which is no promise for real ones. Two updates of one profile at once wait for each other.
 
 exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
 2 wrong call""",
@@ -62,6 +63,12 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
     )
     shared.add_augment(parser)
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
+    parser.add_argument(
+        "--verdict",
+        action=argparse.BooleanOptionalAction,
+        help="paste defects on some good photos and count which it would find; done for a new profile, and with "
+        "--update only if asked for",
+    )
     shared.add_view_arguments(parser)
     shared.add_size_limit(parser)
     update = parser.add_argument_group("an existing profile")
@@ -127,6 +134,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         return [str(path) for path in find_images(paths, passed_over=passed_over)]
 
     settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
+    if args.verdict is not None:
+        settings["verdict"] = args.verdict
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = shared.load_detector(args, profile)
@@ -142,7 +151,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
             detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
         )
     profile.save_pretrained(output)
-    print("\n".join(filter(None, (profile.describe(), passed_over.describe()))))
+    print("\n".join(filter(None, (profile.describe(), profile.verdict_text, passed_over.describe()))))
     print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
     return 1 if unreadable else 0
 

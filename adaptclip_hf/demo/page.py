@@ -155,7 +155,7 @@ def profile_views(session: Session, folder: PageFolder) -> list:
     profile = session.profile
     if profile is None:
         return [gr.skip(), gr.skip(), session.histogram(), gr.skip()]
-    about = "\n\n".join(profile.describe().splitlines())
+    about = "\n\n".join([*profile.describe().splitlines(), *(profile.verdict_text or "").splitlines()])
     for suspect in profile.suspects():
         about += f"\n\n**Look at {Path(suspect.name).name}:** it scores unlike the other good photos"
     if session.left_out:

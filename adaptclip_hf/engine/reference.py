@@ -133,6 +133,8 @@ def bank_for(reference: PreparedReference, tile: Tile) -> PromptBank | None:
     if bank is None or not tile.tiles.view.same_place:
         return bank
     require_same_grid(bank, tile.tiles)
+    if len(tile.tiles) == 1:
+        return bank
     # all images of the bank have the grid of this one
     rows = [first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()]
     return bank.select(rows, reference.variations[tile.number] if reference.variations else None)

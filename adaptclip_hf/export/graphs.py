@@ -8,8 +8,9 @@ from torch import nn
 from torch.export import Dim
 
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
+from ..modeling.normal_variation import NormalVariation
 from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
-from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_bank import VARIATION, PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures, encode_image
 from ..runtimes.formats import ENCODE, FEW_SHOT, ZERO_SHOT
@@ -32,8 +33,9 @@ class Encode(AdaptCLIPPreTrainedModel):
 
 
 class Score(AdaptCLIPPreTrainedModel):
-    """The outputs of `Encode`, and of normal images the `bank`, for each layer (k, L, d) -> `anomaly_scores` (B,) and
-    `anomaly_maps` (B, S, S), both in [0, 1]. The text embeddings are constants of it."""
+    """The outputs of `Encode`, and of normal images the `bank`, for each layer (k, L, d), and how they differ from one
+    another, `variation`, if scores use it -> `anomaly_scores` (B,) and `anomaly_maps` (B, S, S), both in [0, 1]. The
+    text embeddings are constants of it."""
 
     def __init__(self, model: AdaptCLIPModel, text_embeds: TextEmbeds):
         super().__init__(model.config)
@@ -42,10 +44,11 @@ class Score(AdaptCLIPPreTrainedModel):
         self.learned = None if text_embeds.learned is None else nn.Buffer(text_embeds.learned)
         self.whole = (model,)  # in a tuple: the image encoder's weights are no part of this graph
 
-    def forward(self, image_embeds, patch_embeds, bank=None):
+    def forward(self, image_embeds, patch_embeds, bank=None, variation=None):
+        known = None if variation is None else NormalVariation(**variation)
         output = self.whole[0](
             image_features=ImageFeatures(image_embeds, tuple(patch_embeds)),
-            prompt_bank=None if bank is None else PromptBank(tuple(bank), {}, {}),
+            prompt_bank=None if bank is None else PromptBank(tuple(bank), {}, {}, known),
             text_embeds=TextEmbeds(self.static, self.learned),
         )
         return {"anomaly_scores": output.anomaly_scores, "anomaly_maps": output.anomaly_maps}
@@ -74,4 +77,9 @@ def graphs_of(model: AdaptCLIPModel, text_embeds: TextEmbeds) -> Iterator[Graph]
     yield Graph(ZERO_SHOT, Score(model, text_embeds).eval(), inputs, shapes)
     bank = model.encode_prompts(torch.randn(3, 3, size, size, generator=generator))
     inputs, shapes = inputs | {"bank": list(bank.features)}, shapes | {"bank": [{0: normal}] * layers}
+    if bank.variation is not None:
+        # a bank may hold tokens of turned copies too, and then more blocks than images
+        known, images = bank.select([0, 1, 2, 0]).variation.tensors(), Dim("images", min=1, max=MOST_NORMAL_IMAGES)
+        inputs = inputs | {VARIATION: known}
+        shapes = shapes | {VARIATION: {name: {0: images} if name == "whole" else {} for name in known}}
     yield Graph(FEW_SHOT, Score(model, text_embeds).eval(), inputs, shapes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_bank import VARIATION, PromptBank
 from ..runtimes.formats import ENCODE
 
 BANK_DATA = "bank.data"
@@ -62,13 +62,16 @@ def prefix_names(graph: ir.Graph, prefix: str):
 
 
 def store_bank(folder: Path, bank: PromptBank) -> dict[str, ir.ExternalTensor]:
-    """Writes a bank's features beside the graphs; tensors that point at them, by the names of the graph's inputs."""
+    """Writes what a bank holds beside the graphs; tensors that point at it, by the names of the graph's inputs."""
+    contents = {f"bank.{index}": layer for index, layer in enumerate(bank.blocks())}
+    if bank.variation is not None:
+        contents |= {f"{VARIATION}.{name}": each for name, each in bank.variation.tensors().items()}
     tensors, offset = {}, 0
     with (folder / BANK_DATA).open("wb") as file:
-        for index, layer in enumerate(bank.features):
-            values = np.ascontiguousarray(layer.float().cpu().numpy())
+        for name, content in contents.items():
+            values = np.ascontiguousarray(content.float().cpu().numpy())
             file.write(values.data)
-            name, shape = f"bank.{index}", ir.Shape(values.shape)
+            shape = ir.Shape(values.shape)
             tensors[name] = ir.ExternalTensor(
                 BANK_DATA, offset, values.nbytes, ir.DataType.FLOAT, shape=shape, name=name, base_dir=str(folder)
             )

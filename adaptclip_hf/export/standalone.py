@@ -52,12 +52,44 @@ def pixel_values(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
 
-def make_bank(paths: list[str]) -> dict[str, np.ndarray]:
-    """The graphs' inputs bank.0, bank.1, ... (k, L, d): unit patch tokens of normal images, without class token."""
+def make_bank(paths: list[str], inputs: list[str]) -> dict[str, np.ndarray]:
+    """What a graph with these inputs takes of normal images: bank.0, bank.1, ... (k, L, d), their unit patch tokens
+    without class token, and the variation.* that it names."""
     encode = open_graph("encode")
     encoded = [encode.run(None, {"pixel_values": pixel_values(read_rgb(path))})[1:] for path in paths]
-    layers = [np.concatenate(layer)[:, 1:] for layer in zip(*encoded, strict=True)]
-    return {f"bank.{i}": layer / np.linalg.norm(layer, axis=-1, keepdims=True) for i, layer in enumerate(layers)}
+    tokens = [np.concatenate(layer)[:, 1:] for layer in zip(*encoded, strict=True)]
+    layers = [layer / np.linalg.norm(layer, axis=-1, keepdims=True) for layer in tokens]
+    known = variation(layers) if any(name.startswith("variation.") for name in inputs) else {}
+    return {f"bank.{i}": layer for i, layer in enumerate(layers)} | {
+        name: known[name] for name in inputs if name in known
+    }
+
+
+def variation(layers: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """How normal images (k, L, d) differ from one another: what the normal_variation.py of adaptclip_hf computes."""
+    whole = np.stack([layer.mean(1) for layer in layers], 1)  # (k, n, d)
+    mean, scale = np.zeros((len(layers), layers[0].shape[1])), np.full(len(layers), 0.1)
+    spread = mean + 0.1
+    if (count := len(whole)) > 1:
+        own = np.stack([leave_one_out(layer) for layer in layers])  # (n, q, L)
+        variance, overall = own.var(1, ddof=1), own.mean((1, 2))[:, None]
+        typical, between = variance.mean(1, keepdims=True), np.square(own.mean(1) - overall).mean(1, keepdims=True)
+        reliable = np.clip(1 - typical / own.shape[1] / np.maximum(between, 1e-12), 0, 1)
+        mean = overall + reliable * (own.mean(1) - overall)
+        spread = np.sqrt((own.shape[1] * variance + 4 * typical) / (own.shape[1] + 4))
+        spread = np.maximum(spread + 0.5 * spread.mean(1, keepdims=True), 1e-6)
+        unit = whole / np.linalg.norm(whole, axis=-1, keepdims=True)
+        similarity = np.einsum("bnd,knd->bkn", unit, unit) - 3 * np.eye(count)[:, :, None]
+        scale = np.maximum(np.maximum(1 - similarity.max(1), 0).mean(0), 1e-6)
+    values = {"mean": mean, "spread": spread, "whole": whole, "whole_scale": scale}
+    return {f"variation.{name}": value.astype(np.float32) for name, value in values.items()}
+
+
+def leave_one_out(layer: np.ndarray) -> np.ndarray:
+    """(q, L) distance of each patch of at most 64 of the images (k, L, d) to the nearest one of the others."""
+    asking = np.linspace(0, len(layer) - 1, min(len(layer), 64)).round().astype(int)
+    nearest = [np.max([(layer[one] @ each.T).max(1) for i, each in enumerate(layer) if i != one], 0) for one in asking]
+    return np.maximum(1 - np.stack(nearest), 0)
 
 
 def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) -> tuple[dict, np.ndarray]:
@@ -91,13 +123,14 @@ def main() -> int:
     parser.add_argument("--normal", nargs="+", help="normal images to compare with")
     parser.add_argument("--maps", type=Path, help="folder for the anomaly maps, as .npy (S, S)")
     args = parser.parse_args()
+    profile = ABOUT["profile"] if not args.normal else None
+    detect = open_graph("detect_profile" if profile else "detect_few_shot" if args.normal else "detect_zero_shot")
     try:
-        profile, bank = ABOUT["profile"] if not args.normal else None, make_bank(args.normal) if args.normal else {}
+        bank = make_bank(args.normal, [port.name for port in detect.get_inputs()]) if args.normal else {}
     except (OSError, ValueError) as error:
         raise SystemExit(f"a normal image: {error}") from None
     failed = 0
     names: set[str] = set()
-    detect = open_graph("detect_profile" if profile else "detect_few_shot" if bank else "detect_zero_shot")
     for path in args.images:
         try:
             line, anomaly_map = score(detect, path, bank, profile)

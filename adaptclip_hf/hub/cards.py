@@ -134,6 +134,7 @@ def profile_card(profile, repo_id: str) -> str:
         model=profile.model,
         embedded=profile.model == DEFAULT_NAME,
         description=profile.describe().splitlines(),
+        verdict=(profile.verdict_text or "").splitlines(),
     )
 
 

@@ -35,6 +35,7 @@ from .photo_features import (
     made_by,
     score_photo,
 )
+from .photo_sample import PhotoSample
 from .split import Split
 
 TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
@@ -62,14 +63,19 @@ def fit(
     settings: FitSettings,
     view: View,
     feedback: Feedback,
+    sample: PhotoSample | None = None,
 ) -> Calibrated:
-    """See [`InspectionProfile.fit`]."""
+    """See [`InspectionProfile.fit`].
+
+    Args:
+        sample: keeps the pixels of a few good photos.
+    """
     require_view(view)
     images, known_defects = photos_of(normal_images), photos_of(() if defects is None else defects)
     require_enough(settings, view, number_of(images), number_of(known_defects))
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
-    features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback)
+    features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample)
     return calibrate(scorer, settings, view, features, text_embeds, feedback)
 
 
@@ -149,11 +155,13 @@ def add_photos(
     view: View,
     settings: FitSettings,
     feedback: Feedback,
+    sample: PhotoSample | None = None,
 ) -> tuple[PhotoFeatures, FitSettings]:
     """Features with those of more photos, each encoded once, and the settings, whose `augment` is then decided.
 
     Args:
         given: (photos, what they are) to be added.
+        sample: keeps the pixels of a few good ones.
 
     Raises:
         ValueError: there is no photo at all.
@@ -161,12 +169,12 @@ def add_photos(
     total = sum(len(photos) for photos, _ in given if isinstance(photos, Sized)) or None
     with tqdm(desc="photos", unit="photo", total=total, disable=not feedback.progress) as bar:
         for photos, role in given:
-            augment = NONE if role == DEFECT else settings.augment
-            copies = TurnedCopies(scorer.model, augment, view, feedback.report)
-            more = encode_photos(
-                scorer, photos, role, view, settings.storage, feedback, copies, features.photos, bar.update
+            kept = sample if role == GOOD else None
+            copies = TurnedCopies(scorer.model, NONE if role == DEFECT else settings.augment, view, feedback.report)
+            added = encode_photos(
+                scorer, photos, role, view, settings.storage, feedback, copies, features.photos, bar.update, kept
             )
-            features = features.joined(more)
+            features = features.joined(added)
             if role != DEFECT:
                 settings = replace(settings, augment=copies.way)
             if not features.photos:
@@ -225,9 +233,9 @@ def calibrate(
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
     comparisons = compare_normals(scorer.model, bank, view)
-    reference = unprepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
+    reference = PreparedReference(PlainReference(view=view), bank, text_embeds)
     if scorer.model.config.normal_variation:
-        reference = with_variations(unprepared, comparisons)
+        reference = with_variations(reference, comparisons)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
     compared, places = compared_photos(bank, view, comparisons, rows)
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
@@ -236,7 +244,7 @@ def calibrate(
         if not others:
             name = photos[fold[0]].name
             raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it.")
-        without = reference if len(others) == len(rows) else left_out(unprepared, comparisons, others)
+        without = reference if len(others) == len(rows) else left_out(reference, comparisons, others)
         for number in fold:
             against, photo = without, photos[number]
             if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
@@ -279,12 +287,12 @@ def left_out(
     """
     bank = reference.prompt_bank
     assert bank is not None
+    without = replace(reference, prompt_bank=replace(bank, variation=None).select(others))
+    if bank.variation is None and not reference.variations:
+        return without
     tiles = max(1, len(comparisons))
-    reference = replace(reference, prompt_bank=bank.select(others))
-    if not comparisons:
-        return reference
     images = sorted({number // tiles for number in others})  # where each tile has its place, the bank has all of them
-    return with_variations(reference, comparisons, images)
+    return with_variations(without, comparisons, images)
 
 
 def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about: dict) -> list[int]:

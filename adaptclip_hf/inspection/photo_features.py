@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from PIL import Image
 
-from ..engine import AnomalyScorer, UnreadableImage, View
+from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
 from ..engine.images import LoadedImage, OnError
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
-from ..engine.scoring import TILES_AT_ONCE, compare, encode_tiles, join, tile_inputs
+from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
 from ..engine.turned_copies import TurnedCopies
 from ..modeling.packing import SCALE, pack, unpack
@@ -21,6 +21,7 @@ from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
 from .added_tokens import AddedTokens
 from .near_copies import sketch
+from .photo_sample import PhotoSample
 
 # what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
@@ -150,6 +151,7 @@ def encode_photos(
     copies: TurnedCopies,
     known: Sequence[ProfilePhoto] = (),
     after_each: Callable[[], object] = lambda: None,
+    sample: PhotoSample | None = None,
 ) -> PhotoFeatures:
     """Encodes photos, each once, in memory that holds one photo and the features of all.
 
@@ -158,6 +160,7 @@ def encode_photos(
     Args:
         copies: turns them.
         known: photos that are there already.
+        sample: keeps the pixels of a few.
     """
     seen = {photo.digest: photo.name for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
@@ -173,7 +176,8 @@ def encode_photos(
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
-        parts.append(packed_features(scorer, image, storage, copies))
+        look_at = sample and sample.keeper(digest, image.tiles)
+        parts.append(packed_features(scorer, image, storage, copies, look_at))
         count = len(image.tiles)
         about = sketch(image.image)
         photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
@@ -182,22 +186,33 @@ def encode_photos(
 
 
 def packed_features(
-    scorer: AnomalyScorer, image: LoadedImage, storage: str, copies: TurnedCopies
+    scorer: AnomalyScorer,
+    image: LoadedImage,
+    storage: str,
+    copies: TurnedCopies | None = None,
+    look_at: Callable[[TileInput], object] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The packed features of an image's tiles; their copies are added to those of other images.
+    """The packed features of an image's tiles.
+
+    Args:
+        copies: turns them.
+        look_at: called with each tile.
 
     Raises:
         ValueError: they are not finite as they are stored; names the image.
     """
     parts = []
-    for together, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
+    for tiles, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
+        for tile in tiles if look_at else ():
+            look_at(tile)
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)
         if not all(torch.isfinite(tensor).all() for tensor in part.values()):
             raise ValueError(f"{image.name}: its features are not finite in storage {storage!r}: fit with float32.")
         parts.append(part)
-        copies.add(tuple(map(unit_patch_tokens, features.patch_embeds)), together)
+        if copies is not None:
+            copies.add(tuple(map(unit_patch_tokens, features.patch_embeds)), tiles)
     return concatenated(parts)
 
 
@@ -209,6 +224,14 @@ def score_photo(
     scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
 ) -> ProfilePhoto:
     """The photo with its score and its map's peak against a reference."""
+    result = result_of_photo(scorer, features, photo, reference)
+    return replace(photo, score=result.score, peak=result.peak)
+
+
+def result_of_photo(
+    scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
+) -> DetectionResult:
+    """A photo's result against a reference."""
     device, dtype = scorer.device, scorer.model.dtype
     tiles = list(reference.reference.view.tiles(photo.size, photo.name))
     merger = TileMerger(tiles[0].tiles)
@@ -220,8 +243,7 @@ def score_photo(
         encoded = ImageFeatures(stored.image_embeds.to(device, dtype), layers)
         for tile, tile_score in zip(some, compare(scorer.model, encoded, some, [reference] * len(some)), strict=True):
             merger.add(tile.number, *tile_score)
-    result = join(scorer.model, merger, reference, photo.name)
-    return replace(photo, score=result.score, peak=result.peak)
+    return join(scorer.model, merger, reference, photo.name)
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -27,6 +27,8 @@ from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .pasted_defects import PastedDefects
+from .pasting import paste_defects, sampled_again
 from .photo_features import (
     CALIBRATING,
     CONFIRMED,
@@ -39,10 +41,13 @@ from .photo_features import (
     made_by,
     pixel_digest,
 )
+from .photo_sample import PhotoSample
 from .profile_content import ProfileContent
 from .profile_files import IGNORE, read_profile, write_profile
 from .regions import find_regions
-from .split import HOW, PROMISES, rates
+from .split import HOW, PROMISES, SPLIT, rates
+from .verdict import verdict_of
+from .verdict_text import verdict_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,7 @@ class InspectionProfile(Reference):
         calibration: the good photos' scores and the threshold.
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
+        pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
 
     Example:
 
@@ -85,6 +91,7 @@ class InspectionProfile(Reference):
     calibration: Calibration
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
+    pasted: PastedDefects | None = field(default=None, repr=False)
 
     @classmethod
     def fit(
@@ -96,6 +103,7 @@ class InspectionProfile(Reference):
         on_error: OnError | None = None,
         report: Report = print_nothing,
         progress: bool = False,
+        verdict: bool = True,
         **options: Any,
     ) -> "InspectionProfile":
         """Makes a profile of photos of good parts.
@@ -107,6 +115,7 @@ class InspectionProfile(Reference):
             on_error: called for each photo that cannot be read, which is then left out; without it the error is raised.
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
+            verdict: paste defects on good photos, at most 160, and count which it would find: `profile.verdict`.
             options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
                 default that of the detector's model); and the other fields of [`FitSettings`].
 
@@ -119,8 +128,12 @@ class InspectionProfile(Reference):
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
-        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback)
-        return cls(model=model, view=view, **fitted._asdict())
+        sample = PhotoSample(settings.seed) if verdict else None
+        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
+        profile = cls(model=model, view=view, **fitted._asdict())
+        return (
+            profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
+        )
 
     def update(
         self,
@@ -129,9 +142,12 @@ class InspectionProfile(Reference):
         confirmed: Iterable = (),
         defects: Iterable = (),
         drop: Iterable[str] = (),
+        verdict: bool = False,
         **options: Any,
     ) -> "InspectionProfile":
         """A profile with photos added or removed, calibrated again.
+
+        What is known of pasted defects stays, and says that it was looked at before, unless a new verdict is asked for.
 
         Args:
             normal_images: more photos of good parts, as they come.
@@ -139,6 +155,8 @@ class InspectionProfile(Reference):
                 photos that were picked by their scores do not represent good parts as they come.
             defects: more photos of known defects.
             drop: names of photos to remove.
+            verdict: paste defects anew, on a few good photos that are opened once more. One that is gone or was changed
+                is passed over.
             options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
                 to change.
 
@@ -158,7 +176,36 @@ class InspectionProfile(Reference):
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
         fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
-        return replace(self, **fitted._asdict())
+        older = self.pasted and replace(self.pasted, before_update=True)
+        updated = replace(self, pasted=older, **fitted._asdict())
+        return updated.with_new_verdict(detector, feedback) if verdict else updated
+
+    def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
+        """The profile with defects pasted anew, on good photos that are opened once more.
+
+        One that is gone or was changed is passed over; if none can be opened, the older verdict stays.
+        """
+        photos = [photo for photo in self.features.photos if photo.role in CALIBRATING]
+        sample = sampled_again(detector.reader, photos, self.view, self.settings.seed)
+        pasted = paste_defects(detector, self, sample, feedback)
+        if pasted is None:
+            feedback.report("no good photo can be opened any more: the verdict was not made anew")
+        return replace(self, pasted=pasted or self.pasted)
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """Which pasted defects it would find at its threshold, see [`verdict_of`]; `None` where that was not asked for.
+
+        Pasted defects are no real ones: it shows what sort of thing the profile sees, and promises nothing.
+        """
+        if self.pasted is None:
+            return None
+        return verdict_of(self.pasted, self.calibration, self.settings.false_alarm_rate, self.view, self.model)
+
+    @property
+    def verdict_text(self) -> str | None:
+        """The verdict in plain words, lines for people; `None` where there is none."""
+        return None if (verdict := self.verdict) is None else verdict_text(verdict)
 
     @property
     def object_name(self) -> str | None:
@@ -249,7 +296,8 @@ class InspectionProfile(Reference):
         lines = [
             f"{in_bank} good photos in the bank, {calibrating} calibrate, {HOW[self.method]}; {rates(calibrating)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            f"false alarms: at most {percent(calibration.expected_rate)} on average, below "
+            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)} on "
+            "average, below "
             f"{percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
         ]
@@ -265,7 +313,8 @@ class InspectionProfile(Reference):
 
     def summary(self) -> dict:
         """What results keep of the profile, as JSON values."""
-        return {
+        told = {} if self.pasted is None else {"verdict": self.verdict_text}
+        return told | {
             "digest": self.digest(),
             "description": self.describe(),
             "threshold": self.calibration.threshold,
@@ -292,7 +341,8 @@ class InspectionProfile(Reference):
         view = {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")}
         if self.view.bit_depth is not None:
             view["bit_depth"] = self.view.bit_depth
-        return {
+        told = {} if self.pasted is None else {"verdict": self.verdict}
+        return told | {
             "model": self.model,
             "settings": asdict(self.settings),
             "view": view,
@@ -348,6 +398,7 @@ class InspectionProfile(Reference):
             Calibration(scores, content.threshold),
             content.pixel_threshold,
             variation,
+            content.verdict and PastedDefects.from_json(content.verdict.model_dump()),
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:

@@ -119,6 +119,70 @@ class SuspectContent(FileContent):
     deviations: float
 
 
+class PastedContent(FileContent):
+    """Of a [`Cell`] of pasted defects."""
+
+    kind: Literal["scratch", "hole", "stain", "foreign body", "misplaced piece"]
+    size: Annotated[float, Field(gt=0, lt=1)]
+    strength: Literal["clear", "faint"]
+    pasted: Annotated[int, Field(ge=1)]
+    found: Whole
+    scores: Annotated[list[Score], Field(min_length=1)]
+
+
+class PlaceContent(FileContent):
+    """Of a [`Place`]."""
+
+    box: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=4, max_length=4)]
+    ratio: Annotated[float, Field(ge=1)]
+    photos: Annotated[int, Field(ge=1)]
+    peaks: Whole
+
+
+class HalfContent(FileContent):
+    """Of a [`HalfBank`]."""
+
+    photos: Annotated[int, Field(ge=1)]
+    pasted: Annotated[int, Field(ge=1)]
+    found: Whole
+    found_by_all: Whole
+
+
+class VerdictContent(FileContent):
+    """Of a verdict, see [`verdict_of`]."""
+
+    level: Literal["blind", "weak", "fair", "good"]
+    pasted: Annotated[int, Field(ge=1)]
+    found: Whole
+    false_alarm_rate: Share
+    threshold: Score
+    advice: list[Text]
+    defects: Annotated[list[PastedContent], Field(min_length=1)]
+    seed: Whole
+    photos: Annotated[int, Field(ge=1)]
+    pixels: Annotated[float, Field(gt=0)]
+    place: PlaceContent | None
+    half_of_the_photos: HalfContent | None
+    before_update: bool
+
+    @model_validator(mode="after")
+    def counted(self) -> Self:
+        """Numbers that other fields give."""
+        for number, each in enumerate(self.defects):
+            if (each.pasted, each.found) != (len(each.scores), sum(score > self.threshold for score in each.scores)):
+                raise ValueError(f"defects.{number}: {each.found} of {each.pasted} are found, its scores say otherwise")
+        if (self.pasted, self.found) != tuple(
+            sum(getattr(each, n) for each in self.defects) for n in ("pasted", "found")
+        ):
+            raise ValueError(f"found: {self.found} of {self.pasted} defects are found, its defects say otherwise")
+        half, place = self.half_of_the_photos, self.place
+        if half is not None and not max(half.found, half.found_by_all) <= half.pasted <= self.pasted:
+            raise ValueError(f"half_of_the_photos: more defects are found than the {half.pasted} that were pasted")
+        if place is not None and place.peaks > place.photos:
+            raise ValueError(f"place.peaks: {place.peaks} of {place.photos} photos")
+        return self
+
+
 def complete(made_by: dict[str, Any]) -> dict[str, Any]:
     """What made a profile says all that scores depend on: what it does not name could not be compared."""
     texts, named = ("weights", "dtype", "object_name"), ("fingerprint", "preprocessing")
@@ -136,7 +200,10 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
 
 
 class ProfileContent(FileContent):
-    """The content of `profile.json`. Versions before 0.3 wrote no `sha256`, `features_sha256` and `sketches`."""
+    """The content of `profile.json`.
+
+    Versions before 0.3 wrote no `sha256`, `features_sha256` and `sketches`; `verdict` is there if it was asked for.
+    """
 
     format: Literal[1]
     version: str
@@ -154,6 +221,7 @@ class ProfileContent(FileContent):
     features_sha256: Sha256 | None = None
     bank_rows: Annotated[list[Whole], Field(min_length=1)]
     photos: Annotated[list[PhotoContent], Field(min_length=1)]
+    verdict: VerdictContent | None = None
     sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
     made_by: Annotated[dict[str, Any], AfterValidator(complete)]
     sha256: Sha256 | None = None
@@ -208,6 +276,8 @@ class ProfileContent(FileContent):
         ):
             if abs(stated - computed) > CLOSE:
                 raise ValueError(f"threshold: {self.threshold} gives {name} {computed:.6g}, and {stated:.6g} is stated")
+        if self.verdict is not None and self.verdict.threshold != self.threshold:
+            raise ValueError(f"verdict.threshold: it is {self.verdict.threshold}, the profile's {self.threshold}")
         defects = [photo.score for photo in self.photos if photo.role == DEFECT]
         missed = (len(defects), sum(score <= self.threshold for score in defects))
         if missed != ((self.escapes.defects, self.escapes.missed) if self.escapes else (0, 0)):

@@ -37,6 +37,7 @@ class ProfileContent(FileContent):
     description: str
     threshold: float | None = None
     scores: list[float] | None = None
+    verdict: str | None = None
 
 
 class SettingsContent(FileContent):
@@ -91,6 +92,7 @@ def write_report(
         "labels": Counter(line["label"] for line in scored),
         "decided": settings.profile is not None or settings.threshold is not None,
         "profile": settings.profile and list(map(printable, settings.profile.description.splitlines())),
+        "verdict": settings.profile and list(map(printable, (settings.profile.verdict or "").splitlines())),
         "histogram": histogram(scored, settings),
         "cards": cards,
         "missing": list(map(printable, pictures.notes())),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
 from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput
 from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
-from ..modeling.prompt_bank import PromptBank, is_bank
+from ..modeling.prompt_bank import VARIATION, PromptBank, is_bank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
@@ -66,7 +67,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
                 "whoever made it, say trust_remote_code=True (--model FOLDER --trust-remote-code)."
             )
         config = config or cls.config_class.from_pretrained(folder)
-        runners = open_graphs(folder, export_format, len(config.feature_layers), device)
+        runners = open_graphs(folder, export_format, config, device)
         model = cls(config, runners, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
@@ -133,7 +134,8 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
             raise ValueError("At least one normal image is needed, got none.")
         parts = [self.image_features(part).patch_embeds for part in pixel_values.split(PROMPTS_AT_ONCE)]
         features = tuple(torch.cat([unit_patch_tokens(each) for each in layer]) for layer in zip(*parts, strict=True))
-        return PromptBank(features, self.fingerprint(), preprocessing or {})
+        bank = PromptBank(features, self.fingerprint(), preprocessing or {})
+        return bank.with_variation() if self.config.normal_variation else bank
 
     @torch.no_grad()
     def forward(
@@ -154,12 +156,17 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         return AdaptCLIPOutput(**{name: torch.cat([each[name] for each in parts]) for name in parts[0]})
 
     def _score(self, features: ImageFeatures, bank: PromptBank | None) -> dict[str, torch.Tensor]:
-        inputs = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
+        inputs: dict[str, Any] = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
         if bank is None:
             return self._run(ZERO_SHOT, **inputs)
         bank.require_match(self.fingerprint())
         bank.require_finite()  # a runtime may pass over NaN
-        return self._run(FEW_SHOT, **inputs, bank=[layer.float() for layer in bank.features])
+        bank = bank.to(self.device, self.dtype)
+        inputs["bank"] = list(bank.blocks())
+        if self.config.normal_variation:
+            known = bank if bank.variation is not None else bank.with_variation()
+            inputs[VARIATION] = known.variation.tensors()
+        return self._run(FEW_SHOT, **inputs)
 
     def _run(self, graph: str, **inputs):
         with self._one_at_a_time:

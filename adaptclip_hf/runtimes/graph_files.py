@@ -8,6 +8,9 @@ from torch.utils import _pytree
 
 from ..model_files import EXPORT_FILE, NEEDED_FILES
 from ..modeling.checksums import CHECKSUMS_FILE, read_checksums, require_sha256
+from ..modeling.configuration_adaptclip import AdaptCLIPConfig
+from ..modeling.normal_variation import FIELDS
+from ..modeling.prompt_bank import VARIATION
 from ..reporting import first_line
 from .formats import ENCODE, FEW_SHOT, ZERO_SHOT, Format
 from .quiet import quiet
@@ -22,6 +25,7 @@ DESCRIPTIONS = (EXPORT_FILE, *NEEDED_FILES, "tokenizer_config.json")
 INPUTS = {ENCODE: ("pixel_values",), ZERO_SHOT: ("image_embeds", "patch_embeds")}
 INPUTS[FEW_SHOT] = (*INPUTS[ZERO_SHOT], "bank")
 A_LIST = ("patch_embeds", "bank")  # one for each layer
+VARIATION_INPUTS = tuple(f"{VARIATION}.{name}" for name in FIELDS)
 
 
 def require_undamaged_export(folder: Path):
@@ -43,11 +47,11 @@ def require_undamaged_export(folder: Path):
         require_sha256(file, sums[file.name])
 
 
-def open_graphs(folder: Path, export_format: Format, layers: int, device=None) -> Runners:
+def open_graphs(folder: Path, export_format: Format, config: AdaptCLIPConfig, device=None) -> Runners:
     """The graphs by their names, each a function of tensors by their names.
 
     Args:
-        layers: the number of layers whose patch tokens are compared.
+        config: says which inputs the graphs take.
         device: what the format's runtime knows; its default for `None`.
 
     Raises:
@@ -55,14 +59,14 @@ def open_graphs(folder: Path, export_format: Format, layers: int, device=None) -
     """
     try:
         with quiet():
-            return {graph: open_graph(folder, graph, export_format, layers, device) for graph in INPUTS}
+            return {graph: open_graph(folder, graph, export_format, config, device) for graph in INPUTS}
     except Exception as error:  # every runtime has errors of its own
         raise ValueError(
             f"{folder} cannot be opened, a file is missing or damaged: {first_line(error) or type(error).__name__}"
         ) from error
 
 
-def open_graph(folder: Path, graph: str, export_format: Format, layers: int, device) -> Any:
+def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLIPConfig, device) -> Any:
     from transformers.exporters.auto import get_exporter_class, get_runner_class
     from transformers.exporters.metadata import ExportMetadata
 
@@ -71,7 +75,11 @@ def open_graph(folder: Path, graph: str, export_format: Format, layers: int, dev
     file = folder / f"{exporter.program_prefix}{graph}{exporter.program_suffix}"
     if not file.is_file():
         raise ValueError(f"{file.name} is missing")
-    inputs = dict.fromkeys(INPUTS[graph]) | {name: [None] * layers for name in A_LIST if name in INPUTS[graph]}
+    layers = len(config.feature_layers)
+    inputs: dict[str, Any] = dict.fromkeys(INPUTS[graph])
+    inputs |= {name: [None] * layers for name in A_LIST if name in inputs}
+    if graph == FEW_SHOT and config.normal_variation:
+        inputs[VARIATION] = dict.fromkeys(FIELDS)
     outputs: dict[str, Any] = {"image_embeds": None, "patch_embeds": [None] * layers}
     if graph != ENCODE:
         outputs = {"anomaly_scores": None, "anomaly_maps": None}
@@ -96,8 +104,8 @@ def is_none(value: Any) -> bool:
 def leaves(tree: dict[str, Any]) -> Iterator[str]:
     """The names of a graph's tensors: `image_embeds`, `patch_embeds.0`, ..."""
     for name, value in tree.items():
-        if isinstance(value, list):
-            yield from (f"{name}.{index}" for index in range(len(value)))
+        if isinstance(value, list | dict):
+            yield from (f"{name}.{each}" for each in (value if isinstance(value, dict) else range(len(value))))
         else:
             yield name
 
@@ -124,5 +132,7 @@ def require_ports(runner: Any, graph: str, inputs: list[str], outputs: list[str]
         found[1] = outputs or found[1]
     else:
         return
-    if sorted(found[0]) != sorted(inputs) or found[1] != outputs:
+    # which of the variation's fields enter the scores depends on the adapters: a graph takes no other ones
+    needed = [name for name in inputs if name in found[0] or name not in VARIATION_INPUTS]
+    if sorted(found[0]) != sorted(needed) or found[1] != outputs:
         raise ValueError(f"{graph} has other inputs or outputs than config.json describes: {found}")

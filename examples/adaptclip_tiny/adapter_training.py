@@ -31,7 +31,9 @@ def train_adapters(work: Path, base: Path, epochs: int, seed: int) -> Path:
             image_size=IMAGE_SIZE,
             feature_layers=FEATURE_LAYERS,
             num_dual_path_layers=DUAL_PATH_LAYERS,
-            prompt_query_hidden_size=64,
+            prompt_query_adapter=False,
+            normal_variation=True,
+            few_shot_adapters=False,
         )
     return folder
 

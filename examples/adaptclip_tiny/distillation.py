@@ -176,7 +176,7 @@ class Tower:
     rate: float
 
 
-SMALL, WIDE = Tower("small-clip", 1.0), Tower("clip", 0.8)
+SMALL, WIDE = Tower("small-clip", 1.0), Tower("clip", 0.5)
 
 
 def distill(work: Path, canvases: Canvases, steps: int, objective: str, minutes: float, tower: Tower) -> bool:

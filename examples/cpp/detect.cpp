@@ -12,11 +12,14 @@
 #include <cstdint>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include <openvino/openvino.hpp>
+
+#include "normal_variation.hpp"
 
 struct Image {
     size_t width = 0, height = 0;
@@ -129,6 +132,12 @@ int main(int argc, char** argv) try {
         auto encode = open("encode").create_infer_request();
         const auto bank = make_bank(encode, normal, side);
         for (size_t layer = 0; layer < bank.size(); ++layer) detect.set_tensor("bank." + std::to_string(layer), bank[layer]);
+        std::map<std::string, ov::Tensor> variation;  // only of a model whose scores use it
+        for (const auto& input : detect.get_compiled_model().inputs())
+            if (const auto name = input.get_any_name(); name.rfind("variation.", 0) == 0) {
+                if (variation.empty()) variation = compare_normals(bank);
+                detect.set_tensor(name, variation.at(name));
+            }
     }
     detect.set_tensor("pixel_values", pixel_values(read_ppm(argv[2]), side));
     detect.infer();

@@ -22,8 +22,18 @@ from adaptclip_hf import AnomalyDetector
 from adaptclip_hf.cli import main
 from adaptclip_hf.demo.page import PageFolder, profile_views, result_views
 from adaptclip_hf.demo.session import EXAMPLES, Session, make_example
+from adaptclip_hf.inspection import profile as profile_module
+from adaptclip_hf.inspection.pasted_defects import CELLS, Cell, PastedDefects
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_verdict():
+    """Tests of other things wait for no pasted defects."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile_module, "paste_defects", lambda *given: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,14 @@ def test_a_profile_of_the_page_decides_as_it_did_there(detector, small_folder, e
         loaded = Session.load(detector, tmp_path / "profile.zip").inspect(detector, photos)
         assert [each.label for each in loaded.results] == [each.label for each in moved.results[:-1]]
         shutil.rmtree(tmp_path / "unpacked")
+
+
+def test_the_page_tells_what_the_profile_would_find(detector, example, monkeypatch):
+    pasted = PastedDefects(0, 3, tuple(Cell(*cell, (0.0,)) for cell in CELLS), 1.0)
+    monkeypatch.setattr(profile_module, "paste_defects", lambda *given: pasted)
+    session = Session().fit(detector, example[0], 0.2)
+    about = profile_views(session, PageFolder())[0]
+    assert "verdict: nearly blind; of 40 defects pasted on good photos it would find 0" in about and "WARNING" in about
 
 
 def test_what_is_wrong_is_said(detector, example, tmp_path):

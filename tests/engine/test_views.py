@@ -188,7 +188,7 @@ def test_profiles_of_tiled_photos(detector, tmp_path):
     ignore[:20, :20] = True
     view = View(tile=64, same_place=True, region=(10, 10, 240, 80), ignore=ignore)
     normal = [texture(260, 100, seed) for seed in range(12)]
-    profile = InspectionProfile.fit(detector, normal, 0.1, view=view)
+    profile = InspectionProfile.fit(detector, normal, 0.1, view=view, verdict=False)
     again = InspectionProfile.from_pretrained(profile.save_pretrained(tmp_path / "strip"))
     assert again.view.key() == view.key() and again.digest() == profile.digest()
     image = texture(260, 100, 99)
@@ -196,13 +196,13 @@ def test_profiles_of_tiled_photos(detector, tmp_path):
     one, other = (detector.detect(image, profile=each)[0] for each in (profile, again))
     assert one.score == other.score and one.p_value == other.p_value
     with pytest.raises(ValueError, match="all images must have one size"):
-        InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64, same_place=True)).update(
+        InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64, same_place=True), verdict=False).update(
             detector, [texture(400, 100)]
         )
-    many = InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64))
+    many = InspectionProfile.fit(detector, normal, 0.1, view=View(tile=64), verdict=False)
     assert len(many.prompt_bank) == 64  # of 12 x 10 tiles
     with pytest.raises(ValueError, match="keeps every photo"):
-        InspectionProfile.fit(detector, normal, 0.1, view=view, bank_size=3)
+        InspectionProfile.fit(detector, normal, 0.1, view=view, bank_size=3, verdict=False)
 
 
 def test_the_command_line_takes_a_view(small_folder, tmp_path, capsys):
@@ -314,7 +314,7 @@ def test_a_profile_keeps_the_bit_depth_of_its_photos(small_folder, tmp_path, cap
     for number in range(9):
         Image.fromarray(rng.integers(300, 1000, (90, 90)).astype(np.uint16)).save(folder / f"{number}.png")
     model = ["--model", str(small_folder), "--quiet"]
-    call = ["fit", "--normal", str(folder), "--false-alarm-rate", "20%", *model, "--bit-depth"]
+    call = ["fit", "--no-verdict", "--normal", str(folder), "--false-alarm-rate", "20%", *model, "--bit-depth"]
     assert main([*call, "9", "--output", str(tmp_path / "p")]) == 1
     assert "more than a bit depth of 9 holds" in capsys.readouterr().out
     assert main([*call, "10", "--output", str(tmp_path / "p")]) == 0

@@ -134,7 +134,17 @@ def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, 
 @pytest.mark.slow
 def test_a_profile_decides_the_same_elsewhere(hub, call, small_folder, photos, tmp_path):
     hub.serve("me/parts", small_folder)
-    fit = ("fit", "--normal", *photos["normal"], *photos["good"], "--false-alarm-rate", "20%", "--model", small_folder)
+    fit = (
+        "fit",
+        "--no-verdict",
+        "--normal",
+        *photos["normal"],
+        *photos["good"],
+        "--false-alarm-rate",
+        "20%",
+        "--model",
+        small_folder,
+    )
     status, text = call("-m", "adaptclip_hf.cli", *fit, "--output", tmp_path / "ring", "--quiet")
     assert status == 0, text
     status, text = call(*PUSH, tmp_path / "ring", "me/ring")

@@ -155,18 +155,21 @@ def test_folds_hold_each_photo_once_and_leave_it_out_of_its_bank(method, count):
 @pytest.mark.parametrize(("method", "rate"), [(LEAVE_ONE_OUT, 0.1), (CROSS, 0.1), (LEAVE_ONE_OUT, 0.2), (CROSS, 0.2)])
 def test_nearest_distances_keep_the_rate_where_every_photo_is_in_the_bank(method, rate):
     """The plain form: new points against all, the others without their fold. Points of three dimensions stand for
-    photos, the distance to the nearest for the score."""
+    photos, the distance to the nearest for the score. Nothing is called that jackknife+ or CV+ would not call."""
     rng, alarms, count = np.random.default_rng(7), [], 20
     for seed in range(300):
         points, queries = rng.normal(size=(count, 3)), rng.normal(size=(20, 3))
         split = Split.of(count, rate, method)
         photos = split.assign(photos_that_score([0.0] * count), seed)
         between = np.linalg.norm(points[:, None] - points[None], axis=-1)
-        scores = np.empty(count)
+        to_points = np.linalg.norm(queries[:, None] - points[None], axis=-1)
+        scores, without_fold = np.empty(count), np.empty((count, len(queries)))
         for fold in split.folds(photos, seed):
-            scores[fold] = between[np.ix_(fold, [each for each in range(count) if each not in fold])].min(1)
-        calibration = Calibration.at_rate(scores, rate)
-        found = np.linalg.norm(queries[:, None] - points[None], axis=-1).min(1)
+            others = [each for each in range(count) if each not in fold]
+            scores[fold], without_fold[fold] = between[np.ix_(fold, others)].min(1), to_points[:, others].min(1)
+        calibration, found = Calibration.at_rate(scores, rate), to_points.min(1)
+        relative = (1 + (scores[:, None] >= without_fold).sum(0)) / (count + 1)  # of jackknife+ and CV+
+        assert (calibration.p_values(found) >= relative).all()  # so that their bound holds here
         np.testing.assert_array_equal(found > calibration.threshold, calibration.p_values(found) <= rate + 1e-12)
         alarms.append((found > calibration.threshold).mean())
     error = np.std(alarms) / np.sqrt(len(alarms))

@@ -48,7 +48,7 @@ def bad(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def profile(detector, good) -> InspectionProfile:
-    return InspectionProfile.fit(detector, good, 0.1, calibration="split")
+    return InspectionProfile.fit(detector, good, 0.1, calibration="split", verdict=False)
 
 
 def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detector, good):
@@ -65,8 +65,8 @@ def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detec
 
 
 def test_leave_one_out_compares_each_with_the_others(detector, good):
-    profile = InspectionProfile.fit(detector, good[:19], 0.05)
-    assert profile.method == "leave-one-out" and "promise: measured to hold, not exact" in profile.describe()
+    profile = InspectionProfile.fit(detector, good[:19], 0.05, verdict=False)
+    assert profile.method == "leave-one-out" and "promise: measured, not exact" in profile.describe()
     assert len(profile.prompt_bank) == len(profile.calibration.scores) == 19
     others = detector.remember(good[1:19])
     [result] = detector.detect(good[0], prompt_bank=others)
@@ -121,7 +121,9 @@ def test_results_gain_p_value_label_and_regions(profile, detector, bad, small_fo
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 def test_saved_and_read_it_decides_the_same(storage, detector, good, bad, tmp_path):
-    profile = InspectionProfile.fit(detector, good[:12], 0.1, bad[:4], storage=storage, view=View(overlap=0.5))
+    profile = InspectionProfile.fit(
+        detector, good[:12], 0.1, bad[:4], storage=storage, view=View(overlap=0.5), verdict=False
+    )
     folder = profile.save_pretrained(tmp_path / "ring")
     again = InspectionProfile.from_pretrained(folder)
     assert again.digest() == profile.digest() and again.describe() == profile.describe()
@@ -137,19 +139,19 @@ def test_saved_and_read_it_decides_the_same(storage, detector, good, bad, tmp_pa
 
 
 def test_known_defects_tell_escapes_and_may_choose(detector, good, bad):
-    profile = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10])
+    profile = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], verdict=False)
     told = profile.escapes()
     missed = sum(
         photo.score <= profile.calibration.threshold for photo in profile.features.photos if photo.role == "defect"
     )
     assert told["defects"] == 10 and told["missed"] == missed and "known defects stay unseen" in profile.describe()
     assert len(profile.prompt_bank) == 20  # none of the defects is in the bank
-    by_f1 = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="f1")
+    by_f1 = InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="f1", verdict=False)
     assert by_f1.calibration.threshold != profile.calibration.threshold and "best F1" in by_f1.describe()
     with pytest.raises(ValueError, match="takes photos of defects"):
-        InspectionProfile.fit(detector, good[:20], 0.1, choice="escapes")
+        InspectionProfile.fit(detector, good[:20], 0.1, choice="escapes", verdict=False)
     with pytest.raises(ValueError, match="10 defects cannot carry an escape rate of 5 %: 19 are needed"):
-        InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="escapes")
+        InspectionProfile.fit(detector, good[:20], 0.1, bad[:10], choice="escapes", verdict=False)
 
 
 def test_too_few_photos_are_refused_with_the_number(detector, good):
@@ -158,24 +160,24 @@ def test_too_few_photos_are_refused_with_the_number(detector, good):
 
     for count, rate, needed in ((4, 0.01, 99), (1, 0.05, 19), (18, 0.05, 19)):
         with pytest.raises(ValueError, match=f"{count} good photos cannot carry .* takes {needed}"):
-            InspectionProfile.fit(detector, good[:count], rate)
+            InspectionProfile.fit(detector, good[:count], rate, verdict=False)
         with pytest.raises(ValueError, match=f"takes {needed}"):
-            InspectionProfile.fit(detector, iter(good[:count]), rate)
+            InspectionProfile.fit(detector, iter(good[:count]), rate, verdict=False)
 
 
 def test_photos_that_teach_nothing_are_named(detector, good, tmp_path):
     said = []
-    profile = InspectionProfile.fit(detector, [*good[:12], good[3], good[3]], 0.1, report=said.append)
+    profile = InspectionProfile.fit(detector, [*good[:12], good[3], good[3]], 0.1, report=said.append, verdict=False)
     assert len(profile.features.photos) == 12 and sum("is a copy of" in line for line in said) == 2
     same = Image.open(good[0])
     with pytest.raises(ValueError, match="1 good photos cannot carry"):
-        InspectionProfile.fit(detector, [same.copy() for _ in range(12)], 0.1)
+        InspectionProfile.fit(detector, [same.copy() for _ in range(12)], 0.1, verdict=False)
     nearly = []
     for index in range(12):  # one photo taken again and again
         nearly.append(np.asarray(same).copy())
         nearly[-1][0, index] ^= 1
     with pytest.raises(ValueError, match="all alike"):
-        InspectionProfile.fit(detector, nearly, 0.1)
+        InspectionProfile.fit(detector, nearly, 0.1, verdict=False)
 
 
 def test_a_defect_among_the_good_is_named(tmp_path):
@@ -184,7 +186,7 @@ def test_a_defect_among_the_good_is_named(tmp_path):
     defect = tmp_path / "defect.png"
     Image.fromarray(render_sample(category, 3, 120, defect="crack")[0]).save(defect)
     said = []
-    profile = InspectionProfile.fit(detector, [*pictures, defect], 0.1, report=said.append)
+    profile = InspectionProfile.fit(detector, [*pictures, defect], 0.1, report=said.append, verdict=False)
     assert [suspect.name for suspect in profile.suspects()] == [str(defect)]
     assert any(str(defect) in line and "becomes the standard" in line for line in said)
     without = profile.update(detector, drop=[defect])
@@ -202,11 +204,11 @@ def test_one_broken_photo_does_not_stop_it(detector, good, tmp_path):
     broken.write_bytes(b"no image")
     named = []
     profile = InspectionProfile.fit(
-        detector, [*good[:12], str(broken)], 0.1, on_error=lambda name, error: named.append(name)
+        detector, [*good[:12], str(broken)], 0.1, on_error=lambda name, error: named.append(name), verdict=False
     )
     assert named == [str(broken)] and len(profile.features.photos) == 12
     with pytest.raises(ValueError, match=r"broken\.png"):
-        InspectionProfile.fit(detector, [*good[:12], str(broken)], 0.1)
+        InspectionProfile.fit(detector, [*good[:12], str(broken)], 0.1, verdict=False)
 
 
 def test_confirmed_false_alarms_join_the_bank_and_never_calibrate(profile, detector, good, bad):
@@ -299,7 +301,7 @@ def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tm
     assert all(0 <= value <= 100 for point in marks[1]["value"]["points"] for value in point)
     # another day, a false alarm taken back
     alarm = anomalous[0]["path"]
-    assert main(["fit", "--update", str(ring), "--confirmed", alarm, "--quiet"]) == 0
+    assert main(["fit", "--no-verdict", "--update", str(ring), "--confirmed", alarm, "--quiet"]) == 0
     assert main(detect) == 1 and "profile" in capsys.readouterr().err  # it is another profile now
     assert main([*detect, "--overwrite"]) == 0
     [again] = [
@@ -314,6 +316,7 @@ def test_labels_of_many_at_once(small_folder, good, bad, tmp_path, capsys):
     main(
         [
             "fit",
+            "--no-verdict",
             "--normal",
             *good,
             "--false-alarm-rate",
@@ -342,7 +345,7 @@ def test_labels_of_many_at_once(small_folder, good, bad, tmp_path, capsys):
 
 def test_a_profile_travels_without_the_bank_that_its_features_make(small_folder, good, bad):
     detector = AnomalyDetector.from_pretrained(small_folder)
-    profile = InspectionProfile.fit(detector, good, 0.1)
+    profile = InspectionProfile.fit(detector, good, 0.1, verdict=False)
     fresh, before = len(pickle.dumps(profile)), detector.detect(bad, profile=profile)
     copy = pickle.loads(pickle.dumps(profile))
     assert len(pickle.dumps(profile)) == fresh and detector.detect(bad, profile=copy) == before
@@ -366,7 +369,7 @@ def test_wrong_calls_of_fit(words, expected, good, tmp_path, monkeypatch, capsys
     (tmp_path / "empty").mkdir()
     words = words.replace("PATH", good[0]).replace("EMPTY", "empty").split()
     try:
-        status = main(["fit", *words, "--quiet"])
+        status = main(["fit", "--no-verdict", *words, "--quiet"])
     except SystemExit as stop:
         status = stop.code
     assert (status, expected[1] in capsys.readouterr().err) == (expected[0], True)
@@ -390,7 +393,7 @@ def test_wrong_calls_of_detect(words, expected, capsys):
 
 def test_numbers_of_numpy_can_be_saved(detector, good, tmp_path):
     rate, seed = np.float32(0.1), np.int64(3)
-    profile = InspectionProfile.fit(detector, good[:12], rate, seed=seed, model=Path("elsewhere/model"))
+    profile = InspectionProfile.fit(detector, good[:12], rate, seed=seed, model=Path("elsewhere/model"), verdict=False)
     again = InspectionProfile.from_pretrained(profile.save_pretrained(tmp_path / "ring"))
     assert again.settings == profile.settings and again.settings.false_alarm_rate == 0.1 and again.settings.seed == 3
     updated = again.update(detector, good[12:14], false_alarm_rate=np.float64(0.2), seed=np.uint8(1))
@@ -417,7 +420,7 @@ def test_what_cannot_end_in_a_profile_is_refused_before_the_photos(options, expe
 
     monkeypatch.setattr("adaptclip_hf.inspection.fitting.encode_photos", encoded)
     with pytest.raises(ValueError, match=expected):
-        InspectionProfile.fit(detector, good[:20], **options)
+        InspectionProfile.fit(detector, good[:20], **options, verdict=False)
 
 
 def test_one_photo_or_name_is_no_list_of_letters(profile, detector, bad):
@@ -425,7 +428,7 @@ def test_one_photo_or_name_is_no_list_of_letters(profile, detector, bad):
     assert updated.features.photos[-1].name == bad[0] and updated.features.photos[-1].role == "confirmed"
     assert bad[0] not in [photo.name for photo in updated.update(detector, drop=bad[0]).features.photos]
     with pytest.raises(ValueError, match="is a folder: give its photos"):
-        InspectionProfile.fit(detector, str(Path(bad[0]).parent))
+        InspectionProfile.fit(detector, str(Path(bad[0]).parent), verdict=False)
 
 
 def test_near_copies_are_named_and_left_out(detector, good, tmp_path):
@@ -433,7 +436,7 @@ def test_near_copies_are_named_and_left_out(detector, good, tmp_path):
     for path, photo in zip(small, good, strict=False):
         Image.open(photo).convert("RGB").resize((64, 64)).save(path, quality=80)
     said = []
-    profile = InspectionProfile.fit(detector, [*map(str, small), *good], 0.1, report=said.append)
+    profile = InspectionProfile.fit(detector, [*map(str, small), *good], 0.1, report=said.append, verdict=False)
     named = [line for line in said if "is a near copy of" in line]
     assert len(named) == 6 and all("the same picture, 64x64 of 90x90 pixels" in line for line in named)
     assert sorted(photo.name for photo in profile.features.photos) == good
@@ -475,12 +478,22 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(small_folder
 
     monkeypatch.setattr("adaptclip_hf.cli.argument_types.load_detector", loaded)
     (tmp_path / "file").write_text("")
-    assert main(["fit", "--normal", *good, "--output", str(tmp_path / "file")]) == 1
+    assert main(["fit", "--no-verdict", "--normal", *good, "--output", str(tmp_path / "file")]) == 1
     assert f"Nothing can be written to {tmp_path / 'file'}" in capsys.readouterr().err
 
 
 def test_a_fit_that_fails_leaves_no_folder(small_folder, good, tmp_path, capsys):
-    call = ["fit", "--normal", *good[:4], "--model", str(small_folder), "--output", str(tmp_path / "ring"), "--quiet"]
+    call = [
+        "fit",
+        "--no-verdict",
+        "--normal",
+        *good[:4],
+        "--model",
+        str(small_folder),
+        "--output",
+        str(tmp_path / "ring"),
+        "--quiet",
+    ]
     assert main(call) == 1 and "4 good photos cannot carry" in capsys.readouterr().err
     assert not (tmp_path / "ring").exists()
 
@@ -495,9 +508,19 @@ def test_an_update_on_a_share_without_locks_is_refused_and_a_fit_is_not(
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     ring = str(tmp_path / "ring")
-    fit = ["fit", "--normal", *good[:12], "--false-alarm-rate", "10%", "--model", str(small_folder), "--quiet"]
+    fit = [
+        "fit",
+        "--no-verdict",
+        "--normal",
+        *good[:12],
+        "--false-alarm-rate",
+        "10%",
+        "--model",
+        str(small_folder),
+        "--quiet",
+    ]
     assert main([*fit, "--output", ring]) == 0
-    assert main(["fit", "--update", ring, "--normal", good[13], "--quiet"]) == 1
+    assert main(["fit", "--no-verdict", "--update", ring, "--normal", good[13], "--quiet"]) == 1
     assert f"{ring}/.lock cannot be locked" in capsys.readouterr().err
 
 
@@ -529,5 +552,5 @@ def test_features_that_do_not_fit_their_storage_are_refused_with_the_photo(detec
 
     monkeypatch.setattr(photo_features, "encode_tiles", with_large_numbers)
     with pytest.raises(ValueError, match=r"00\.png: its features are not finite in storage 'float16'"):
-        InspectionProfile.fit(detector, good[:12], 0.1)
-    assert InspectionProfile.fit(detector, good[:12], 0.1, storage="float32").prompt_bank.features
+        InspectionProfile.fit(detector, good[:12], 0.1, verdict=False)
+    assert InspectionProfile.fit(detector, good[:12], 0.1, storage="float32", verdict=False).prompt_bank.features

@@ -109,7 +109,7 @@ def test_an_image_with_other_tiles_than_the_normal_ones_is_refused_by_name(detec
 
 def test_a_pipeline_with_a_profile_takes_nothing_beside_it(small_folder, photos):
     detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
-    profile = InspectionProfile.fit(detector, [*photos["normal"], *photos["good"], *photos["bad"]], 0.2)
+    profile = InspectionProfile.fit(detector, [*photos["normal"], *photos["good"], *photos["bad"]], 0.2, verdict=False)
     detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu", profile=profile)
     assert detect(photos["bad"][0])["p_value"] is not None
     for beside in ({"threshold": 0.5}, {"normal_images": photos["normal"]}, {"object_name": "ring"}):

@@ -34,7 +34,16 @@ def results(small_folder, tmp_path_factory) -> Path:
         image.save(folder / "line" / f"part_{index:02}.png")
     shutil.copy(folder / "line" / "part_00.png", folder / "line" / "<b onclick=alert(1)>&.png")
     (folder / "line" / "broken.png").write_bytes(b"no image")
-    fit = ["fit", "--normal", str(folder / "good"), "--false-alarm-rate", "0.1", "--model", str(small_folder)]
+    fit = [
+        "fit",
+        "--no-verdict",
+        "--normal",
+        str(folder / "good"),
+        "--false-alarm-rate",
+        "0.1",
+        "--model",
+        str(small_folder),
+    ]
     assert main([*fit, "--output", str(folder / "profile"), "--quiet"]) == 0
     detect = ["detect", str(folder / "line"), "--profile", str(folder / "profile"), "--quiet"]
     assert main([*detect, "--output", str(folder / "out")]) == 1

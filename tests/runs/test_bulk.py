@@ -43,7 +43,16 @@ def line(small_folder, tmp_path_factory) -> dict[str, Path]:
     (folder / "images" / "deeper").mkdir()
     (folder / "images" / "00.png").rename(folder / "images" / "deeper" / "teil ü.png")
     (folder / "images" / "empty.jpg").touch()
-    call = ["fit", "--normal", str(folder / "good"), "--false-alarm-rate", "0.2", "--model", str(small_folder)]
+    call = [
+        "fit",
+        "--no-verdict",
+        "--normal",
+        str(folder / "good"),
+        "--false-alarm-rate",
+        "0.2",
+        "--model",
+        str(small_folder),
+    ]
     assert main([*call, "--output", str(folder / "profile"), "--quiet"]) == 0
     return {"images": folder / "images", "profile": folder / "profile"}
 

@@ -208,6 +208,7 @@ def test_detect_in_the_folder_of_good_photos_and_then_fit(small_folder, photos, 
     shutil.copytree(good / "heatmaps", good / "copied")  # no name tells what they are, their content does
     fit = [
         "fit",
+        "--no-verdict",
         "--normal",
         "good",
         "good/../good",
@@ -224,7 +225,18 @@ def test_detect_in_the_folder_of_good_photos_and_then_fit(small_folder, photos, 
     assert "pictures that adaptclip drew: good/heatmaps, good/adaptclip-output/heatmaps, " in captured.err
     assert "6 good photos in the bank" in captured.out
     shutil.copy("good/0.png", "defect.png")
-    fit = ["fit", "--normal", "good/0.png", "good/1.png", "--defects", "defect.png", *model, "--output", "few"]
+    fit = [
+        "fit",
+        "--no-verdict",
+        "--normal",
+        "good/0.png",
+        "good/1.png",
+        "--defects",
+        "defect.png",
+        *model,
+        "--output",
+        "few",
+    ]
     assert main(fit) == 1
     assert "good/0.png (a good part) and defect.png (a defect) hold the same bytes" in capsys.readouterr().err
     assert main(["detect", "good/heatmaps", *model]) == 1

@@ -33,7 +33,16 @@ def ring(small_folder, tmp_path_factory) -> Path:
     (folder / "good").mkdir()
     for index in range(12):
         Image.fromarray(render_sample(category, index, 60, defect=False)[0]).save(folder / "good" / f"{index}.png")
-    call = ["fit", "--normal", str(folder / "good"), "--false-alarm-rate", "0.1", "--model", str(small_folder)]
+    call = [
+        "fit",
+        "--no-verdict",
+        "--normal",
+        str(folder / "good"),
+        "--false-alarm-rate",
+        "0.1",
+        "--model",
+        str(small_folder),
+    ]
     assert main([*call, "--output", str(folder / "profile"), "--quiet"]) == 0
     return folder
 

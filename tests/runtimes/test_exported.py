@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_pipeline_and_commands_take_the_folder(exported, photos, tmp_path, capsy
 
 def test_a_profile_of_torch_decides_alike(exported, of_torch, photos):
     normal = [*photos["normal"], *photos["good"]]
-    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
+    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small", verdict=False)
     found = [each.detect(photos["bad"], profile=profile) for each in (of_torch, opened(exported))]
     assert [each.label for each in found[0]] == [each.label for each in found[1]]
     assert [each.p_value for each in found[0]] == [each.p_value for each in found[1]]
@@ -205,7 +206,7 @@ def test_the_program_names_what_it_cannot_score(exported, photos, tmp_path):
 
 def test_a_baked_profile_decides_without_this_package(of_torch, graphs_at_hand, photos, tmp_path):
     normal = [*photos["normal"], *photos["good"]]
-    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small")
+    profile = InspectionProfile.fit(of_torch, normal, false_alarm_rate=0.4, model="small", verdict=False)
     export_model(of_torch, tmp_path / "baked", profile=profile)
     expected = of_torch.detect(photos["bad"], profile=profile)
     found = run_standalone(tmp_path / "baked", *photos["bad"])
@@ -313,6 +314,122 @@ def test_a_library_that_is_not_there(exported, monkeypatch):
         opened(exported)
 
 
+@pytest.fixture(scope="module")
+def varied_torch(make_model, tokenizer, tmp_path_factory) -> AnomalyDetector:
+    """A model whose normal images' variation enters the scores, and with them no adapter."""
+    folder = tmp_path_factory.mktemp("varied")
+    model = make_model(clip={"layers": 2}, normal_variation=True, few_shot_adapters=False)
+    model.save_pretrained(folder)
+    AdaptCLIPProcessor.for_model(model.config, tokenizer).save_pretrained(folder)
+    return opened(folder)
+
+
+@pytest.fixture(scope="module")
+def varied(varied_torch, photos, tmp_path_factory) -> Path:
+    """It in ONNX, with a profile in the graph."""
+    folder = tmp_path_factory.mktemp("varied_onnx") / "export"
+    export_model(varied_torch, folder, profile=fitted(varied_torch, photos))
+    return folder
+
+
+def fitted(detector, photos) -> InspectionProfile:
+    normal = [*photos["normal"], *photos["good"]]
+    return InspectionProfile.fit(detector, normal, false_alarm_rate=0.4, model="small")
+
+
+def test_normal_variation_is_exported(varied, varied_torch, photos):
+    detector = opened(varied)
+    assert_the_same(detector, varied_torch, photos)
+    bank = varied_torch.remember(photos["normal"])
+    unknown = replace(bank, variation=None)
+    copies = [layer[:2].flatten(0, 1)[:50].roll(1, -1) for layer in bank.features]
+    owners = [torch.arange(len(layer)) % len(bank) for layer in copies]
+    turned = replace(unknown, added=tuple(copies), added_of=tuple(owners)).with_variation()
+    for banks in (unknown, turned, [bank, turned, bank]):
+        found, expected = (each.detect(photos["bad"], prompt_bank=banks) for each in (detector, varied_torch))
+        np.testing.assert_allclose(scores(found), scores(expected), atol=TOLERANCE)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=TOLERANCE)
+    about = json.loads((varied / "adaptclip_export.json").read_text())
+    assert about["made_by"]["normal_variation"] and not about["made_by"]["few_shot_adapters"]
+    inputs = json.loads((varied / "export.json").read_text())
+    assert "whole_scale" in json.dumps(inputs)
+
+
+def test_a_profile_fits_with_an_export_that_has_normal_variation(varied, varied_torch, photos, tmp_path):
+    detector = opened(varied)
+    ours, theirs = (fitted(each, photos) for each in (varied_torch, detector))
+    np.testing.assert_allclose(theirs.calibration.scores, ours.calibration.scores, atol=TOLERANCE)
+    theirs = InspectionProfile.from_pretrained(theirs.save_pretrained(tmp_path / "profile"))
+    found, expected = varied_torch.detect(photos["bad"], profile=theirs), detector.detect(photos["bad"], profile=ours)
+    np.testing.assert_allclose(scores(found), scores(expected), atol=TOLERANCE)
+    assert [each.label for each in found] == [each.label for each in expected]
+
+
+def test_the_program_in_the_folder_knows_normal_variation(varied, varied_torch, photos):
+    queries = photos["good"] + photos["bad"]
+    for count in (1, 2, 4):
+        normal = photos["normal"][:count]
+        expected = scores(varied_torch.detect(queries, prompt_bank=varied_torch.remember(normal)))
+        found = [line["score"] for line in run_standalone(varied, *queries, "--normal", *normal)]
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    expected = varied_torch.detect(photos["bad"], profile=fitted(varied_torch, photos))
+    found = run_standalone(varied, *photos["bad"])
+    np.testing.assert_allclose([line["score"] for line in found], scores(expected), atol=TOLERANCE)
+    assert [line["label"] for line in found] == [each.label for each in expected]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 70])
+def test_the_program_in_the_folder_computes_what_the_model_does(varied, count):
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("standalone", varied / "detect.py")
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randn(9, 32, generator=generator) + 0.3 * torch.randn(count, 9, 32) for _ in range(2)]
+    layers = tuple(torch.nn.functional.normalize(each, dim=-1) for each in tokens)
+    found = program.variation([layer.numpy() for layer in layers])
+    for name, expected in PromptBank(layers, {}, {}).with_variation().variation.tensors().items():
+        np.testing.assert_allclose(found[f"variation.{name}"], expected, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+@pytest.mark.parametrize("fields", [{"few_shot_adapters": False}, {}, {"score_fusion": "mean"}])
+def test_normal_variation_in_other_runtimes_and_beside_adapters(make_model, of_torch, photos, tmp_path, name, fields):
+    model = make_model(clip={"layers": 2}, normal_variation=True, **fields)
+    known = AnomalyDetector(model, of_torch.processor)
+    export_model(known, tmp_path / "export", name)
+    assert_the_same(opened(tmp_path / "export", trust_remote_code=True), known, photos)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, {"score_fusion": "mean"}])
+def test_normal_variation_beside_adapters_in_onnx(make_model, of_torch, photos, tmp_path, fields):
+    known = AnomalyDetector(make_model(clip={"layers": 2}, normal_variation=True, **fields), of_torch.processor)
+    export_model(known, tmp_path / "export", profile=fitted(known, photos))
+    assert_the_same(opened(tmp_path / "export"), known, photos)
+    expected = scores(known.detect(photos["bad"], prompt_bank=known.remember(photos["normal"])))
+    found = run_standalone(tmp_path / "export", *photos["bad"], "--normal", *photos["normal"])
+    np.testing.assert_allclose([line["score"] for line in found], expected, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "precision"), [("onnx", "int8"), ("onnx", "float16"), ("openvino", "float16")])
+def test_normal_variation_in_lower_precision(varied_torch, photos, tmp_path, name, precision):
+    images = [*photos["normal"], *photos["good"], *photos["bad"]]
+    export_model(varied_torch, tmp_path / "less", name, precision, images=images)
+    detector = opened(tmp_path / "less")
+    found, expected = (
+        scores(each.detect(photos["bad"], prompt_bank=each.remember(photos["normal"])))
+        for each in (detector, varied_torch)
+    )
+    assert np.isfinite(found).all() and np.abs(np.subtract(found, expected)).max() < 0.2
+    theirs = fitted(detector, photos)
+    assert theirs.variation is not None and detector.detect(photos["bad"], profile=theirs)[0].label is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_int8_is_another_model(of_torch, photos, tmp_path, name):
@@ -396,7 +513,7 @@ def test_what_a_lower_precision_costs_is_measured_and_kept(folder, photos, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no compiler")
-def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
+def test_the_cpp_example_scores_alike(exported, of_torch, varied, varied_torch, photos, tmp_path):
     from PIL import Image
 
     package = Path(pytest.importorskip("openvino").__file__).parent
@@ -410,11 +527,13 @@ def test_the_cpp_example_scores_alike(exported, of_torch, photos, tmp_path):
     for path in (*photos["normal"], photos["bad"][0]):
         paths[path] = tmp_path / Path(path).with_suffix(".ppm").name
         Image.open(path).save(paths[path])
-    for normal in ([], photos["normal"]):
-        [expected] = of_torch.detect(photos["bad"][0], prompt_bank=of_torch.remember(normal) if normal else None)
-        words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
-        command = [tmp_path / "build" / "detect", exported, *words]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert float(done.stdout) == pytest.approx(expected.score, abs=TOLERANCE)
+    for folder, detector in ((exported, of_torch), (varied, varied_torch)):
+        for count in (0, 1, 4):
+            normal = photos["normal"][:count]
+            [expected] = detector.detect(photos["bad"][0], prompt_bank=detector.remember(normal) if normal else None)
+            words = [paths[photos["bad"][0]], *(paths[each] for each in normal)]
+            command = [tmp_path / "build" / "detect", folder, *words]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert float(done.stdout) == pytest.approx(expected.score, abs=TOLERANCE)
     broken = subprocess.run([command[0], exported, photos["bad"][0]], capture_output=True, text=True)
     assert broken.returncode == 1 and "is not a binary PPM" in broken.stderr

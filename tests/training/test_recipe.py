@@ -8,8 +8,11 @@ import pytest
 import torch._dynamo
 from PIL import Image
 from safetensors.torch import load_file
+from small_clip import small_clip_config
+from transformers import CLIPModel
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf.modeling.vision_encoder import encode_image
 
 RECIPE = Path(__file__).resolve().parents[2] / "examples" / "adaptclip_tiny"
 pytestmark = pytest.mark.slow
@@ -39,13 +42,13 @@ def small_steps(recipe, monkeypatch):
 def test_the_recipe_makes_a_model_from_nothing_in_pieces(tmp_path, small_steps, monkeypatch):
     from train import main
 
-    sizes = {"categories": 8, "first-steps": 2, "canvas-categories": 4, "clip-steps": 2, "base-categories": 3}
-    sizes |= {"held-out-categories": 2, "epochs": 1}
+    sizes = {"categories": 8, "first-steps": 2, "canvas-categories": 4, "small-steps": 2, "clip-steps": 2}
+    sizes |= {"base-categories": 3, "held-out-categories": 2, "epochs": 1}
     arguments = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
     command = ["train.py", "--work", str(tmp_path / "work"), "--output", str(tmp_path / "model"), "--no-pictures"]
-    # a call makes at least a step: one of the first CLIP, its last and one of the second, the rest
-    for minutes, unfinished in (("0", "the first CLIP is not finished"), ("0", "the CLIP is not finished")):
-        monkeypatch.setattr(sys, "argv", [*command, *arguments, "--minutes", minutes])
+    # a call makes at least a step: one of the first CLIP, its last and one of the second, its last and one of the third
+    for unfinished in ("the first CLIP is not finished", "the CLIP is not finished", "the CLIP is not finished"):
+        monkeypatch.setattr(sys, "argv", [*command, *arguments, "--minutes", "0"])
         with pytest.raises(SystemExit, match=unfinished):
             main()
     monkeypatch.setattr(sys, "argv", [*command, *arguments])
@@ -70,9 +73,11 @@ def test_clips_learned_in_pieces_are_the_same_as_in_one(tmp_path, small_steps):
     data, canvases = render(tmp_path, 8), make_canvases(tmp_path, 2, [])
     assert clip_training.train_clip(straight, data, 3, float("inf"))
     assert [clip_training.train_clip(pieces, data, 3, 0) for _ in range(3)] == [False, False, True]
-    assert distillation.distill(straight, canvases, 3, "both", float("inf"))
-    assert [distillation.distill(pieces, canvases, 3, "both", 0) for _ in range(3)] == [False, False, True]
-    for stage in ("procedural-clip", "clip"):
+    for tower in (distillation.SMALL, distillation.WIDE):
+        assert distillation.distill(straight, canvases, 3, "both", float("inf"), tower)
+        in_pieces = [distillation.distill(pieces, canvases, 3, "both", 0, tower) for _ in range(3)]
+        assert in_pieces == [False, False, True]
+    for stage in ("procedural-clip", "small-clip", "clip"):
         one, two = (load_file(part / stage / "model.safetensors") for part in (straight, pieces))
         assert all(one[name].equal(two[name]) for name in one)
 
@@ -97,3 +102,19 @@ def test_pictures_of_any_kind_are_cropped_or_left_out(tmp_path, recipe):
     assert all(crop.shape == (96, 96, 3) and crop.dtype == np.uint8 for crops in found.values() for crop in crops)
     again = crop_picture(tmp_path / "rgb.png", 1, 96)
     assert all(np.array_equal(one, two) for one, two in zip(found["rgb"], again, strict=True))
+
+
+def test_a_grown_clip_computes_what_the_smaller_one_does(recipe):
+    from growing import grow
+
+    small = CLIPModel._from_config(small_clip_config(100, layers=3), attn_implementation="eager").eval()
+    wide = grow(small).eval()
+    assert wide.config.vision_config.hidden_size == 2 * small.config.vision_config.hidden_size
+    image = torch.randn(2, 3, 28, 28)
+    ours, theirs = (encode_image(each, image, [1, 2, 3], 2) for each in (wide, small))
+    torch.testing.assert_close(ours.image_embeds, theirs.image_embeds, rtol=1e-3, atol=1e-4)
+    for one, other in zip(ours.patch_embeds, theirs.patch_embeds, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    first = wide.vision_model.encoder.layers[0].mlp.fc1.weight
+    left, right = first.chunk(2, dim=1)
+    assert not torch.allclose(left, right), "the halves would learn the same"

@@ -1,0 +1,234 @@
+"""Pastes defects on good photos of a profile, and scores them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..engine import AnomalyScorer, PlainReference
+from ..engine.images import ImageReader
+from ..engine.reference import PreparedReference
+from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
+from ..engine.tiles import Tile, View
+from ..engine.variations import compare_normals
+from ..modeling.vision_encoder import ImageFeatures
+from ..synthetic.pasting import part_of, paste_defect
+from .calibration import Calibration
+from .differing_place import differing_place
+from .fit_settings import FALSE_ALARMS
+from .fitting import left_out
+from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
+from .photo_features import CALIBRATING, DEFECT, IN_BANK, Feedback, ProfilePhoto, pixel_digest, score_photo
+from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
+
+if TYPE_CHECKING:
+    from .profile import InspectionProfile
+
+# one defect of each kind, size and strength a round, and a round for so many photos: 80 to 160 defects
+PHOTOS_A_ROUND, FEWEST_ROUNDS, MOST_ROUNDS = 8, 2, 4
+LONGEST = 0.5  # of a tile's side
+HALVED_ROUNDS = 2  # whose defects half of the bank looks at too
+FEWEST_HALVED, MOST_HALVED = 8, 100  # photos of which half is looked at too: fewer say little, more take long
+
+
+class SpoiledPhoto(NamedTuple):
+    """A good photo that gets defects.
+
+    Attributes:
+        tile: of the photo, on which they are pasted.
+        image: that tile as the model sees it, (S, S, 3) float32 in [0, 1].
+        allowed: (S, S), where defects may lie.
+        reference: the bank without this photo.
+        half: half of the bank without this photo; `None` where that is not looked at.
+    """
+
+    about: ProfilePhoto
+    tile: Tile
+    image: np.ndarray
+    allowed: np.ndarray
+    reference: PreparedReference
+    half: PreparedReference | None
+
+
+class Half(NamedTuple):
+    """Half of the bank's photos: their rows, and the threshold that they give."""
+
+    rows: frozenset[int]
+    threshold: float
+
+
+def paste_defects(
+    scorer: AnomalyScorer, profile: "InspectionProfile", sample: PhotoSample, feedback: Feedback
+) -> PastedDefects | None:
+    """Pastes defects on the sampled photos, and scores each against the bank without its photo.
+
+    Returns:
+        What came of it; `None` if the sample has none of the profile's good photos.
+    """
+    banks = Banks(scorer, profile)
+    half = half_of(scorer, profile, banks)
+    photos = [spoiled_photo(scorer, banks, half, each, sample.tiles[each.digest]) for each in chosen(profile, sample)]
+    if not photos:
+        return None
+    rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, len(profile.good_photos) // PHOTOS_A_ROUND))
+    scores, by_half = score_spoiled(scorer, photos, rounds, profile.settings.seed, feedback)
+    return PastedDefects(
+        profile.settings.seed,
+        len(photos),
+        tuple(Cell(*cell, tuple(row)) for cell, row in zip(CELLS, scores.tolist(), strict=True)),
+        min(photos[0].tile.tiles.side) / len(photos[0].image),
+        differing_place(scorer, profile.features, [(photo.about, photo.reference) for photo in photos]),
+        half and half_bank(half, profile, scores[:, :HALVED_ROUNDS], by_half),
+    )
+
+
+def score_spoiled(
+    scorer: AnomalyScorer, photos: Sequence[SpoiledPhoto], rounds: int, seed: int, feedback: Feedback
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scores (cells, rounds) of photos with a defect each, and those of the first rounds by half of the bank."""
+    scores, by_half = np.zeros((len(CELLS), rounds)), np.zeros((len(CELLS), HALVED_ROUNDS))
+    rng = np.random.default_rng(seed)
+    draws = [(int(cell), turn) for turn in range(rounds) for cell in rng.permutation(len(CELLS))]
+    with tqdm(total=len(draws), desc="pasted defects", unit="defect", disable=not feedback.progress) as bar:
+        for number, photo in enumerate(photos):
+            other = photos[(number + 1) % len(photos)].image
+            own = draws[number :: len(photos)]
+            for first in range(0, len(own), TILES_AT_ONCE):
+                some = own[first : first + TILES_AT_ONCE]
+                images = np.stack([spoil(photo, other, seed, *draw) for draw in some])
+                features = encode(scorer.model, pixel_values(scorer.reader, images))
+                for draw, tile in zip(some, compared(scorer, features, photo.tile, photo.reference), strict=True):
+                    scores[draw] = tile.score
+                early = [place for place, (_, turn) in enumerate(some) if turn < HALVED_ROUNDS]
+                if early and photo.half is not None:
+                    found = compared(scorer, features.select(early), photo.tile, photo.half)
+                    for place, tile in zip(early, found, strict=True):
+                        by_half[some[place]] = tile.score
+                bar.update(len(some))
+    return scores, by_half
+
+
+def compared(
+    scorer: AnomalyScorer, features: ImageFeatures, tile: Tile, reference: PreparedReference
+) -> list[TileScore]:
+    """Scores features of several images of one tile."""
+    count = len(features.image_embeds)
+    return compare(scorer.model, features, [tile] * count, [reference] * count)
+
+
+def half_bank(half: Half, profile: "InspectionProfile", scores: np.ndarray, by_half: np.ndarray) -> HalfBank:
+    """Counts what half of the bank and all of it find of the same defects (cells, rounds)."""
+    by_rate = Calibration.at_rate(profile.calibration.scores.tolist(), profile.settings.false_alarm_rate)
+    found, by_all = int((by_half > half.threshold).sum()), int((scores > by_rate.threshold).sum())
+    return HalfBank(len(half.rows), scores.size, found, by_all)
+
+
+def chosen(profile: "InspectionProfile", sample: PhotoSample) -> list[ProfilePhoto]:
+    """The sampled photos that get defects: if there are any, those that calibrate and are no false alarms already."""
+    photos = [photo for photo in profile.features.photos if photo.digest in sample.tiles and photo.role != DEFECT]
+    photos = [photo for photo in photos if photo.role in CALIBRATING] or photos
+    photos = [photo for photo in photos if photo.score <= profile.calibration.threshold] or photos
+    return sorted(photos, key=lambda photo: sample.rank(photo.digest))
+
+
+class Banks:
+    """The profile's bank, without a photo, as the calibration left it out."""
+
+    def __init__(self, scorer: AnomalyScorer, profile: "InspectionProfile"):
+        self.rows, view = profile.bank_rows, profile.view
+        bank = replace(profile.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
+        self.comparisons = compare_normals(scorer.model, bank, view)
+        self.all_rows = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
+
+    def without(self, photo: ProfilePhoto, of: frozenset[int] | None = None) -> PreparedReference:
+        """The bank without a photo: all of its rows, or some."""
+        kept = set(self.rows if of is None else of) - set(range(*photo.rows))
+        return left_out(self.all_rows, self.comparisons, [place for place, row in enumerate(self.rows) if row in kept])
+
+
+def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -> Half | None:
+    """Half of the bank's photos, by the profile's seed; `None` where that says little or takes long."""
+    photos = profile.features.photos
+    in_bank = [photo for photo in photos if photo.role in IN_BANK]
+    calibrating = [photo for photo in photos if photo.role in CALIBRATING]
+    whole_photos = [photo.rows[0] for photo in in_bank] == list(profile.bank_rows)  # neither cut nor chosen among
+    few_enough = FEWEST_HALVED <= len(in_bank) and len(calibrating) <= MOST_HALVED
+    if not (whole_photos and few_enough and profile.settings.choice == FALSE_ALARMS):
+        return None
+    drawn = np.random.default_rng([profile.settings.seed, len(in_bank)]).permutation(profile.bank_rows)
+    rows = frozenset(drawn[: len(in_bank) // 2].tolist())
+    scored = (score_photo(scorer, profile.features, photo, banks.without(photo, rows)) for photo in calibrating)
+    rate = profile.settings.false_alarm_rate
+    return Half(rows, Calibration.at_rate([photo.score for photo in scored], rate).threshold)
+
+
+def spoiled_photo(
+    scorer: AnomalyScorer, banks: Banks, half: Half | None, photo: ProfilePhoto, sampled: SampledTile
+) -> SpoiledPhoto:
+    image = colours(scorer.reader, sampled.pixel_values)
+    seen = looked_at(sampled.tile, len(image))
+    on_part = seen & part_of(image)
+    return SpoiledPhoto(
+        photo,
+        sampled.tile,
+        image,
+        on_part if on_part.any() else seen,
+        banks.without(photo),
+        None if half is None else banks.without(photo, half.rows),
+    )
+
+
+def spoil(photo: SpoiledPhoto, other: np.ndarray, seed: int, cell: int, turn: int) -> np.ndarray:
+    """The photo's tile (S, S, 3) with one defect.
+
+    Args:
+        other: another photo's tile, of which a piece may be pasted.
+        cell: the number of the defect's kind, size and strength.
+        turn: which round.
+    """
+    kind, size, strength = CELLS[cell]
+    tiles = photo.tile.tiles
+    length = size * min(tiles.region[2:])
+    across, down = (min(LONGEST, length / side) for side in tiles.side)
+    rng = np.random.default_rng([seed, cell, turn])
+    return paste_defect(rng, photo.image, photo.allowed, kind, (across, down), strength, other)
+
+
+def colours(reader: ImageReader, values: torch.Tensor) -> np.ndarray:
+    """(S, S, 3) float32 in [0, 1] of pixel values (1, 3, S, S)."""
+    mean, deviation = scale_of(reader)
+    return np.ascontiguousarray((values[0] * deviation + mean).permute(1, 2, 0).numpy())
+
+
+def pixel_values(reader: ImageReader, images: np.ndarray) -> torch.Tensor:
+    """(B, 3, S, S) of images (B, S, S, 3) in [0, 1]."""
+    mean, deviation = scale_of(reader)
+    return (torch.from_numpy(images).permute(0, 3, 1, 2) - mean) / deviation
+
+
+def scale_of(reader: ImageReader) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation (3, 1, 1) of pixel values."""
+    processor = reader.image_processor
+    if not processor.do_normalize:
+        return torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (processor.image_mean, processor.image_std))
+    return mean, deviation
+
+
+def sampled_again(reader: ImageReader, photos: Iterable[ProfilePhoto], view: View, seed: int) -> PhotoSample:
+    """A sample of photos that are opened by their names; one that is gone or was changed is passed over."""
+    sample = PhotoSample(seed)
+    for photo in sorted(photos, key=lambda photo: sample.rank(photo.digest)):
+        if len(sample.tiles) == MOST_PHOTOS:
+            break
+        try:
+            image = reader.load(photo.name, view)
+        except (OSError, ValueError):
+            continue
+        if pixel_digest(image.image) == photo.digest and (keep := sample.keeper(photo.digest, image.tiles)):
+            for tile in tile_inputs(reader, image):
+                keep(tile)
+    return sample
