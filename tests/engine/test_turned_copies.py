@@ -107,13 +107,11 @@ def test_flips_mirror_and_rotations_turn():
 
 
 def test_only_what_is_new_is_kept():
-    one, other = torch.eye(32)[:9] + 0.5, 0.5 * torch.eye(32)[9:] - 0.5
-    own, new = F.normalize(one, dim=-1), F.normalize(other, dim=-1)
-    copies = torch.cat([own, own, new[:3], new[:3]])
-    kept = something_new(own, copies)
-    assert len(kept) == 1 and int(kept) >= 18  # the other new ones are as near to it as the image's patches are
-    apart = torch.cat([own, F.normalize(torch.eye(32)[:3] * -1 + torch.eye(32)[20:23], dim=-1)])
-    assert sorted(something_new(own, apart).tolist()) == [9, 10, 11] and len(something_new(own, own)) == 0
+    own = F.normalize(torch.eye(32)[:9] + 0.5, dim=-1)
+    far, farther = F.normalize(torch.eye(32)[20:23], dim=-1), -own[:2]
+    assert something_new(own, torch.cat([own, far, own, farther])).tolist()[:2] in ([21, 22], [22, 21])
+    assert sorted(something_new(own, torch.cat([own, far, own, farther])).tolist()) == [9, 10, 11, 21, 22]
+    assert len(something_new(own, own)) == 0
     many = F.normalize(torch.randn(40, 32), dim=-1)
     assert len(something_new(many[:5], many)) <= 5
 
