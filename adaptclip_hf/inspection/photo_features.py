@@ -176,13 +176,14 @@ def encode_photos(
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
-        look_at = sample and sample.keeper(digest, image.tiles)
+        look_at = None if sample is None else sample.keeper(digest, image.tiles)
         parts.append(packed_features(scorer, image, storage, copies, look_at))
         count = len(image.tiles)
         about = sketch(image.image)
         photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
         rows += count
-    return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(*copies.finish(), storage))
+    added, added_of = copies.finish()
+    return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))
 
 
 def packed_features(
@@ -203,8 +204,8 @@ def packed_features(
     """
     parts = []
     for tiles, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
-        for tile in tiles if look_at else ():
-            look_at(tile)
+        if look_at is not None:
+            list(map(look_at, tiles))
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)
