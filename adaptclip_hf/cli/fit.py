@@ -23,9 +23,9 @@ def add_command(commands) -> argparse.ArgumentParser:
   adaptclip fit --update bottle --normal more/ --drop good/003.png
 
 How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. By default all
-photos make the bank and calibrate, each compared with the others (leave-one-out): that finds more defects, and was
-measured to keep the rate. Where a split leaves 50 photos for the bank, those of the bank never calibrate (split): the
-rate then holds exactly, averaged over draws. "cross" is leave-one-out in five folds. Fewer than the rate needs are
+photos make the bank and calibrate, each compared with the others (leave-one-out): no photo is wasted, and the rate
+holds as measured, not exactly. Where a split leaves 50 photos for the bank, those of the bank never calibrate (split):
+the rate then holds exactly, averaged over draws. "cross" is leave-one-out in five folds. Fewer than the rate needs are
 refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
 photos that look bad among the others are named. At the end it pastes defects on some good photos and says which of them
 it would find, which is no promise for real ones. Two updates of one profile at once wait for each other.

@@ -42,8 +42,8 @@ def differing_place(
     top, left = int(rows.min()), int(columns.min())
     height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
     inside = grids[:, top : top + height, left : left + width].max((1, 2)) == grids.max((1, 2))
-    left, top, width, height = (round(100 * each / GRID, 1) for each in (left, top, width, height))
-    return Place((left, top, width, height), round(peak / max(median, 1e-6), 3), len(looked), int(inside.sum()))
+    x, y, across, down = (round(100 * each / GRID, 1) for each in (left, top, width, height))
+    return Place((x, y, across, down), round(peak / max(median, 1e-6), 3), len(looked), int(inside.sum()))
 
 
 def coarse(model_map: np.ndarray) -> np.ndarray:

@@ -205,7 +205,8 @@ def packed_features(
     parts = []
     for tiles, features in encode_tiles(scorer.model, tile_inputs(scorer.reader, image)):
         if look_at is not None:
-            list(map(look_at, tiles))
+            for tile in tiles:
+                look_at(tile)
         part = pack("image_embeds", features.image_embeds.cpu(), storage)
         for index, layer in enumerate(features.patch_embeds):
             part |= pack(f"layer.{index}", layer.cpu(), storage)

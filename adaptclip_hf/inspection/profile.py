@@ -398,7 +398,7 @@ class InspectionProfile(Reference):
             Calibration(scores, content.threshold),
             content.pixel_threshold,
             variation,
-            content.verdict and PastedDefects.from_json(content.verdict.model_dump()),
+            None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:

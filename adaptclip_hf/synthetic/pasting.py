@@ -164,7 +164,7 @@ def far_piece(rng: np.random.Generator, image: np.ndarray, weight: np.ndarray, o
     height, width = weight.shape
     best, most = image, -1.0
     for _ in range(PIECES):
-        turned = np.rot90(other, rng.integers(4))
+        turned = np.rot90(other, int(rng.integers(4)))
         top, left = rng.integers(len(other) - height + 1), rng.integers(len(other) - width + 1)
         piece = turned[top : top + height, left : left + width]
         difference = float((np.abs(piece - image).max(-1) * weight).sum())
