@@ -14,7 +14,11 @@ from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Ref
 from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
+<<<<<<< HEAD
 from .engine.variations import knowing_variations
+=======
+from .engine.turned_copies import AUTO
+>>>>>>> 1e7ca926fe7c9659630979183e46fcd3f6552611
 from .modeling.checks import needs_the_package
 from .modeling.fingerprint import ContentMemo
 from .modeling.normal_variation import NormalVariation
@@ -23,7 +27,7 @@ from .modeling.text_encoder import TextEmbeds
 from .processing.image_loading import load_image
 from .processing.image_processing_adaptclip import check_threshold, is_one_image
 
-PARAMETERS = "normal_images, prompt_bank, profile, threshold, object_name, view, batch_size and num_workers"
+PARAMETERS = "normal_images, prompt_bank, profile, threshold, object_name, view, augment, batch_size and num_workers"
 
 
 class AnomalyDetectionPipeline(ChunkPipeline):
@@ -58,13 +62,23 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         return AnomalyScorer(self.model, self.processor)
 
     def _sanitize_parameters(
-        self, normal_images=None, prompt_bank=None, profile=None, threshold=None, object_name=None, view=None, **unknown
+        self,
+        normal_images=None,
+        prompt_bank=None,
+        profile=None,
+        threshold=None,
+        object_name=None,
+        view=None,
+        augment=None,
+        **unknown,
     ):
         if unknown:
             raise TypeError(f"Unknown arguments {sorted(unknown)}; there are {PARAMETERS}.")
         check_threshold(threshold)
         if normal_images is not None and prompt_bank is not None:
             raise ValueError("Give normal_images or a prompt_bank, not both.")
+        if augment is not None and normal_images is None:
+            raise ValueError("augment makes copies of normal_images: give both.")
         forward_parameters, postprocess_parameters = {}, {}
         given = any(each is not None for each in (normal_images, prompt_bank, threshold, object_name, view))
         decision = getattr(self, "_postprocess_params", {}).get("decision")  # of this pipeline, if it is made
@@ -77,7 +91,11 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             profile.require_match(self.scorer)
             prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
+<<<<<<< HEAD
             prompt_bank = self.encode_prompts(normal_images, view or View())
+=======
+            forward_parameters["prompt_bank"] = self.encode_prompts(normal_images, view or View(), augment or AUTO)
+>>>>>>> 1e7ca926fe7c9659630979183e46fcd3f6552611
         elif prompt_bank is not None:
             prompt_bank = self.open_prompt_bank(prompt_bank, view or View())
         if prompt_bank is not None:
@@ -99,6 +117,8 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             threshold (`float`): in [0, 1]; sets the labels.
             object_name (`str`): the word for the object in the static prompts of this call.
             view: how images are looked at, whole or in tiles; a [`View`].
+            augment (`str`): copies of `normal_images` that are compared with too: "auto" (by default), "none",
+                "rotations" or "flips", see [`AnomalyScorer.remember`].
             batch_size (`int`): images (or tiles) at a time.
 
         Returns:
@@ -126,11 +146,11 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         """Pushes the pipeline's model, processor and card; see [`AdaptCLIPModel.push_to_hub`]."""
         return self.model.push_to_hub(repo_id, processor=self.processor, **options)
 
-    def encode_prompts(self, normal_images, view: View = View()) -> PromptBank:
+    def encode_prompts(self, normal_images, view: View = View(), augment: str = AUTO) -> PromptBank:
         """A [`PromptBank`] of normal images, on the pipeline's device; the same images again are not encoded again."""
         images = list(as_list_or_stream(normal_images))
-        key = self._contents(images, view)
-        return self._memo.value("normal_images", key, lambda: self.scorer.remember(images, view=view))
+        key = (self._contents(images, view), augment)
+        return self._memo.value("normal_images", key, lambda: self.scorer.remember(images, view=view, augment=augment))
 
     def encode_text(self, object_name: str) -> TextEmbeds:
         """Text embeddings for an object's name; the same name again is not encoded again."""

@@ -108,6 +108,15 @@ def add_view_arguments(parser: argparse.ArgumentParser):
 VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "roi", "ignore", "bit_depth")
 
 
+def add_augment(parser: argparse.ArgumentParser):
+    parser.add_argument(
+        "--augment",
+        choices=("auto", "none", "rotations", "flips"),
+        help="compare with copies of the normal photos too, turned or mirrored, for parts that lie in any direction; "
+        "auto turns where that brings the photos nearer to one another (auto)",
+    )
+
+
 def add_size_limit(parser: argparse.ArgumentParser):
     parser.add_argument(
         "--megapixels", type=positive, help="size limit of a photo; a larger one is named and passed over (178)"

@@ -65,6 +65,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
         "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
     )
     shared.add_object_name(parser)
+    shared.add_augment(parser)
     shared.add_view_arguments(parser)
     shared.add_size_limit(parser)
     parser.add_argument(
@@ -174,7 +175,7 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
     prompt_bank, unreadable, view = None, 0, shared.view_of(args) or View()
     if args.normal:
         normal = find_images(args.normal, Path(args.output), passed_over)
-        prompt_bank, unreadable = remember(detector, normal, view, args.quiet)
+        prompt_bank, unreadable = remember(detector, normal, view, args.quiet, **shared.given(args, "augment"))
         if args.save_prompt_bank:
             prompt_bank.save_pretrained(args.save_prompt_bank)
     elif args.prompt_bank:
@@ -195,6 +196,8 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error(f"--megapixels belongs to --engine {LOCAL}")
     if args.save_prompt_bank and not args.normal:
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
+    if args.augment and not args.normal:
+        args.parser.error("--augment makes copies of the images of --normal: give both")
     for name in shared.given(args, "threshold", "object_name", *shared.VIEW_ARGUMENTS) if args.profile else ():
         args.parser.error(f"the profile holds what {shared.option(name)} says: leave it out, or fit another profile")
     if args.false_discovery_rate and not args.profile:
@@ -205,9 +208,9 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--watch takes one folder")
 
 
-def remember(detector, paths: list[Path], view, quiet: bool):
+def remember(detector, paths: list[Path], view, quiet: bool, **augment: str):
     """The bank of the normal images that can be read, and how many could not."""
-    from ..reporting import print_line
+    from ..reporting import print_line, print_nothing
 
     unreadable = []
 
@@ -215,6 +218,7 @@ def remember(detector, paths: list[Path], view, quiet: bool):
         unreadable.append(name)
         print_line(f"not among the normal images: {error}")
 
-    progress = not quiet and len(paths) > 20
-    bank = detector.remember([str(path) for path in paths], on_error=pass_over, progress=progress, view=view)
+    progress, report = not quiet and len(paths) > 20, print_nothing if quiet else print_line
+    images = [str(path) for path in paths]
+    bank = detector.remember(images, on_error=pass_over, progress=progress, view=view, report=report, **augment)
     return bank, len(unreadable)

@@ -61,6 +61,7 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         type=shared.positive,
         help="compare with at most this many photos (or tiles), those that represent all others best",
     )
+    shared.add_augment(parser)
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
     parser.add_argument(
         "--verdict",
@@ -84,7 +85,7 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
 
 
 MEASURES = ("false_alarm_rate", "escape_rate", "choose", "calibration")
-KEPT = ("object_name", "storage", "bank_size", "seed")
+KEPT = ("object_name", "storage", "bank_size", "seed", "augment")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -158,7 +159,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
 def check_arguments(args: argparse.Namespace):
     """Refuses a call whose arguments contradict one another, with exit status 2."""
     if args.update:
-        for name in shared.given(args, *shared.VIEW_ARGUMENTS):
+        for name in shared.given(args, *shared.VIEW_ARGUMENTS, "augment"):
             args.parser.error(f"{shared.option(name)} is the profile's own: fit a new one")
     else:
         if not args.normal:

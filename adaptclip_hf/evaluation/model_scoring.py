@@ -49,8 +49,17 @@ class ModelScorer(CategoryScorer):
                 continue
             usable.append(setting)
             for view, rows in self.prompts(setting).items():
-                self.banks[view, setting] = PromptBank.concatenate([banks[row] for row in rows])
+                self.banks[view, setting] = self._together(rows, banks)
         return usable
+
+    def _together(self, rows: list[int], banks: dict[int, PromptBank]) -> PromptBank:
+        """The bank of some rows, as `remember` makes it: it turns their images where that brings these nearer."""
+        if len(rows) > 1 and self.detector.model.config.normal_variation:
+            start = time.perf_counter()
+            bank = self.detector.remember((self.category.rows[row]["image"] for row in rows), view=PROTOCOL_VIEW)
+            self.encoder_seconds += time.perf_counter() - start
+            return bank
+        return PromptBank.concatenate([banks[row] for row in rows])
 
     def prompts(self, setting: Setting) -> dict[str | None, list[int]]:
         if not setting.shots:

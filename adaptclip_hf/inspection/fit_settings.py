@@ -5,6 +5,8 @@ from numbers import Integral
 
 import numpy as np
 
+from ..engine.turned_copies import AUGMENTS
+from ..engine.turned_copies import AUTO as AUTO_AUGMENT
 from ..modeling.packing import STORAGES
 from .calibration import is_number
 from .split import AUTO, METHODS
@@ -29,6 +31,8 @@ class FitSettings:
         bank_size: at most so many photos (or tiles) are searched, chosen by a greedy coreset; by default all photos,
             or 64 tiles.
         seed: of the draw between bank and calibration, from 0.
+        augment: "auto", "none", "rotations" or "flips": copies of the good photos that are compared with beside them
+            (see [`AnomalyScorer.remember`]). A profile's own says what "auto" decided.
 
     Raises:
         ValueError: a value of another type or out of range, named.
@@ -42,10 +46,12 @@ class FitSettings:
     storage: str = "float16"
     bank_size: int | None = None
     seed: int = 0
+    augment: str = AUTO_AUGMENT
 
     def __post_init__(self):
-        for name, known in (("choice", CHOICES), ("calibration", METHODS), ("storage", STORAGES)):
-            one_of(name, getattr(self, name), known)
+        known = {"choice": CHOICES, "calibration": METHODS, "storage": STORAGES, "augment": AUGMENTS}
+        for name, values in known.items():
+            one_of(name, getattr(self, name), values)
         plain = {name: rate(name, getattr(self, name)) for name in ("false_alarm_rate", "escape_rate")}
         if self.bank_size is not None:
             plain["bank_size"] = whole("bank_size", self.bank_size, 1)

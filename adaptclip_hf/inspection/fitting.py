@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from ..engine import AnomalyScorer, PlainReference, View
 from ..engine.images import as_list_or_stream
 from ..engine.reference import PreparedReference
+from ..engine.turned_copies import NONE, TurnedCopies, require_augment
 from ..engine.variations import compare_normals, with_variations
 from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
@@ -45,6 +46,7 @@ ALIKE = 1e-3  # good photos that all score below this against one another show o
 class Calibrated(NamedTuple):
     """What a calibration makes of photos; the fields of [`InspectionProfile`] of these names."""
 
+    settings: FitSettings
     made_by: dict
     features: PhotoFeatures
     method: str
@@ -73,7 +75,7 @@ def fit(
     require_enough(settings, view, number_of(images), number_of(known_defects))
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
-    features = add_photos(scorer, PhotoFeatures(), given, view, settings.storage, feedback, sample)
+    features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample)
     return calibrate(scorer, settings, view, features, text_embeds, feedback)
 
 
@@ -98,7 +100,7 @@ def update(
     more = None if good is None or confirmed is None else there[GOOD] + good + confirmed
     require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
     text_embeds = scorer.encode_text(settings.object_name)
-    features = add_photos(scorer, features, given, view, settings.storage, feedback)
+    features, settings = add_photos(scorer, features, given, view, settings, feedback)
     return calibrate(scorer, settings, view, features, text_embeds, feedback)
 
 
@@ -143,6 +145,7 @@ def require_enough(settings: FitSettings, view: View, good: int | None, defects:
             require_defects(defects, settings.escape_rate)
     if view.same_place and settings.bank_size is not None:
         raise ValueError(KEEPS_ALL)
+    require_augment(settings.augment, view)
 
 
 def add_photos(
@@ -150,11 +153,11 @@ def add_photos(
     features: PhotoFeatures,
     given: Sequence[tuple[Iterable, str]],
     view: View,
-    storage: str,
+    settings: FitSettings,
     feedback: Feedback,
     sample: PhotoSample | None = None,
-) -> PhotoFeatures:
-    """Features with those of more photos, each encoded once.
+) -> tuple[PhotoFeatures, FitSettings]:
+    """Features with those of more photos, each encoded once, and the settings, whose `augment` is then decided.
 
     Args:
         given: (photos, what they are) to be added.
@@ -167,11 +170,16 @@ def add_photos(
     with tqdm(desc="photos", unit="photo", total=total, disable=not feedback.progress) as bar:
         for photos, role in given:
             kept = sample if role == GOOD else None
-            added = encode_photos(scorer, photos, role, view, storage, feedback, features.photos, bar.update, kept)
+            copies = TurnedCopies(scorer.model, NONE if role == DEFECT else settings.augment, view, feedback.report)
+            added = encode_photos(
+                scorer, photos, role, view, settings.storage, feedback, copies, features.photos, bar.update, kept
+            )
             features = features.joined(added)
+            if role != DEFECT:
+                settings = replace(settings, augment=copies.way)
             if not features.photos:
                 raise ValueError("At least one good photo that can be read is needed, got none.")
-    return without_near_copies(features, feedback)
+    return without_near_copies(features, feedback), settings
 
 
 def without_near_copies(features: PhotoFeatures, feedback: Feedback) -> PhotoFeatures:
@@ -252,7 +260,9 @@ def calibrate(
     features = replace(features, photos=tuple(photos))
     assert reference.prompt_bank is not None
     variation = reference.prompt_bank.variation
-    return Calibrated(about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation)
+    return Calibrated(
+        settings, about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation
+    )
 
 
 def compared_photos(

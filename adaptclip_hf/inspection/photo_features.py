@@ -12,12 +12,14 @@ from ..engine.images import LoadedImage, OnError
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
+from ..engine.turned_copies import TurnedCopies
 from ..modeling.packing import SCALE, pack, unpack
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
 from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
+from .added_tokens import AddedTokens
 from .near_copies import sketch
 from .photo_sample import PhotoSample
 
@@ -66,10 +68,12 @@ class PhotoFeatures:
     Attributes:
         photos: in the order of their features.
         tensors: as they lie in a file: "image_embeds" (R, d) and "layer.0", ... (R, 1 + L, d), packed.
+        added: tokens of the photos' turned copies, as they lie in a file; empty without copies.
     """
 
     photos: tuple[ProfilePhoto, ...] = ()
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    added: AddedTokens = field(default_factory=AddedTokens)
 
     def unpacked(self, rows: Sequence[int] | slice) -> ImageFeatures:
         """The features of some tiles."""
@@ -87,7 +91,8 @@ class PhotoFeatures:
             count = photo.rows[1] - photo.rows[0]
             moved.append(replace(photo, rows=(first, first + count)))
             first += count
-        return PhotoFeatures(tuple(moved), {name: tensor[rows] for name, tensor in self.tensors.items()})
+        tensors = {name: tensor[rows] for name, tensor in self.tensors.items()}
+        return PhotoFeatures(tuple(moved), tensors, self.added.select(rows))
 
     def joined(self, other: "PhotoFeatures") -> "PhotoFeatures":
         """These photos, then the other ones."""
@@ -96,7 +101,7 @@ class PhotoFeatures:
         count = len(self.tensors["image_embeds"])
         moved = (replace(each, rows=(each.rows[0] + count, each.rows[1] + count)) for each in other.photos)
         tensors = {name: torch.cat([tensor, other.tensors[name]]) for name, tensor in self.tensors.items()}
-        return PhotoFeatures((*self.photos, *moved), tensors)
+        return PhotoFeatures((*self.photos, *moved), tensors, self.added.joined(other.added, count))
 
     def bank(self, made_by: dict, view: View, rows: Sequence[int]) -> PromptBank:
         """A prompt bank of some tiles, on the CPU.
@@ -109,8 +114,9 @@ class PhotoFeatures:
             preprocessing[GRID] = str(view.tiles(self.photos[0].size, self.photos[0].name).grid)
         if any(photo.rows[1] - photo.rows[0] > 1 for photo in self.photos):
             preprocessing[TILED] = "yes"
-        layers = self.unpacked(list(rows)).patch_embeds
-        return PromptBank(tuple(map(unit_patch_tokens, layers)), made_by["fingerprint"], preprocessing)
+        layers = tuple(map(unit_patch_tokens, self.unpacked(list(rows)).patch_embeds))
+        added, added_of = self.added.select(rows).unpacked(layers)
+        return PromptBank(layers, made_by["fingerprint"], preprocessing, added=added, added_of=added_of)
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ def encode_photos(
     view: View,
     storage: str,
     feedback: Feedback,
+    copies: TurnedCopies,
     known: Sequence[ProfilePhoto] = (),
     after_each: Callable[[], object] = lambda: None,
     sample: PhotoSample | None = None,
@@ -151,6 +158,7 @@ def encode_photos(
     A photo with the pixels of another one is named and left out, because it would be compared with itself.
 
     Args:
+        copies: turns them.
         known: photos that are there already.
         sample: keeps the pixels of a few.
     """
@@ -169,20 +177,26 @@ def encode_photos(
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
         look_at = None if sample is None else sample.keeper(digest, image.tiles)
-        parts.append(packed_features(scorer, image, storage, look_at))
+        parts.append(packed_features(scorer, image, storage, copies, look_at))
         count = len(image.tiles)
         about = sketch(image.image)
         photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
         rows += count
-    return PhotoFeatures(tuple(photos), concatenated(parts))
+    added, added_of = copies.finish()
+    return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))
 
 
 def packed_features(
-    scorer: AnomalyScorer, image: LoadedImage, storage: str, look_at: Callable[[TileInput], object] | None = None
+    scorer: AnomalyScorer,
+    image: LoadedImage,
+    storage: str,
+    copies: TurnedCopies | None = None,
+    look_at: Callable[[TileInput], object] | None = None,
 ) -> dict[str, torch.Tensor]:
     """The packed features of an image's tiles.
 
     Args:
+        copies: turns them.
         look_at: called with each tile.
 
     Raises:
@@ -199,6 +213,8 @@ def packed_features(
         if not all(torch.isfinite(tensor).all() for tensor in part.values()):
             raise ValueError(f"{image.name}: its features are not finite in storage {storage!r}: fit with float32.")
         parts.append(part)
+        if copies is not None:
+            copies.add(tuple(map(unit_patch_tokens, features.patch_embeds)), tiles)
     return concatenated(parts)
 
 

@@ -14,6 +14,7 @@ import torch
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.images import OnError
 from ..engine.result import LARGEST_SEARCHED
+from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
@@ -22,6 +23,7 @@ from ..modeling.prompt_bank import VARIATION, PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of
 from ..reporting import Report, print_nothing
 from . import fitting
+from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
@@ -128,7 +130,7 @@ class InspectionProfile(Reference):
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
         fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
-        profile = cls(model=model, settings=settings, view=view, **fitted._asdict())
+        profile = cls(model=model, view=view, **fitted._asdict())
         return (
             profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
         )
@@ -166,11 +168,16 @@ class InspectionProfile(Reference):
         chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
+        if chosen.augment != self.settings.augment:
+            raise ValueError(
+                f"This profile's photos have augment {self.settings.augment!r}, and more photos get the same: fit a "
+                "new profile for another one."
+            )
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
         fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
         older = self.pasted and replace(self.pasted, before_update=True)
-        updated = replace(self, settings=chosen, pasted=older, **fitted._asdict())
+        updated = replace(self, pasted=older, **fitted._asdict())
         return updated.with_new_verdict(detector, feedback) if verdict else updated
 
     def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
@@ -294,6 +301,9 @@ class InspectionProfile(Reference):
             f"{percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
         ]
+        if self.features.added.tensors:
+            how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
+            lines.insert(1, f"beside the photos of the bank, their {how} copies are compared with")
         if escapes := self.escapes():
             lines.append(
                 f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
@@ -317,7 +327,8 @@ class InspectionProfile(Reference):
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes `profile.json` and the photos' features (safetensors) into a folder; returns the folder."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.features.tensors.items()}
+        tensors = self.features.tensors | self.features.added.tensors
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         if self.variation is not None:
             tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in self.variation.tensors().items()}
         if self.view.ignore is not None:
@@ -369,6 +380,7 @@ class InspectionProfile(Reference):
         view = content.view.view(tensors.pop(IGNORE, None))
         known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
         variation = NormalVariation(**known) if known else None
+        added = AddedTokens({name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)})
         sketches = content.sketches or [""] * len(content.photos)
         photos = tuple(
             ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
@@ -380,7 +392,7 @@ class InspectionProfile(Reference):
             content.made_by,
             content.settings.settings(),
             view,
-            PhotoFeatures(photos, tensors),
+            PhotoFeatures(photos, tensors, added),
             content.method,
             tuple(content.bank_rows),
             Calibration(scores, content.threshold),

@@ -13,10 +13,12 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
+from ..engine.turned_copies import NONE
 from ..modeling.damage import require_finite
 from ..modeling.packing import SCALE
 from ..modeling.prompt_bank import ADDED, ADDED_OF, VARIATION, read_added, read_variation
 from ..validation import FileContent
+from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .fit_settings import FitSettings
 from .near_copies import NUMBERS
@@ -56,6 +58,7 @@ class SettingsContent(FileContent):
     storage: str
     bank_size: int | None = None
     seed: int = 0
+    augment: str = NONE  # of profiles before 0.3
 
     @model_validator(mode="after")
     def known(self) -> Self:
@@ -312,6 +315,8 @@ def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch
     names = ["image_embeds", *(f"layer.{index}" for index in range(len(layers)))]
     scales = [f"{name}{SCALE}" for name in names] if content.settings.storage == "int8" else []
     beside = {name: tensors[name] for name in tensors if name.split(".")[0] in BESIDE}
+    if content.settings.augment == NONE and any(map(AddedTokens.is_one, beside)):
+        raise ValueError(f"{file}: it holds turned copies, and settings.augment is {NONE!r}.")
     check_beside(file, beside, [tensors[name] for name in names[1:] if name in tensors])
     if set(tensors) - {ignore, *beside} != {*names, *scales}:
         raise ValueError(f"{file}: expected {', '.join([*names, *scales])}, got {', '.join(sorted(tensors))}.")
