@@ -14,11 +14,8 @@ from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Ref
 from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
-<<<<<<< HEAD
-from .engine.variations import knowing_variations
-=======
 from .engine.turned_copies import AUTO
->>>>>>> 1e7ca926fe7c9659630979183e46fcd3f6552611
+from .engine.variations import knowing_variations
 from .modeling.checks import needs_the_package
 from .modeling.fingerprint import ContentMemo
 from .modeling.normal_variation import NormalVariation
@@ -91,11 +88,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             profile.require_match(self.scorer)
             prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
-<<<<<<< HEAD
-            prompt_bank = self.encode_prompts(normal_images, view or View())
-=======
-            forward_parameters["prompt_bank"] = self.encode_prompts(normal_images, view or View(), augment or AUTO)
->>>>>>> 1e7ca926fe7c9659630979183e46fcd3f6552611
+            prompt_bank = self.encode_prompts(normal_images, view or View(), augment or AUTO)
         elif prompt_bank is not None:
             prompt_bank = self.open_prompt_bank(prompt_bank, view or View())
         if prompt_bank is not None:
