@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_COMPARED = 64  # normal images that are all compared with one another; of more, so many with all
 OWN_WEIGHT = 4  # normal images: with so many a place's own spread counts half, the mean spread the other half
 LEAST_SPREAD = 0.5  # of the mean spread, which is added to that of each place
+SMALLEST_SPREAD, SMALLEST_WHOLE = 0.005, 1e-4  # of distances of patches and of whole images that are all but equal
 UNKNOWN_SPREAD = 0.1  # of the distances of one normal image, whose variation is not known
 WHOLE_WEIGHT = 0.3  # of the whole image's distance beside the map's peak
 HALF = 8.0  # standardised distance that is worth 0.5
@@ -101,7 +102,8 @@ class NormalComparison:
         if len(kept) < 2 or not len(queries):
             return unknown_variation(whole, own.shape[-1])
         mean, spread = shrunk(own)
-        return NormalVariation(mean, spread, whole, whole_distances(whole, whole, itself=True).mean(0).clamp_min(1e-6))
+        scale = whole_distances(whole, whole, itself=True).mean(0).clamp_min(SMALLEST_WHOLE)
+        return NormalVariation(mean, spread, whole, scale)
 
 
 def nearest_distances(images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -136,7 +138,7 @@ def shrunk(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         typical = overall.square()
     spread = ((count * variance + OWN_WEIGHT * typical) / (count + OWN_WEIGHT)).sqrt()
     spread = spread + LEAST_SPREAD * spread.mean(-1, keepdim=True)
-    return overall + reliable * (mean - overall), spread.clamp_min(1e-6)
+    return overall + reliable * (mean - overall), spread.clamp_min(SMALLEST_SPREAD)
 
 
 def whole_distances(queries: torch.Tensor, normals: torch.Tensor, itself: bool = False) -> torch.Tensor:

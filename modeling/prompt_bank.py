@@ -312,8 +312,9 @@ class PromptBank:
             require_same_content(content, metadata)
             features = read_layers("layer", content)
             require_layers(features)
-            made_by = (strings_of(metadata, name) for name in ("fingerprint", "preprocessing"))
-            bank = cls(features, *made_by, read_variation(content, features), *read_added(content, features))
+            fingerprint, preprocessing = (strings_of(metadata, name) for name in ("fingerprint", "preprocessing"))
+            variation = read_variation(content, features)
+            bank = cls(features, fingerprint, preprocessing, variation, *read_added(content, features))
         except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ValueError(f"{file} is not a prompt bank (written by PromptBank.save_pretrained): {error}") from error
         bank.require_finite(file)

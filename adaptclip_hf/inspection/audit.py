@@ -10,6 +10,7 @@ from .photo_features import CONFIRMED, DEFECT, ProfilePhoto
 
 # a photo is named above this modified z-score of log scores (Iglewicz and Hoaglin 1993 take 3.5)
 SUSPICIOUS = 3.5
+LEAST = 1e-6  # distance of a score from 0 and 1, which have no odds
 FEWEST = 5  # photos that show which scores are usual
 
 
@@ -30,13 +31,14 @@ def good_photos(photos: Iterable[ProfilePhoto]) -> list[ProfilePhoto]:
 def suspects(photos: Sequence[ProfilePhoto]) -> list[Suspect]:
     """The good photos whose score against the others stands out; the worst first.
 
-    Logarithms of the scores are compared, because scores are skewed and a defect's score is a multiple of the usual.
+    Logarithms of the scores' odds are compared, because scores are skewed and a defect's score is a multiple of the
+    usual.
     """
     photos = good_photos(photos)
     if len(photos) < FEWEST:
         return []
-    scores = [photo.score for photo in photos]
-    logs = np.log(np.maximum(scores, 1e-6))
+    scores = np.clip([photo.score for photo in photos], LEAST, 1 - LEAST)
+    logs = np.log(scores / (1 - scores))
     spread = max(median_abs_deviation(logs, scale="normal"), 1e-3)
     deviations = (logs - np.median(logs)) / spread
     found = [

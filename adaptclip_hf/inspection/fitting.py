@@ -40,7 +40,7 @@ from .split import Split
 
 TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
 KEEPS_ALL = "Where each place is compared with its own, the bank keeps every photo: leave bank_size out."
-ALIKE = 1e-3  # good photos that all score below this against one another show one photo again and again
+ALIKE = 1e-3  # good photos whose maps all stay below this against one another show one photo again and again
 
 
 class Calibrated(NamedTuple):
@@ -322,9 +322,9 @@ def choose_thresholds(photos: Sequence[ProfilePhoto], settings: FitSettings) -> 
     good = [photo for photo in photos if photo.role in CALIBRATING]
     scores = [photo.score for photo in good]
     defects = [photo.score for photo in photos if photo.role == DEFECT]
-    if max(scores) < ALIKE:
+    if max(photo.peak for photo in good) < ALIKE:
         raise ValueError(
-            f"The {len(good)} good photos that calibrate are all alike (none scores above {ALIKE} against the others), "
+            f"The {len(good)} good photos that calibrate are all alike (no map goes above {ALIKE} against the others), "
             "as if one photo was taken again and again: they do not say how good parts differ. Take photos of "
             "different parts, on different days."
         )
