@@ -42,7 +42,7 @@ from adaptclip_hf.inspection.photo_features import (
 )
 from adaptclip_hf.inspection.split import AUTO, METHODS, Split
 from adaptclip_hf.model_files import DEFAULT_NAME
-from adaptclip_hf.modeling.normal_variation import NormalComparison, largest_similarities
+from adaptclip_hf.modeling.normal_variation import NormalComparison, nearest_distances
 
 STORAGE, WHOLE = "float16", View(tile="whole")
 SHARES = ("expected", "alarms", "error", "found", "found_at_asked")
@@ -122,8 +122,7 @@ class Pool:
         everything = everything.to(detector.device, detector.model.dtype)
         minima = []
         for layer in everything.features:
-            nearest = [largest_similarities(layer, layer[number]) for number in good]
-            minima.append((1 - torch.stack(nearest, 1)).clamp_min(0))
+            minima.append(torch.stack([nearest_distances(layer, layer[number]) for number in good], 1))
         compared = ComparedImages(everything.select(good), everything.features, torch.stack(minima))
         whole = torch.stack([layer[good].float().mean(1) for layer in everything.features], 1)
         comparison = NormalComparison(compared.minima[:, good], torch.arange(len(good)), whole)

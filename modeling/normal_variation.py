@@ -125,18 +125,17 @@ def unknown_variation(whole: torch.Tensor, places: int) -> NormalVariation:
 def shrunk(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and spread (n, L) at each place of leave-one-out distances (n, q, L), as far as the images tell them.
 
-    A place's mean moves to the mean of all places by the share of its own uncertainty (empirical Bayes): where images
-    do not lie alike, the places do not differ beyond chance, and all get one mean.
+    A place's mean moves to the mean of all places by the share of its own uncertainty (empirical Bayes), and its spread
+    with it: where images do not lie alike, the places do not differ beyond chance, and all get one mean and one spread.
     """
     count = own.shape[1]
     mean, overall = own.mean(1), own.mean((1, 2))[:, None]
-    variance = own.var(1, correction=1) if count > 1 else torch.zeros_like(mean)
-    between = (mean - overall).square().mean(-1, keepdim=True)
-    reliable = (1 - variance.mean(-1, keepdim=True) / count / between.clamp_min(1e-12)).clamp(0, 1)
+    variance = own.var(1, correction=1) if count > 1 else overall.square().expand_as(mean)
     typical = variance.mean(-1, keepdim=True)
-    if count < 2:
-        typical = overall.square()
-    spread = ((count * variance + OWN_WEIGHT * typical) / (count + OWN_WEIGHT)).sqrt()
+    between = (mean - overall).square().mean(-1, keepdim=True)
+    reliable = (1 - typical / count / between.clamp_min(1e-12)).clamp(0, 1)
+    weight = reliable * count / (count + OWN_WEIGHT)
+    spread = (weight * variance + (1 - weight) * typical).sqrt()
     spread = spread + LEAST_SPREAD * spread.mean(-1, keepdim=True)
     return overall + reliable * (mean - overall), spread.clamp_min(SMALLEST_SPREAD)
 
