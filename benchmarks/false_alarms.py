@@ -28,6 +28,7 @@ from adaptclip_hf.engine import PlainReference
 from adaptclip_hf.engine.reference import PreparedReference
 from adaptclip_hf.files import write_json
 from adaptclip_hf.inspection.calibration import Calibration
+from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.fitting import add_photos
 from adaptclip_hf.inspection.nearest import ComparedImages
 from adaptclip_hf.inspection.photo_features import (
@@ -44,7 +45,7 @@ from adaptclip_hf.inspection.split import AUTO, METHODS, Split
 from adaptclip_hf.model_files import DEFAULT_NAME
 from adaptclip_hf.modeling.normal_variation import NormalComparison, nearest_distances
 
-STORAGE, WHOLE = "float16", View(tile="whole")
+SETTINGS, WHOLE = FitSettings(augment="none"), View(tile="whole")
 SHARES = ("expected", "alarms", "error", "found", "found_at_asked")
 
 
@@ -116,7 +117,7 @@ class Pool:
         rng = np.random.default_rng(0)
         some = {role: [images[role][n] for n in rng.permutation(len(images[role]))] for role in (GOOD, DEFECT)}
         given = [(some[GOOD][:most], GOOD), (some[DEFECT][: most // 2], DEFECT)]
-        features = add_photos(detector, PhotoFeatures(), given, WHOLE, STORAGE, Feedback())
+        features, _ = add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())
         good = range(sum(photo.role == GOOD for photo in features.photos))
         everything = features.bank(made_by(detector, None), WHOLE, range(len(features.photos)))
         everything = everything.to(detector.device, detector.model.dtype)

@@ -62,7 +62,7 @@ def encoded(detector, images: dict[str, list], good: int, defects: int) -> Photo
     rng = np.random.default_rng(0)
     drawn = [(rng.permutation(len(images[role]))[:most], role) for role, most in ((GOOD, good), (DEFECT, defects))]
     given = [([images[role][index] for index in numbers], role) for numbers, role in drawn]
-    return add_photos(detector, PhotoFeatures(), given, View(), "float16", Feedback())
+    return add_photos(detector, PhotoFeatures(), given, View(), FitSettings(augment="none"), Feedback())[0]
 
 
 def judged(detector, photos: PhotoFeatures, count: int, asked: float, seed: int) -> dict:
@@ -70,7 +70,7 @@ def judged(detector, photos: PhotoFeatures, count: int, asked: float, seed: int)
     of_role = {role: [photo for photo in photos.photos if photo.role == role] for role in (GOOD, DEFECT)}
     order = np.random.default_rng([seed, count]).permutation(len(of_role[GOOD]))
     good = [of_role[GOOD][index] for index in order]
-    settings, start = FitSettings(asked, seed=seed), time.perf_counter()
+    settings, start = FitSettings(asked, seed=seed, augment="none"), time.perf_counter()
     fitted = calibrate(detector, settings, View(), photos.keep(good[:count]), detector.encode_text(), Feedback())
     profile = InspectionProfile("benchmark", settings=settings, view=View(), **fitted._asdict())
     calibrated = time.perf_counter()

@@ -75,11 +75,12 @@ def variation(layers: list[np.ndarray]) -> dict[str, np.ndarray]:
         typical, between = variance.mean(1, keepdims=True), np.square(own.mean(1) - overall).mean(1, keepdims=True)
         reliable = np.clip(1 - typical / own.shape[1] / np.maximum(between, 1e-12), 0, 1)
         mean = overall + reliable * (own.mean(1) - overall)
-        spread = np.sqrt((own.shape[1] * variance + 4 * typical) / (own.shape[1] + 4))
-        spread = np.maximum(spread + 0.5 * spread.mean(1, keepdims=True), 1e-6)
+        weight = reliable * own.shape[1] / (own.shape[1] + 4)
+        spread = np.sqrt(weight * variance + (1 - weight) * typical)
+        spread = np.maximum(spread + 0.5 * spread.mean(1, keepdims=True), 0.005)
         unit = whole / np.linalg.norm(whole, axis=-1, keepdims=True)
         similarity = np.einsum("bnd,knd->bkn", unit, unit) - 3 * np.eye(count)[:, :, None]
-        scale = np.maximum(np.maximum(1 - similarity.max(1), 0).mean(0), 1e-6)
+        scale = np.maximum(np.maximum(1 - similarity.max(1), 0).mean(0), 1e-4)
     values = {"mean": mean, "spread": spread, "whole": whole, "whole_scale": scale}
     return {f"variation.{name}": value.astype(np.float32) for name, value in values.items()}
 

@@ -39,7 +39,7 @@ inline std::vector<double> leave_one_out(const float* tokens, const std::vector<
     return found;
 }
 
-// mean and spread (L) at each place: a place's mean moves to that of all places as far as chance may have made it.
+// mean and spread (L) at each place: both move to those of all places as far as chance may have made them.
 inline void shrink(const std::vector<double>& own, size_t places, float* mean, float* spread) {
     const double count = double(own.size() / places);
     std::vector<double> means(places), variances(places);
@@ -53,14 +53,15 @@ inline void shrink(const std::vector<double>& own, size_t places, float* mean, f
     }
     for (double each : means) between += (each - overall) * (each - overall) / double(places);
     const double reliable = std::clamp(1 - typical / count / std::max(between, 1e-12), 0.0, 1.0);
+    const double weight = reliable * count / (count + 4);
     std::vector<double> spreads;
     for (double variance : variances) {
-        spreads.push_back(std::sqrt((count * variance + 4 * typical) / (count + 4)));
+        spreads.push_back(std::sqrt(weight * variance + (1 - weight) * typical));
         average += spreads.back() / double(places);
     }
     for (size_t place = 0; place < places; ++place) {
         mean[place] = float(overall + reliable * (means[place] - overall));
-        spread[place] = float(std::max(spreads[place] + 0.5 * average, 1e-6));
+        spread[place] = float(std::max(spreads[place] + 0.5 * average, 0.005));
     }
 }
 
@@ -98,7 +99,7 @@ inline std::map<std::string, ov::Tensor> compare_normals(const std::vector<ov::T
                 }
             distances += std::max(nearest, 0.0) / double(images);
         }
-        whole_scale.data<float>()[layer] = float(std::max(distances, 1e-6));
+        whole_scale.data<float>()[layer] = float(std::max(distances, 1e-4));
     }
     return {{"variation.mean", mean}, {"variation.spread", spread}, {"variation.whole", whole},
             {"variation.whole_scale", whole_scale}};

@@ -73,7 +73,8 @@ def test_mean_and_spread_patch_by_patch(copies):
         between = (values.mean(0) - overall).square().mean()
         weight = max(0.0, float(1 - typical / 5 / between))
         assert weight > 0.5  # they lie alike: the places tell
-        spreads = ((5 * values.var(0) + 4 * typical) / 9).sqrt()
+        own_share = weight * 5 / 9
+        spreads = (own_share * values.var(0) + (1 - own_share) * typical).sqrt()
         for place in range(PLACES):
             mean = overall + weight * (values[:, place].mean() - overall)
             assert float(variation.mean[layer, place]) == pytest.approx(float(mean), abs=1e-6)
