@@ -43,7 +43,7 @@ class AnomalyDetector(AnomalyScorer):
     >>> bank = detector.remember(["ok1.jpg", "ok2.jpg"])
     >>> [result] = detector.detect("part.jpg", prompt_bank=bank)
     >>> round(result.score, 1), result.anomaly_map.shape
-    (0.5, (336, 336))
+    (0.4, (336, 336))
     ```
     """
 

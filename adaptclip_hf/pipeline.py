@@ -40,7 +40,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
     >>> detect = pipeline("anomaly-detection", model=DEFAULT_MODEL)
     >>> result = detect("part.jpg", normal_images=["ok1.jpg", "ok2.jpg"])
     >>> round(result["score"], 1), result["anomaly_map"].shape
-    (0.5, (336, 336))
+    (0.4, (336, 336))
     ```
     """
 

@@ -74,10 +74,10 @@ class InspectionProfile(Reference):
 
     >>> detector = AnomalyDetector.from_pretrained(DEFAULT_MODEL)
     >>> good = [f"good/{number}.jpg" for number in range(40)]
-    >>> profile = InspectionProfile.fit(detector, good, false_alarm_rate=0.05)
+    >>> profile = InspectionProfile.fit(detector, good, false_alarm_rate=0.05, verdict=False)
     >>> [result] = detector.detect("part.jpg", profile=profile)
     >>> result.label, round(result.p_value, 3), len(result.regions)
-    ('anomalous', 0.048, 1)
+    ('anomalous', 0.024, 1)
     ```
     """
 
