@@ -10,16 +10,18 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf import DEFAULT_MODEL
+from adaptclip_hf.ablations import TABLE_5
 from adaptclip_hf.data import load_data_set
 from adaptclip_hf.training import PromptedImages, collate_prompted
 from adaptclip_hf.training.batch_norm import synchronize_batch_norm
+from adaptclip_hf.training.train import build_model
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder or LAYOUT:FOLDER, see `adaptclip data --help`")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of an AdaptCLIP model")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of an AdaptCLIP model or a CLIP")
     parser.add_argument("--output", required=True)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -27,8 +29,8 @@ def main():
 
     accelerator = Accelerator()
     torch.manual_seed(0)
-    model = AdaptCLIPModel.from_pretrained(args.model)
-    processor = AdaptCLIPProcessor.from_pretrained(args.model)
+    # fresh adapters on its CLIP
+    model, processor = build_model(args.model, TABLE_5["full"], keep_adapters=False)
     if accelerator.num_processes > 1:
         synchronize_batch_norm(model)
     images = PromptedImages(load_data_set(args.data), processor)

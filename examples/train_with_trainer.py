@@ -8,22 +8,24 @@ import argparse
 import torch
 from transformers import Trainer, TrainingArguments
 
-from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel, AdaptCLIPProcessor
+from adaptclip_hf import DEFAULT_MODEL
+from adaptclip_hf.ablations import TABLE_5
 from adaptclip_hf.data import load_data_set
 from adaptclip_hf.training import PromptedImages, collate_prompted
+from adaptclip_hf.training.train import build_model
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder or LAYOUT:FOLDER, see `adaptclip data --help`")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of an AdaptCLIP model")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of an AdaptCLIP model or a CLIP")
     parser.add_argument("--output", required=True)
     parser.add_argument("--epochs", type=float, default=15)
     parser.add_argument("--batch-size", type=int, default=8)
     args = parser.parse_args()
 
-    model = AdaptCLIPModel.from_pretrained(args.model)
-    processor = AdaptCLIPProcessor.from_pretrained(args.model)
+    # fresh adapters on its CLIP
+    model, processor = build_model(args.model, TABLE_5["full"], keep_adapters=False)
     # queries of the test split, each with a normal image of its category, which changes every epoch
     images = PromptedImages(load_data_set(args.data), processor)
     recipe = TrainingArguments(

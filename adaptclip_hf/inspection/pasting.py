@@ -13,7 +13,7 @@ from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
 from ..engine.tiles import Tile, View
-from ..engine.variations import compare_normals
+from ..engine.variations import compare_normals, with_variations
 from ..modeling.vision_encoder import ImageFeatures
 from ..synthetic.pasting import part_of, paste_defect
 from .calibration import Calibration
@@ -27,10 +27,10 @@ from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
 if TYPE_CHECKING:
     from .profile import InspectionProfile
 
-# one defect of each kind, size and strength a round, and a round for so many photos: 80 to 160 defects
-PHOTOS_A_ROUND, FEWEST_ROUNDS, MOST_ROUNDS = 8, 2, 4
+# one defect of each kind, size and strength a round, and a round for so many photos: 40 or 80 defects
+PHOTOS_A_ROUND, FEWEST_ROUNDS, MOST_ROUNDS = 8, 1, 2
 LONGEST = 0.5  # of a tile's side
-HALVED_ROUNDS = 2  # whose defects half of the bank looks at too
+HALVED_ROUNDS = 1  # whose defects half of the bank looks at too
 FEWEST_HALVED, MOST_HALVED = 8, 100  # photos of which half is looked at too: fewer say little, more take long
 
 
@@ -141,7 +141,9 @@ class Banks:
         self.rows, view = profile.bank_rows, profile.view
         bank = replace(profile.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
         self.comparisons = compare_normals(scorer.model, bank, view)
-        self.all_rows = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
+        reference = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
+        uses_variation = scorer.model.config.normal_variation
+        self.all_rows = with_variations(reference, self.comparisons) if uses_variation else reference
 
     def without(self, photo: ProfilePhoto, of: frozenset[int] | None = None) -> PreparedReference:
         """The bank without a photo: all of its rows, or some."""

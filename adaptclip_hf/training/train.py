@@ -200,6 +200,10 @@ def split_by_category(dataset: datasets.Dataset) -> dict[str, datasets.Dataset]:
     return {name: dataset.select(chosen) for name, chosen in rows.items()}
 
 
+# what a model without adapters may have chosen otherwise: trained adapters are to score
+AS_PUBLISHED = {"few_shot_adapters": True, "normal_variation": False}
+
+
 def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIPModel, AdaptCLIPProcessor]:
     """A model in float32 with adapters on the CLIP of a folder or Hub id, and its processor."""
     name = resolve_model(name)
@@ -212,7 +216,7 @@ def build_model(name: str, config: dict, keep_adapters: bool) -> tuple[AdaptCLIP
     elif model_type == AdaptCLIPConfig.model_type:
         model = AdaptCLIPModel.from_pretrained(name, dtype=torch.float32, **(config if keep_adapters else {}))
         if not keep_adapters:
-            model = AdaptCLIPModel(AdaptCLIPConfig.from_pretrained(name, **config), model.clip).eval()
+            model = AdaptCLIPModel(AdaptCLIPConfig.from_pretrained(name, **AS_PUBLISHED | config), model.clip).eval()
             model.set_object_name(model.config.object_name, tokenizer)
     else:
         raise ValueError(f"{name} is a model of type {model_type!r}; expected a CLIP or an AdaptCLIP model.")
