@@ -115,7 +115,7 @@ class InspectionProfile(Reference):
             on_error: called for each photo that cannot be read, which is then left out; without it the error is raised.
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
-            verdict: paste defects on good photos, at most 160, and count which it would find: `profile.verdict`.
+            verdict: paste defects on good photos, at most 80, and count which it would find: `profile.verdict`.
             options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
                 default that of the detector's model); and the other fields of [`FitSettings`].
 
