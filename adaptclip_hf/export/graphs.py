@@ -44,6 +44,15 @@ class Score(AdaptCLIPPreTrainedModel):
         self.learned = None if text_embeds.learned is None else nn.Buffer(text_embeds.learned)
         self.whole = (model,)  # in a tuple: the image encoder's weights are no part of this graph
 
+    @property
+    def device(self) -> torch.device:
+        """Of the text embeddings: without adapters there is no parameter to ask."""
+        return self.static.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.static.dtype
+
     def forward(self, image_embeds, patch_embeds, bank=None, variation=None):
         known = None if variation is None else NormalVariation(**variation)
         output = self.whole[0](
