@@ -43,7 +43,7 @@ from adaptclip_hf.inspection.photo_features import (
 )
 from adaptclip_hf.inspection.split import AUTO, METHODS, Split
 from adaptclip_hf.model_files import DEFAULT_NAME
-from adaptclip_hf.modeling.normal_variation import NormalComparison, nearest_distances
+from adaptclip_hf.modeling.normal_variation import NormalComparison, mean_tokens, nearest_distances
 
 SETTINGS, WHOLE = FitSettings(augment="none"), View(tile="whole")
 SHARES = ("expected", "alarms", "error", "found", "found_at_asked")
@@ -125,7 +125,7 @@ class Pool:
         for layer in everything.features:
             minima.append(torch.stack([nearest_distances(layer, layer[number]) for number in good], 1))
         compared = ComparedImages(everything.select(good), everything.features, torch.stack(minima))
-        whole = torch.stack([layer[good].float().mean(1) for layer in everything.features], 1)
+        whole = mean_tokens([layer[good] for layer in everything.features])
         comparison = NormalComparison(compared.minima[:, good], torch.arange(len(good)), whole)
         return cls(detector, features, good, range(len(good), len(features.photos)), compared, comparison)
 

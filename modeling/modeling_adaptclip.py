@@ -268,7 +268,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         return Normals(tuple(layer.flatten(1, 2) for layer in tokens), variations)
 
     def _normals_of_banks(self, banks: PromptBank | Sequence[PromptBank], batch_size: int) -> Normals:
-        """For each layer the pool of one bank, or those of a bank for each image."""
+        """What one bank says for the whole batch, or a bank for each image."""
         distinct = [banks] if is_bank(banks) else list({id(bank): bank for bank in banks}.values())
         if not torch.compiler.is_compiling():
             if not is_bank(banks) and len(banks) != batch_size:

@@ -82,8 +82,7 @@ class NormalComparison:
             asking = layer[queries]
             nearest = [nearest_distances(asking, tokens) for tokens in bank.tokens_by_image(index)]
             minima.append(torch.stack(nearest, 1))
-        whole = torch.stack([full_precision(layer).mean(1) for layer in bank.features], 1)
-        return cls(torch.stack(minima), queries, whole)
+        return cls(torch.stack(minima), queries, mean_tokens(bank.features))
 
     def variation(self, images: Sequence[int] | None = None, of_all: bool = False) -> NormalVariation:
         """The variation among some of the images, by their numbers; among all by default.
@@ -112,6 +111,11 @@ def nearest_distances(images: torch.Tensor, tokens: torch.Tensor) -> torch.Tenso
     if tokens.dtype == torch.float32:  # a third faster than to look the token up
         return torch.cat([(1 - (image @ tokens.T).amax(-1)).clamp_min(0) for image in some])
     return torch.cat([cosine_distance(image, nearest_tokens(image, tokens)) for image in some])
+
+
+def mean_tokens(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(B, n, d) mean patch token of each image in each layer, of the layers' (B, L, d)."""
+    return torch.stack([full_precision(layer).mean(1) for layer in layers], 1)
 
 
 def unknown_variation(whole: torch.Tensor, places: int) -> NormalVariation:
@@ -161,7 +165,7 @@ def standardised(distances: torch.Tensor, variations: Sequence[NormalVariation])
 
 def whole_terms(tokens: Sequence[torch.Tensor], variations: Sequence[NormalVariation]) -> torch.Tensor:
     """(B,) distance of whole images, by their layers' patch tokens (B, L, d), in the normal images' own ones."""
-    means = torch.stack([full_precision(layer).mean(1) for layer in tokens], 1)
+    means = mean_tokens(tokens)
     if len(variations) == 1:
         return (whole_distances(means, variations[0].whole) / variations[0].whole_scale).mean(1)
     rows = [

@@ -104,9 +104,9 @@ class PromptBank:
     def concatenate(cls, banks: Sequence["PromptBank"]) -> "PromptBank":
         """One bank with the images of several banks of the same model; it knows their variation if one of them did."""
         features = tuple(torch.cat(layer) for layer in zip(*(bank.features for bank in banks), strict=True))
-        added = [tuple(layer[:0, 0] for layer in bank.features) if bank.added is None else bank.added for bank in banks]
         if all(bank.added is None for bank in banks):
             return replace(banks[0], features=features, variation=None)._like(banks)
+        added = [tuple(layer[:0, 0] for layer in bank.features) if bank.added is None else bank.added for bank in banks]
         firsts = [sum(map(len, banks[:number])) for number in range(len(banks))]
         owners = [
             tuple(layer[:0, 0, 0].long() for layer in bank.features)

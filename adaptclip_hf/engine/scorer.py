@@ -22,7 +22,7 @@ from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, enco
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 from .turned_copies import AUTO, TurnedCopies, ignored
-from .variations import knowing_variations
+from .variations import in_one_pool, knowing_variations
 
 # fields of the config that scores depend on
 SCORE_FIELDS = (
@@ -203,7 +203,7 @@ class AnomalyScorer:
             None if bank is None else bank.to(self.device, self.model.dtype),
             self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
         )
-        return knowing_variations(self.model, prepared)
+        return in_one_pool(knowing_variations(self.model, prepared))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

@@ -192,11 +192,9 @@ class Tiles:
         if len(self) == 1 and self.region == (0, 0, *image.size):
             yield image
             return
-        left, top = self.region[:2]
-        for row in self.rows:
-            for column in self.columns:
-                x, y = left + column, top + row
-                yield image.crop((x, y, x + self.side[0], y + self.side[1]))
+        for tile in self:
+            left, top, width, height = tile.box
+            yield image.crop((left, top, left + width, top + height))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -210,6 +208,13 @@ class Tile:
 
     tiles: Tiles
     number: int
+
+    @property
+    def box(self) -> Box:
+        """Where it lies in the image."""
+        tiles = self.tiles
+        row, column = divmod(self.number, len(tiles.columns))
+        return tiles.region[0] + tiles.columns[column], tiles.region[1] + tiles.rows[row], *tiles.side
 
     def neighbours(self) -> list[int]:
         """The numbers of the tiles at its place and beside it."""

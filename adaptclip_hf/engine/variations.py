@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
-from ..modeling.normal_variation import NormalComparison, NormalVariation, unknown_variation
-from ..modeling.precision import full_precision
+from ..modeling.normal_variation import NormalComparison, NormalVariation, mean_tokens, unknown_variation
 from ..modeling.prompt_bank import PromptBank
 from .contract import ScoringModel
 from .reference import GRID, TILED, PreparedReference
@@ -34,13 +31,29 @@ def compare_normals(model: ScoringModel, bank: PromptBank, view: View) -> tuple[
     return tuple(NormalComparison.of(plain.select(range(tile, len(bank), tiles))) for tile in range(tiles))
 
 
-def knowing_variations(model: ScoringModel, reference: PreparedReference) -> PreparedReference:
+def knowing_variations(
+    model: ScoringModel, reference: PreparedReference, comparisons: Sequence[NormalComparison] | None = None
+) -> PreparedReference:
     """The reference that knows how its images differ from one another, if scores use it: found now if its bank has not
-    kept it."""
+    kept it.
+
+    Args:
+        comparisons: of its bank's images, where they were compared before.
+    """
     bank = reference.prompt_bank
     if not model.config.normal_variation or bank is None or bank.variation is not None:
         return reference
-    return with_variations(reference, compare_normals(model, bank, reference.reference.view))
+    if comparisons is None:
+        comparisons = compare_normals(model, bank, reference.reference.view)
+    return with_variations(reference, comparisons)
+
+
+def in_one_pool(reference: PreparedReference) -> PreparedReference:
+    """The reference whose bank has the tokens of turned copies among its images, so that no score must join them."""
+    bank = reference.prompt_bank
+    if bank is None or bank.added is None or reference.reference.view.same_place:
+        return reference
+    return replace(reference, prompt_bank=replace(bank, features=bank.blocks(), added=None, added_of=None))
 
 
 def with_variations(
@@ -65,5 +78,4 @@ def with_variations(
 
 def scaled_alike(bank: PromptBank) -> NormalVariation:
     """Of tiles that are compared with those of all places: which differ by their place is not known."""
-    whole = torch.stack([full_precision(layer).mean(1) for layer in bank.features], 1)
-    return unknown_variation(whole, bank.features[0].shape[1])
+    return unknown_variation(mean_tokens(bank.features), bank.features[0].shape[1])

@@ -12,7 +12,7 @@ from ..engine import AnomalyScorer, PlainReference, View
 from ..engine.images import as_list_or_stream
 from ..engine.reference import PreparedReference
 from ..engine.turned_copies import NONE, TurnedCopies, require_augment
-from ..engine.variations import compare_normals, with_variations
+from ..engine.variations import compare_normals, knowing_variations, with_variations
 from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.prompt_bank import PromptBank
@@ -233,9 +233,8 @@ def calibrate(
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
     comparisons = compare_normals(scorer.model, bank, view)
-    reference = PreparedReference(PlainReference(view=view), bank, text_embeds)
-    if scorer.model.config.normal_variation:
-        reference = with_variations(reference, comparisons)
+    prepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
+    reference = knowing_variations(scorer.model, prepared, comparisons)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
     compared, places = compared_photos(bank, view, comparisons, rows)
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -31,6 +32,11 @@ class ComparedImages:
         """The bank's own images; of a large bank those that were compared with the others, `comparison.queries`."""
         return cls(bank, tuple(layer[comparison.queries] for layer in bank.features), comparison.minima)
 
+    @cached_property
+    def by_image(self) -> list[list[torch.Tensor]]:
+        """For each layer the tokens (N, d) of each image of the bank, with those of its copies."""
+        return [list(self.bank.tokens_by_image(layer)) for layer in range(len(self.tokens))]
+
     @torch.no_grad()
     def nearest(self, image: int, others: Sequence[int], variation: NormalVariation | None) -> PromptBank:
         """A bank of one image, with which an image scores as with a part of the whole bank.
@@ -47,9 +53,8 @@ class ComparedImages:
         for index, layer in enumerate(self.tokens):
             query, chosen = layer[image], torch.empty_like(layer[image])
             nearest = self.minima[index, image, kept].argmin(0)
-            by_image = list(self.bank.tokens_by_image(index))
             for number in nearest.unique().tolist():
-                places, tokens = nearest == number, by_image[kept[number]]
+                places, tokens = nearest == number, self.by_image[index][kept[number]]
                 chosen[places] = tokens[(query[places] @ tokens.T).argmax(1)]
             layers.append(chosen[None])
         return replace(self.bank, features=tuple(layers), variation=variation, added=None, added_of=None)

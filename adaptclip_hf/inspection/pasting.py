@@ -13,7 +13,7 @@ from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
 from ..engine.tiles import Tile, View
-from ..engine.variations import compare_normals, with_variations
+from ..engine.variations import compare_normals, knowing_variations
 from ..modeling.vision_encoder import ImageFeatures
 from ..synthetic.pasting import part_of, paste_defect
 from .calibration import Calibration
@@ -142,8 +142,7 @@ class Banks:
         bank = replace(profile.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
         self.comparisons = compare_normals(scorer.model, bank, view)
         reference = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
-        uses_variation = scorer.model.config.normal_variation
-        self.all_rows = with_variations(reference, self.comparisons) if uses_variation else reference
+        self.all_rows = knowing_variations(scorer.model, reference, self.comparisons)
 
     def without(self, photo: ProfilePhoto, of: frozenset[int] | None = None) -> PreparedReference:
         """The bank without a photo: all of its rows, or some."""

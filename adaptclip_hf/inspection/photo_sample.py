@@ -62,15 +62,8 @@ class PhotoSample:
 
 def looked_at(tile: Tile, size: int) -> np.ndarray:
     """Where a tile is looked at (S, S): not under the view's mask."""
-    tiles, (left, top, width, height) = tile.tiles, box_of(tile)
+    tiles, (left, top, width, height) = tile.tiles, tile.box
     if tiles.view.ignore is None:
         return np.ones((size, size), bool)
     hidden = Image.fromarray(tiles.view.ignore[top : top + height, left : left + width])
     return ~np.asarray(hidden.resize((size, size), Image.Resampling.NEAREST))
-
-
-def box_of(tile: Tile) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a tile in its photo."""
-    tiles = tile.tiles
-    row, column = divmod(tile.number, len(tiles.columns))
-    return tiles.region[0] + tiles.columns[column], tiles.region[1] + tiles.rows[row], *tiles.side

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_profiles import fit_small_profile
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.report.histogram_drawing import HistogramDrawing
@@ -34,17 +35,7 @@ def results(small_folder, tmp_path_factory) -> Path:
         image.save(folder / "line" / f"part_{index:02}.png")
     shutil.copy(folder / "line" / "part_00.png", folder / "line" / "<b onclick=alert(1)>&.png")
     (folder / "line" / "broken.png").write_bytes(b"no image")
-    fit = [
-        "fit",
-        "--no-verdict",
-        "--normal",
-        str(folder / "good"),
-        "--false-alarm-rate",
-        "0.1",
-        "--model",
-        str(small_folder),
-    ]
-    assert main([*fit, "--output", str(folder / "profile"), "--quiet"]) == 0
+    fit_small_profile(folder / "good", small_folder, 0.1, folder / "profile")
     detect = ["detect", str(folder / "line"), "--profile", str(folder / "profile"), "--quiet"]
     assert main([*detect, "--output", str(folder / "out")]) == 1
     return folder / "out"

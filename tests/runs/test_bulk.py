@@ -17,6 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from small_profiles import fit_small_profile
 
 from adaptclip_hf import InspectionProfile
 from adaptclip_hf.cli import main
@@ -43,17 +44,7 @@ def line(small_folder, tmp_path_factory) -> dict[str, Path]:
     (folder / "images" / "deeper").mkdir()
     (folder / "images" / "00.png").rename(folder / "images" / "deeper" / "teil ü.png")
     (folder / "images" / "empty.jpg").touch()
-    call = [
-        "fit",
-        "--no-verdict",
-        "--normal",
-        str(folder / "good"),
-        "--false-alarm-rate",
-        "0.2",
-        "--model",
-        str(small_folder),
-    ]
-    assert main([*call, "--output", str(folder / "profile"), "--quiet"]) == 0
+    fit_small_profile(folder / "good", small_folder, 0.2, folder / "profile")
     return {"images": folder / "images", "profile": folder / "profile"}
 
 

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from small_profiles import fit_small_profile
 
 from adaptclip_hf import InspectionProfile, image_files
 from adaptclip_hf.cli import main
@@ -33,17 +34,7 @@ def ring(small_folder, tmp_path_factory) -> Path:
     (folder / "good").mkdir()
     for index in range(12):
         Image.fromarray(render_sample(category, index, 60, defect=False)[0]).save(folder / "good" / f"{index}.png")
-    call = [
-        "fit",
-        "--no-verdict",
-        "--normal",
-        str(folder / "good"),
-        "--false-alarm-rate",
-        "0.1",
-        "--model",
-        str(small_folder),
-    ]
-    assert main([*call, "--output", str(folder / "profile"), "--quiet"]) == 0
+    fit_small_profile(folder / "good", small_folder, 0.1, folder / "profile")
     return folder
 
 
