@@ -72,7 +72,7 @@ def judged(detector, photos: PhotoFeatures, count: int, asked: float, seed: int)
     good = [of_role[GOOD][index] for index in order]
     settings, start = FitSettings(asked, seed=seed, augment="none"), time.perf_counter()
     fitted = calibrate(detector, settings, View(), photos.keep(good[:count]), detector.encode_text(), Feedback())
-    profile = InspectionProfile("benchmark", settings=settings, view=View(), **fitted._asdict())
+    profile = InspectionProfile("benchmark", view=View(), **fitted._asdict())
     calibrated = time.perf_counter()
     verdict = profile.with_new_verdict(detector).verdict
     told = time.perf_counter()
