@@ -499,8 +499,9 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
         weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
         with pytest.raises(ValueError, match=r"openvino_encode\.bin is damaged"):
             opened(tmp_path / "tiny")
-    if name == "onnx":
-        assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 20e6
+    if name == "onnx":  # the weights once, in float32, and little else
+        weights = sum(each.numel() for each in of_torch.model.parameters()) * 4
+        assert sum(file.stat().st_size for file in (tmp_path / "tiny").iterdir()) < 1.05 * weights
 
 
 @pytest.mark.slow
