@@ -120,6 +120,10 @@ class TurnedCopies:
         copies = [self._copies(pixels, ROTATIONS) for _, pixels in waiting]
         ratio = distance_ratio([own for own, _ in waiting], copies)
         if ratio >= NEARER:
+            self.report(
+                f"no turned copies of the good photos: turned they lie {max(0, 1 - ratio):.0%} nearer to one another, "
+                f"and below {1 - NEARER:.0%} that is not worth it"
+            )
             return
         self.way = ROTATIONS
         self.report(

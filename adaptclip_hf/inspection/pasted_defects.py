@@ -64,6 +64,19 @@ class HalfBank:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What defects were counted at: the threshold of a bank that is no more.
+
+    Attributes:
+        threshold: above it a defect was found.
+        false_alarm_rate: of that threshold, on average.
+    """
+
+    threshold: float
+    false_alarm_rate: float
+
+
+@dataclass(frozen=True)
 class PastedDefects:
     """What came of pasting defects on good photos.
 
@@ -74,7 +87,8 @@ class PastedDefects:
         pixels: how many of the photo's pixels, along a side, one pixel of the model's input covers.
         place: `None` where there is none, or where it was not looked for.
         half: `None` where it was not looked at.
-        before_update: photos were added or removed since.
+        before_update: photos were added or removed since, and this is what the defects were counted at. Their scores
+            belong to the older bank, so the threshold of a newer one says nothing about them.
     """
 
     seed: int
@@ -83,7 +97,7 @@ class PastedDefects:
     pixels: float
     place: Place | None = None
     half: HalfBank | None = None
-    before_update: bool = False
+    before_update: Counted | None = None
 
     @property
     def count(self) -> int:
@@ -108,7 +122,7 @@ class PastedDefects:
             content["pixels"],
             place and Place(**(place | {"box": tuple(place["box"])})),
             half and HalfBank(**half),
-            content["before_update"],
+            Counted(content["threshold"], content["false_alarm_rate"]) if content["before_update"] else None,
         )
 
     def to_json(self) -> dict:
@@ -121,5 +135,5 @@ class PastedDefects:
             "pixels": self.pixels,
             "place": place,
             "half_of_the_photos": half,
-            "before_update": self.before_update,
+            "before_update": self.before_update is not None,
         }

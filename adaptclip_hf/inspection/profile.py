@@ -27,7 +27,7 @@ from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
-from .pasted_defects import PastedDefects
+from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
 from .photo_features import (
     CALIBRATING,
@@ -147,7 +147,7 @@ class InspectionProfile(Reference):
     ) -> "InspectionProfile":
         """A profile with photos added or removed, calibrated again.
 
-        What is known of pasted defects stays, and says that it was looked at before, unless a new verdict is asked for.
+        The verdict stays as it was, and says that it is from before, unless a new one is asked for.
 
         Args:
             normal_images: more photos of good parts, as they come.
@@ -176,7 +176,8 @@ class InspectionProfile(Reference):
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
         fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
-        older = self.pasted and replace(self.pasted, before_update=True)
+        counted = self.verdict and Counted(self.verdict["threshold"], self.verdict["false_alarm_rate"])
+        older = self.pasted and replace(self.pasted, before_update=counted)
         updated = replace(self, pasted=older, **fitted._asdict())
         return updated.with_new_verdict(detector, feedback) if verdict else updated
 
@@ -194,7 +195,9 @@ class InspectionProfile(Reference):
 
     @property
     def verdict(self) -> dict[str, Any] | None:
-        """Which pasted defects it would find at its threshold, see [`verdict_of`]; `None` where that was not asked for.
+        """Which pasted defects it would find at its threshold (before an update: would have found), see [`verdict_of`].
+
+        `None` where that was not asked for.
 
         Pasted defects are no real ones: it shows what sort of thing the profile sees, and promises nothing.
         """

@@ -276,7 +276,8 @@ class ProfileContent(FileContent):
         ):
             if abs(stated - computed) > CLOSE:
                 raise ValueError(f"threshold: {self.threshold} gives {name} {computed:.6g}, and {stated:.6g} is stated")
-        if self.verdict is not None and self.verdict.threshold != self.threshold:
+        own = self.verdict is not None and not self.verdict.before_update
+        if own and self.verdict.threshold != self.threshold:
             raise ValueError(f"verdict.threshold: it is {self.verdict.threshold}, the profile's {self.threshold}")
         defects = [photo.score for photo in self.photos if photo.role == DEFECT]
         missed = (len(defects), sum(score <= self.threshold for score in defects))

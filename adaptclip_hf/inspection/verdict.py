@@ -21,7 +21,7 @@ COARSE = 1.5  # pixels of the photo along one of the model's, from which tiles s
 def verdict_of(
     pasted: PastedDefects, calibration: Calibration, false_alarm_rate: float, view: View, model: str
 ) -> dict[str, Any]:
-    """A verdict as JSON values, at the threshold of a calibration.
+    """A verdict as JSON values, at the threshold of a calibration; after an update, at the one before it.
 
     Args:
         false_alarm_rate: that was asked for.
@@ -29,20 +29,22 @@ def verdict_of(
 
     Returns:
         `dict`: "level" ("blind", "weak", "fair" or "good"), "pasted" and "found" (how many defects), "false_alarm_rate"
-        (at most, on average), "threshold", "advice" (lines for people), "defects" (a list by kind, size, strength:
+        (on average), "threshold", "advice" (lines for people; none after an
+        update), "defects" (a list by kind, size, strength:
         "pasted", "found", "scores"), "seed", "photos" (how many got defects), "place" (where good ones differ most, or
         `None`), "half_of_the_photos" (what a bank of half of them finds, or `None`), "pixels" (of a photo along one of
         the model's) and "before_update" (whether photos were added or removed since).
     """
-    threshold = calibration.threshold
+    older = pasted.before_update
+    threshold = older.threshold if older else calibration.threshold
     found, count = pasted.found(threshold)
     return {
         "level": level_of(pasted, threshold),
         "pasted": count,
         "found": found,
-        "false_alarm_rate": calibration.expected_rate,
+        "false_alarm_rate": older.false_alarm_rate if older else calibration.expected_rate,
         "threshold": threshold,
-        "advice": advice(pasted, calibration, false_alarm_rate, view, model),
+        "advice": [] if older else advice(pasted, calibration, false_alarm_rate, view, model),
         "defects": [
             {
                 "kind": cell.kind,

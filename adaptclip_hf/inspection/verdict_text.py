@@ -25,7 +25,7 @@ def verdict_text(verdict: dict[str, Any]) -> str:
     """A few lines for people."""
     lines = [
         f"verdict: {WORDS[verdict['level']]}; of {verdict['pasted']} defects pasted on good photos it would find "
-        f"{verdict['found']}, with at most {percent(verdict['false_alarm_rate'])} false alarms on average"
+        f"{verdict['found']}, with about {percent(verdict['false_alarm_rate'])} false alarms on average"
     ]
     if verdict["level"] == BLIND:
         lines.append(
@@ -34,7 +34,8 @@ def verdict_text(verdict: dict[str, Any]) -> str:
         )
     if verdict["before_update"]:
         lines.append(
-            "photos were added or removed since this was seen: `adaptclip fit --update PROFILE --verdict` renews it"
+            "photos were added or removed since: this is the verdict from before, and `adaptclip fit --update PROFILE "
+            "--verdict` renews it"
         )
     kinds = dict.fromkeys(each["kind"] for each in verdict["defects"])
     lines += [kind_line(verdict["defects"], kind) for kind in kinds]

@@ -88,8 +88,16 @@ def test_a_moved_threshold_counts_anew_and_warns_of_the_blind(profile, tmp_path)
 
 
 def test_an_update_keeps_a_verdict_and_says_so_until_it_is_asked_for_anew(profile, detector, good, tmp_path):
-    dropped = profile.update(detector, drop=good[:1])
+    dropped = profile.update(detector, drop=good[:1], false_alarm_rate=0.3)
     assert dropped.verdict["before_update"] and "--verdict` renews it" in dropped.verdict_text
+    same = ("level", "found", "threshold", "false_alarm_rate", "defects")  # whose scores belong to the older bank
+    assert dropped.calibration.threshold != profile.calibration.threshold
+    assert [dropped.verdict[name] for name in same] == [profile.verdict[name] for name in same]
+    assert dropped.verdict["advice"] == []
+    dropped.save_pretrained(tmp_path / "dropped")
+    assert InspectionProfile.from_pretrained(tmp_path / "dropped").verdict == dropped.verdict
+    twice = dropped.update(detector, drop=good[1:2])
+    assert twice.verdict["threshold"] == profile.calibration.threshold
     anew = profile.update(detector, drop=good[:1], verdict=True)
     fitted = InspectionProfile.fit(detector, good[1:], 0.1)
     assert not anew.verdict["before_update"]
