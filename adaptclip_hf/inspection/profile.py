@@ -203,7 +203,10 @@ class InspectionProfile(Reference):
         """
         if self.pasted is None:
             return None
-        return verdict_of(self.pasted, self.calibration, self.settings.false_alarm_rate, self.view, self.model)
+        settings = self.settings
+        return verdict_of(
+            self.pasted, self.calibration, settings.false_alarm_rate, self.view, self.model, self.suspects()
+        )
 
     @property
     def verdict_text(self) -> str | None:

@@ -1,9 +1,12 @@
 """The verdict on a profile: which pasted defects it would find, how good that is, and what may help."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from ..engine.tiles import View
 from ..model_files import DEFAULT_NAME
+from .audit import Suspect
 from .calibration import Calibration
 from .pasted_defects import SIZES, PastedDefects
 
@@ -15,25 +18,31 @@ NOT_BLIND = 0.2
 FEWEST_FOUND = {GOOD: 0.6, FAIR: 0.3, WEAK: 0.0}
 SMALL, LARGE = SIZES[:2], SIZES[2:]
 NOTABLE = 0.05  # of all defects: a difference that is worth a line
+FEWEST_TO_COMPARE = 0.1  # of all defects: of fewer, two banks do not show which is better
 COARSE = 1.5  # pixels of the photo along one of the model's, from which tiles show more
 
 
 def verdict_of(
-    pasted: PastedDefects, calibration: Calibration, false_alarm_rate: float, view: View, model: str
+    pasted: PastedDefects,
+    calibration: Calibration,
+    false_alarm_rate: float,
+    view: View,
+    model: str,
+    suspects: Sequence[Suspect],
 ) -> dict[str, Any]:
     """A verdict as JSON values, at the threshold of a calibration; after an update, at the one before it.
 
     Args:
         false_alarm_rate: that was asked for.
         view, model: of the profile.
+        suspects: good photos that score unlike the others.
 
     Returns:
         `dict`: "level" ("blind", "weak", "fair" or "good"), "pasted" and "found" (how many defects), "false_alarm_rate"
-        (on average), "threshold", "advice" (lines for people; none after an
-        update), "defects" (a list by kind, size, strength:
-        "pasted", "found", "scores"), "seed", "photos" (how many got defects), "place" (where good ones differ most, or
-        `None`), "half_of_the_photos" (what a bank of half of them finds, or `None`), "pixels" (of a photo along one of
-        the model's) and "before_update" (whether photos were added or removed since).
+        (on average), "threshold", "advice" (lines for people; none after an update), "defects" (a list by kind, size,
+        strength: "pasted", "found", "scores"), "seed", "photos" (how many got defects), "place" (where good ones differ
+        most, or `None`), "half_of_the_photos" (what a bank of half of them finds, or `None`), "pixels" (of a photo
+        along one of the model's) and "before_update" (whether photos were added or removed since).
     """
     older = pasted.before_update
     threshold = older.threshold if older else calibration.threshold
@@ -44,7 +53,7 @@ def verdict_of(
         "found": found,
         "false_alarm_rate": older.false_alarm_rate if older else calibration.expected_rate,
         "threshold": threshold,
-        "advice": [] if older else advice(pasted, calibration, false_alarm_rate, view, model),
+        "advice": [] if older else advice(pasted, calibration, false_alarm_rate, view, model, suspects),
         "defects": [
             {
                 "kind": cell.kind,
@@ -73,12 +82,24 @@ def level_of(pasted: PastedDefects, threshold: float) -> str:
 
 
 def advice(
-    pasted: PastedDefects, calibration: Calibration, false_alarm_rate: float, view: View, model: str
+    pasted: PastedDefects,
+    calibration: Calibration,
+    false_alarm_rate: float,
+    view: View,
+    model: str,
+    suspects: Sequence[Suspect],
 ) -> list[str]:
     """What would help, as far as the figures show it; lines for people."""
     found, count = pasted.found(calibration.threshold)
     lines = []
-    if (half := pasted.half) is not None and half.found_by_all < half.pasted:
+    without = found_without(pasted, calibration, false_alarm_rate, suspects)
+    if without is not None and without - found >= NOTABLE * count:
+        names = ", ".join(suspect.name for suspect in suspects)
+        lines.append(
+            f"the threshold is as high as {names}: if that shows a defect or no good part, take it out "
+            f"(--update PROFILE --drop NAME), and it would find about {without} of {count}"
+        )
+    elif (half := pasted.half) is not None and FEWEST_TO_COMPARE * half.pasted <= half.found_by_all < half.pasted:
         helps = "should help" if half.found_by_all - half.found >= NOTABLE * half.pasted else "alone will hardly help"
         figures = f"half of those in the bank find {half.found} of {half.pasted}, all of them {half.found_by_all}"
         lines.append(f"more photos of good parts {helps}: {figures}")
@@ -98,3 +119,17 @@ def advice(
         larger = " than adaptclip-tiny" if model == DEFAULT_NAME else ""
         lines.append(f"a larger model{larger} may see what this one does not (--model); that was not tried here")
     return lines
+
+
+def found_without(
+    pasted: PastedDefects, calibration: Calibration, false_alarm_rate: float, suspects: Sequence[Suspect]
+) -> int | None:
+    """How many defects are found at the threshold of the photos that do not stand out; `None` where none stands out."""
+    lowest = min((suspect.score for suspect in suspects), default=math.inf)
+    usual = calibration.scores[calibration.scores < lowest]
+    if len(usual) == len(calibration.scores):
+        return None
+    try:
+        return pasted.found(Calibration.at_rate(usual.tolist(), false_alarm_rate).threshold)[0]
+    except ValueError:  # too few photos are left for the rate
+        return None

@@ -87,6 +87,20 @@ def test_a_moved_threshold_counts_anew_and_warns_of_the_blind(profile, tmp_path)
     assert InspectionProfile.from_pretrained(tmp_path).verdict == blind.verdict
 
 
+def test_a_photo_that_sets_the_threshold_alone_is_named(profile):
+    """And more photos are not called useless where hardly a defect is found."""
+    photos = profile.features.photos
+    standing_out = replace(photos[0], score=0.999)
+    features = replace(profile.features, photos=(standing_out, *photos[1:]))
+    scores = sorted(photo.score for photo in features.photos)
+    spoilt = replace(profile, features=features, calibration=Calibration.at_rate(scores, 0.1))
+    [line] = [line for line in spoilt.verdict["advice"] if standing_out.name in line]
+    usual = Calibration.at_rate([photo.score for photo in photos[1:]], 0.1)
+    assert f"about {spoilt.pasted.found(usual.threshold)[0]} of 40" in line and "--drop" in line
+    assert not any("hardly help" in line for line in spoilt.verdict["advice"])
+    assert not any("--drop" in line for line in profile.verdict["advice"])
+
+
 def test_an_update_keeps_a_verdict_and_says_so_until_it_is_asked_for_anew(profile, detector, good, tmp_path):
     dropped = profile.update(detector, drop=good[:1], false_alarm_rate=0.3)
     assert dropped.verdict["before_update"] and "--verdict` renews it" in dropped.verdict_text
