@@ -28,8 +28,8 @@ class FitSettings:
         calibration: "auto", "split", "cross" or "leave-one-out" (see [`Split`]).
         object_name: the word for the object in the text prompts; by default the model's own.
         storage: of features: "float32", "float16" or "int8".
-        bank_size: at most so many photos (or tiles), from 2, are searched, chosen by a greedy coreset; by default all photos,
-            or 64 tiles.
+        bank_size: at most so many photos (or tiles), from 2, are searched, chosen by a greedy coreset; by default all
+            photos, or 64 tiles.
         seed: of the draw between bank and calibration, from 0.
         augment: "auto", "none", "rotations" or "flips": copies of the good photos that are compared with beside them
             (see [`AnomalyScorer.remember`]). A profile's own says what "auto" decided.
