@@ -209,15 +209,15 @@ class AnomalyDetector(AnomalyScorer):
         if prompt_banks is None:
             yield from ((image, reference) for image in read)
             return
-        banks, matched = iter(prompt_banks), None
+        banks, matched, with_it = iter(prompt_banks), None, reference
         for image in read:
             bank = next(banks, None)
             if bank is None or not is_bank(bank):
                 raise ValueError(f"Expected a PromptBank for each image, got {type(bank).__name__} for {image.name}.")
             if bank is not matched:
                 self.require_match(bank, reference.reference.view)
-                matched = bank
-            yield image, replace(reference, prompt_bank=bank)
+                matched, with_it = bank, self.with_bank(reference, bank)
+            yield image, with_it
         if next(banks, None) is not None:
             raise ValueError("Expected a PromptBank for each image, got more banks than images.")
 

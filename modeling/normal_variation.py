@@ -35,25 +35,25 @@ class NormalVariation:
     Attributes:
         mean: (n, L) of the leave-one-out distances at each place; float32.
         spread: (n, L), what a distance beyond the mean is divided by; positive, float32.
-        whole: (k, n, d) mean patch token of each normal image.
         whole_scale: (n,) mean distance of a normal image's mean patch token to the nearest other one; float32.
+        whole: (k, n, d) mean patch token of each normal image.
     """
 
     mean: torch.Tensor
     spread: torch.Tensor
+    whole_scale: torch.Tensor  # before `whole`: torch.export takes a name for one that it begins with
     whole: torch.Tensor
-    whole_scale: torch.Tensor
 
     def to(self, device: torch.device | str) -> "NormalVariation":
         """On another device."""
-        return NormalVariation(*(getattr(self, name).to(device) for name in FIELDS))
+        return NormalVariation(**{name: each.to(device) for name, each in self.tensors().items()})
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Its tensors by their names."""
         return {name: getattr(self, name) for name in FIELDS}
 
 
-FIELDS = ("mean", "spread", "whole", "whole_scale")
+FIELDS = ("mean", "spread", "whole_scale", "whole")
 register_dataclass(NormalVariation)
 
 
@@ -90,19 +90,21 @@ class NormalComparison:
         Args:
             of_all: how all images differ from these, in place of how these do.
         """
-        kept = torch.arange(len(self.whole)) if images is None else torch.as_tensor(list(images))
-        asked = torch.ones_like(self.queries, dtype=torch.bool) if of_all else torch.isin(self.queries, kept)
-        queries = self.queries[asked].to(self.minima.device)
-        kept = kept.to(self.minima.device)
+        queries, minima, whole = self.queries.to(self.minima.device), self.minima, self.whole
+        kept = torch.arange(len(whole), device=minima.device)
+        if images is not None:  # of all none is looked for: an exported graph could not tell how many there are
+            kept = torch.as_tensor(list(images), device=minima.device)
+            minima, whole = minima[:, :, kept], whole[kept]
+            if not of_all:
+                asked = torch.isin(queries, kept)
+                queries, minima = queries[asked], minima[:, asked]
         itself = queries[:, None] == kept[None]
-        minima = self.minima[:, asked.to(self.minima.device)][:, :, kept]
         own = minima.masked_fill(itself[None, :, :, None], torch.inf).amin(2)  # (n, q, L)
-        whole = self.whole[kept]
         if len(kept) < 2 or not len(queries):
             return unknown_variation(whole, own.shape[-1])
         mean, spread = shrunk(own)
         scale = whole_distances(whole, whole, itself=True).mean(0).clamp_min(SMALLEST_WHOLE)
-        return NormalVariation(mean, spread, whole, scale)
+        return NormalVariation(mean, spread, scale, whole)
 
 
 def nearest_distances(images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -123,7 +125,7 @@ def unknown_variation(whole: torch.Tensor, places: int) -> NormalVariation:
     layers = whole.shape[1]
     mean = torch.zeros(layers, places, device=whole.device)
     scale = torch.full((layers,), UNKNOWN_SPREAD, device=whole.device)
-    return NormalVariation(mean, mean + UNKNOWN_SPREAD, whole, scale)
+    return NormalVariation(mean, mean + UNKNOWN_SPREAD, scale, whole)
 
 
 def shrunk(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,7 +1,7 @@
 """The engine: remembers normal images once, scores any number of others. Values in, values out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import length_hint
 
@@ -195,15 +195,21 @@ class AnomalyScorer:
             ValueError: another model or preprocessing made it; names what differs. Or its bank is not finite.
         """
         reference.require_match(self)
-        bank, text_embeds = reference.prompt_bank, reference.text_embeds
-        if bank is not None:
-            bank.require_finite()
+        text_embeds = reference.text_embeds
         prepared = PreparedReference(
-            reference,
-            None if bank is None else bank.to(self.device, self.model.dtype),
-            self.encode_text(reference.object_name) if text_embeds is None else text_embeds,
+            reference, None, self.encode_text(reference.object_name) if text_embeds is None else text_embeds
         )
-        return in_one_pool(knowing_variations(self.model, prepared))
+        return prepared if reference.prompt_bank is None else self.with_bank(prepared, reference.prompt_bank)
+
+    def with_bank(self, prepared: PreparedReference, bank: PromptBank) -> PreparedReference:
+        """A prepared reference with normal images that match this model, ready for any number of scores.
+
+        Raises:
+            ValueError: the bank is not finite.
+        """
+        bank.require_finite()
+        with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype), variations=())
+        return in_one_pool(knowing_variations(self.model, with_it))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

@@ -72,6 +72,7 @@ class TurnedCopies:
         require_augment(augment, view)
         unfit = augment == AUTO and (view.same_place or not model.config.normal_variation)
         self.model, self.way, self.report = model, NONE if unfit else augment, report
+        self._may_leave = augment == AUTO  # nobody asked for copies: they go where an image is cut into tiles
         self._waiting: list[tuple[Layers, torch.Tensor]] = []  # tokens (1, L, d) and pixel values, until it is decided
         self._kept: list[tuple[int, Layers]] = []
         self._count = 0
@@ -82,9 +83,12 @@ class TurnedCopies:
         Args:
             tokens: for each layer their unit tokens (B, L, d).
         """
-        if self.way == AUTO and any(len(each.tile.tiles) > 1 for each in images):
+        if self._may_leave and self.way != NONE and any(len(each.tile.tiles) > 1 for each in images):
+            if self.way != AUTO:
+                self.report("turned copies are left out after all: some good photos are cut into tiles")
             self.way = NONE
             self._waiting.clear()
+            self._kept.clear()
         for number, pixels in enumerate(each.pixel_values for each in images):
             own = tuple(layer[number : number + 1] for layer in tokens)
             if self.way == AUTO:

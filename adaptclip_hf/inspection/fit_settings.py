@@ -9,7 +9,7 @@ from ..engine.turned_copies import AUGMENTS
 from ..engine.turned_copies import AUTO as AUTO_AUGMENT
 from ..modeling.packing import STORAGES
 from .calibration import is_number
-from .split import AUTO, METHODS
+from .split import AUTO, FEWEST_COMPARED, METHODS
 
 FALSE_ALARMS, ESCAPES, F1 = "false-alarms", "escapes", "f1"
 CHOICES = (FALSE_ALARMS, ESCAPES, F1)
@@ -28,8 +28,8 @@ class FitSettings:
         calibration: "auto", "split", "cross" or "leave-one-out" (see [`Split`]).
         object_name: the word for the object in the text prompts; by default the model's own.
         storage: of features: "float32", "float16" or "int8".
-        bank_size: at most so many photos (or tiles) are searched, chosen by a greedy coreset; by default all photos,
-            or 64 tiles.
+        bank_size: at most so many photos (or tiles), from 2, are searched, chosen by a greedy coreset; by default all
+            photos, or 64 tiles.
         seed: of the draw between bank and calibration, from 0.
         augment: "auto", "none", "rotations" or "flips": copies of the good photos that are compared with beside them
             (see [`AnomalyScorer.remember`]). A profile's own says what "auto" decided.
@@ -54,7 +54,7 @@ class FitSettings:
             one_of(name, getattr(self, name), values)
         plain = {name: rate(name, getattr(self, name)) for name in ("false_alarm_rate", "escape_rate")}
         if self.bank_size is not None:
-            plain["bank_size"] = whole("bank_size", self.bank_size, 1)
+            plain["bank_size"] = whole("bank_size", self.bank_size, FEWEST_COMPARED)
         plain["seed"] = whole("seed", self.seed, 0)
         for name, value in plain.items():
             object.__setattr__(self, name, value)

@@ -242,7 +242,8 @@ def calibrate(
         others = [index for index, row in enumerate(rows) if row not in own]
         if not others:
             name = photos[fold[0]].name
-            raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it.")
+            larger = "" if settings.bank_size is None else f", and bank_size={settings.bank_size} leaves none"
+            raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it{larger}.")
         without = reference if len(others) == len(rows) else left_out(reference, comparisons, others)
         for number in fold:
             against, photo = without, photos[number]

@@ -12,6 +12,7 @@ AUTO, SPLIT, CROSS, LEAVE_ONE_OUT = "auto", "split", "cross", "leave-one-out"
 METHODS = (AUTO, SPLIT, CROSS, LEAVE_ONE_OUT)
 FOLDS = 5  # of "cross"
 PLENTY_IN_BANK = 50  # photos; where a split leaves fewer for the bank, "auto" wastes none
+FEWEST_COMPARED = 2  # photos of a bank: each of them is looked at beside the others
 FEWEST_IN_BANK = 10  # photos that a split should leave, as it is recommended to people
 HOW = {
     SPLIT: "none of them in the bank",
@@ -58,10 +59,10 @@ class Split:
         calibrating = max(needed, count // 2)
         bank = count - calibrating
         if method == SPLIT or (method == AUTO and bank + confirmed >= PLENTY_IN_BANK):
-            if bank + confirmed < 1:
+            if bank + confirmed < FEWEST_COMPARED:
                 raise ValueError(
                     f"{count} good photos cannot carry a false-alarm rate of {percent(false_alarm_rate)} when split: "
-                    f"{needed} must calibrate, and at least one must be left for the bank. "
+                    f"{needed} must calibrate, and at least two must be left for the bank. "
                     f"{needed + FEWEST_IN_BANK} photos are enough."
                 )
             return cls(SPLIT, bank, calibrating)

@@ -209,6 +209,16 @@ def test_tiles_are_turned_when_asked_and_never_where_each_has_its_place(detector
             call()
 
 
+@pytest.mark.parametrize("tiled_at", [0, 3, DECIDING + 2])
+def test_one_image_in_tiles_leaves_copies_out_wherever_it_comes(processor, tiled_at):
+    images = [part(index, index % 4) for index in range(DECIDING + 2)]
+    images.insert(tiled_at, part(0, 0, (300, 84)))
+    scorer, lines = AnomalyScorer(PixelModel(), processor), []
+    assert scorer.remember(images, report=lines.append).added is None
+    assert scorer.remember(images, augment="rotations").added is not None
+    assert not lines or lines[-1].startswith("turned copies are left out after all")
+
+
 def test_unknown_ways_are_refused_with_those_there_are(detector, photos, capsys):
     for wrong in ("rotation", None, 4):
         for call in (

@@ -123,6 +123,17 @@ def test_photos_of_a_profile_are_scored_as_others_are(detector, view):
     assert by_profile.score == pytest.approx(by_bank.score, abs=1e-5)
 
 
+@pytest.mark.parametrize("view", [View(), BY_PLACE, ALIKE])
+def test_a_bank_for_each_image_scores_as_one_for_all(detector, view):
+    banks = [detector.remember([part(seed) for seed in seeds], view=view) for seeds in ((0, 1, 2), (3, 4))]
+    expected = [detector.detect(part(9), prompt_bank=bank, view=view)[0] for bank in banks]
+    for batch_size in (1, 2):
+        found = detector.detect([part(9)] * 2, prompt_bank=banks, view=view, batch_size=batch_size)
+        for one, other in zip(found, expected, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-6)
+            np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-6)
+
+
 def test_a_bank_keeps_its_tiles_apart_when_it_is_saved(detector, tmp_path):
     bank = detector.remember([part(seed) for seed in range(3)], view=BY_PLACE)
     again = PromptBank.from_pretrained(bank.save_pretrained(tmp_path / "bank.safetensors"))

@@ -127,6 +127,9 @@ def test_plans():
             Split.of(count, rate)
     with pytest.raises(ValueError, match="when split"):
         Split.of(19, 0.05, "split")
+    with pytest.raises(ValueError, match="19 must calibrate, and at least two must be left for the bank"):
+        Split.of(20, 0.05, "split")
+    assert Split.of(21, 0.05, "split").bank == Split.of(20, 0.05, "split", confirmed=1).bank + 1 == 2
     with pytest.raises(ValueError, match="between 0 and 1, got 5"):
         Split.of(40, 5)
 
@@ -269,6 +272,7 @@ def test_settings_become_plain_numbers():
         ("object_name", " "),
         ("object_name", "bottle " * 100),
         ("bank_size", 0),
+        ("bank_size", 1),  # the photo in the bank would be compared with nothing
         ("bank_size", 2.0),
         ("bank_size", True),
         ("seed", -1),

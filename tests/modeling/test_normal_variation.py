@@ -396,15 +396,31 @@ def test_exported_with_the_bank_as_its_input(varied):
             super().__init__()
             self.model = varied
 
-        def forward(self, pixel_values, layers, mean, spread, whole, whole_scale):
-            variation = NormalVariation(mean, spread, whole, whole_scale)
+        def forward(self, pixel_values, layers, mean, spread, whole_scale, whole):
+            variation = NormalVariation(mean, spread, whole_scale, whole)
             return self.model(pixel_values, prompt_bank=PromptBank(tuple(layers), few.fingerprint, {}, variation))
 
     def inputs(count: int, bank: PromptBank) -> tuple:
         return pixels(count), list(bank.features), *known(bank).tensors().values()
 
     batch, images = Dim("batch", min=1, max=64), Dim("images", min=1, max=4096)
-    shapes = ({0: batch}, [{0: images}] * len(few.features), {}, {}, {0: images}, {})
+    shapes = ({0: batch}, [{0: images}] * len(few.features), {}, {}, {}, {0: images})
     program = export(FewShot(), inputs(2, few), dynamic_shapes=shapes)
     for count, bank in ((1, few), (4, more)):
         assert_equal(program.module()(*inputs(count, bank)), varied(pixels(count), prompt_bank=bank), 1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_exported_and_compiled_whatever_the_normal_images_are_given_as(varied):
+    query, bank = pixels(2), varied.encode_prompts(pixels(3, 1))
+    for given in (
+        {"prompt_bank": bank},
+        {"prompt_bank": replace(bank, variation=None)},
+        {"prompt_bank": [bank, bank.select([0, 2])]},
+        {"prompt_pixel_values": pixels(4, 1).unflatten(0, (2, 2))},
+    ):
+        expected = varied(query, **given)
+        assert_equal(export(varied, (query,), given).module()(query, **given), expected, 1e-5)
+        torch.compiler.reset()
+        assert_equal(torch.compile(varied, backend="eager")(query, **given), expected, 1e-5)
