@@ -10,13 +10,15 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result, UnreadableImage
 from ..engine.heatmap import data_url
 from ..image_files import image_suffixes
+from ..inspection import InspectionProfile
 from ..inspection.calibration import percent
+from ..inspection.verdict_text import first_and_other_lines
 from .session import EXAMPLES, Session, make_example, map_of, overlay_of
 
 TITLE = "AdaptCLIP inspection"
@@ -150,12 +152,21 @@ class PageFolder:
         return Path(tempfile.mkdtemp(dir=self._folder.name))
 
 
+def folded_verdict(profile: InspectionProfile) -> list[str]:
+    """Paragraphs: the verdict's first line and its warning, and the others in a part that opens at a click."""
+    first, others = first_and_other_lines(profile.verdict_text)
+    if not others:
+        return first
+    items = "".join(f"<li>{escape(line)}</li>" for line in others)
+    return [*first, f"<details><summary>Which defects, and what would help</summary><ul>{items}</ul></details>"]
+
+
 def profile_views(session: Session, folder: PageFolder) -> list:
     """About the profile, its file, the histogram and the threshold's slider."""
     profile = session.profile
     if profile is None:
         return [gr.skip(), gr.skip(), session.histogram(), gr.skip()]
-    about = "\n\n".join([*profile.describe().splitlines(), *(profile.verdict_text or "").splitlines()])
+    about = "\n\n".join([*profile.describe().splitlines(), *folded_verdict(profile)])
     for suspect in profile.suspects():
         about += f"\n\n**Look at {Path(suspect.name).name}:** it scores unlike the other good photos"
     if session.left_out:

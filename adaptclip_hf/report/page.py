@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ..files import parse_json, write_whole
 from ..inspection.drift import Drift
+from ..inspection.verdict_text import first_and_other_lines
 from ..reporting import Report, print_nothing, printable
 from ..runs.rows import read_row
 from ..runs.store_lines import (
@@ -85,6 +86,7 @@ def write_report(
     failures = [line for line in lines if line["error"] is not None]
     for note in pictures.notes():
         report(f"! {note}")
+    verdict, more = first_and_other_lines(settings.profile and settings.profile.verdict)
     page = {
         "title": printable(title or folder.resolve().name or str(folder.resolve())),
         "written": datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -92,7 +94,8 @@ def write_report(
         "labels": Counter(line["label"] for line in scored),
         "decided": settings.profile is not None or settings.threshold is not None,
         "profile": settings.profile and list(map(printable, settings.profile.description.splitlines())),
-        "verdict": settings.profile and list(map(printable, (settings.profile.verdict or "").splitlines())),
+        "verdict": list(map(printable, verdict)),
+        "more_of_the_verdict": list(map(printable, more)),
         "histogram": histogram(scored, settings),
         "cards": cards,
         "missing": list(map(printable, pictures.notes())),

@@ -83,6 +83,18 @@ def test_the_page_is_whole_and_fetches_nothing(results, capsys):
     assert len(polygons) == sum(len(line["regions"]) for line in scored) > 0
 
 
+def test_a_verdict_is_told_and_its_table_opens_at_a_click(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "results")
+    settings = json.loads((folder / "detect.json").read_text())
+    settings["profile"]["verdict"] = "verdict: nearly blind\nWARNING: <look>\npasted stains: none\nadvice"
+    (folder / "detect.json").write_text(json.dumps(settings))
+    assert main(["report", str(folder)]) == 0
+    content = (folder / "report.html").read_text()
+    shown, folded = content.split("<details>")[:2]
+    assert "nearly blind" in shown and "WARNING: &lt;look&gt;" in shown and "pasted stains" not in shown
+    assert "<li>pasted stains: none</li><li>advice</li>" in folded
+
+
 def test_without_a_profile_and_without_the_photos(small_folder, photos, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
