@@ -30,8 +30,8 @@ def verdict_text(verdict: dict[str, Any]) -> str:
     ]
     if verdict["level"] == BLIND:
         lines.append(
-            f"{WARNING}: it is nearly blind for this product: even clear defects of 4 and 8 % of the photo's side mostly "
-            "pass as good"
+            f"{WARNING}: it is nearly blind for this product: even clear defects of 4 and 8 % of the photo's side "
+            "mostly pass as good"
         )
     if verdict["before_update"]:
         lines.append(
