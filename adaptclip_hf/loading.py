@@ -28,6 +28,8 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
         FileNotFoundError: no such folder or repository, or one that may not be read.
         OSError, ValueError: as from_pretrained.
     """
+    if Path(model).is_dir() and options.get("subfolder"):
+        model = Path(model, options.pop("subfolder"))
     name = resolve_model(model)
     if is_exported(name):
         try:

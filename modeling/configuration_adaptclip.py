@@ -62,6 +62,7 @@ PROMPT_TEMPLATES = (
     "a photo of a {} for anomaly detection.",
 )
 
+LABELS = {0: "normal", 1: "anomalous"}
 SCORE_FUSIONS = ("harmonic", "mean")
 LARGEST_IMAGE = 4096  # pixels of a side, of which 14 make a patch, and each patch attends to all
 SMALLEST_TEMPERATURE = 1e-6
@@ -171,6 +172,9 @@ class AdaptCLIPConfig(PreTrainedConfig):
             self.feature_layers = sorted({max(1, round(depth * quarter / 4)) for quarter in (1, 2, 3, 4)})
         if self.num_dual_path_layers is None:
             self.num_dual_path_layers = depth - (5 * depth + 23) // 24
+        if self.id2label is None and kwargs.get("num_labels", len(LABELS)) == len(LABELS):
+            self.id2label = dict(LABELS)
+            self.label2id = {name: number for number, name in LABELS.items()}
         super().__post_init__(**kwargs)
 
     @classmethod

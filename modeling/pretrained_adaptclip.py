@@ -268,10 +268,12 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: of the package's `publish`: `processor`, `flavour`, `results`, `private`, `revision`, `token`, ...
+            options: those of [`~PreTrainedModel.push_to_hub`] (`commit_message`, `commit_description`, `private`,
+                `token`, `revision`, `create_pr`, `max_shard_size`, `tags`), and of the package's `publish`:
+                `processor`, `flavour`, `results`, ...
 
         Returns:
-            `str`: the commit's URL.
+            `CommitInfo`: a `str`, the commit's URL.
 
         Raises:
             ImportError: only the model's own code is here, without the package.

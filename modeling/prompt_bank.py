@@ -273,10 +273,10 @@ class PromptBank:
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: of the package's `publish`: `model`, `normal_images`, `private`, ...
+            options: of the package's `publish`: `model`, `normal_images`, `private`, `create_pr`, `tags`, ...
 
         Returns:
-            `str`: the commit's URL.
+            `CommitInfo`: a `str`, the commit's URL.
 
         Raises:
             ImportError: only the model's own code is here, without the package.

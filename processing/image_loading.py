@@ -38,7 +38,7 @@ BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 
 
-def load_image(source, bit_depth: int | None = None) -> Image.Image:
+def load_image(source, bit_depth: int | None = None, keep_channels: bool = False) -> Image.Image:
     """An upright 8-bit RGB image of anything that holds one; the file is read once.
 
     Args:
@@ -48,6 +48,7 @@ def load_image(source, bit_depth: int | None = None) -> Image.Image:
             3 or 4; 8-bit or 16-bit unsigned, boolean, or floats in [0, 1].
         bit_depth: the bits that 16-bit greys use, 8 to 16; by default what their file says, or all. Values that do not
             fit are refused. Where none is given and an image uses up to 14 bits, an [`ImageWarning`] says so.
+        keep_channels: leave 8-bit greys as they are, and RGB with its transparency.
 
     Raises:
         FileNotFoundError: no such file.
@@ -55,10 +56,12 @@ def load_image(source, bit_depth: int | None = None) -> Image.Image:
             expected.
     """
     name = name_of(source)
-    image = open_image(source, bit_depth)
+    image = open_image(source, bit_depth, keep_channels)
     try:
+        if keep_channels and image.mode in ("L", "RGBA"):
+            image = ImageOps.exif_transpose(image)
         # an RGB image in memory is not copied, because it may be large
-        if type(image) is not Image.Image or image.mode != "RGB" or image.getexif():
+        elif type(image) is not Image.Image or image.mode != "RGB" or image.getexif():
             image = rgb_of(image, name, bit_depth)
     except Exception as error:
         raise ValueError(f"{name} cannot be decoded as an image: {reason(error)}.") from error
@@ -105,7 +108,7 @@ def is_data_url(text: str) -> bool:
     return text[: len(DATA_URL)].lower() == DATA_URL
 
 
-def open_image(source, bit_depth: int | None = None) -> Image.Image:
+def open_image(source, bit_depth: int | None = None, keep_channels: bool = False) -> Image.Image:
     """Opens whatever `load_image` takes; the pixels of a file are decoded later."""
     if isinstance(source, dict):
         if source.get("bytes") is None and not source.get("path"):
@@ -119,7 +122,7 @@ def open_image(source, bit_depth: int | None = None) -> Image.Image:
         require_picture(source, name_of(source))
         return source
     if isinstance(source, np.ndarray | torch.Tensor):
-        return image_from_array(source, bit_depth)
+        return image_from_array(source, bit_depth, keep_channels)
     if isinstance(source, bytes | bytearray | memoryview):
         return open_bytes(bytes(source), name_of(source))
     if is_open_file(source):
@@ -236,7 +239,9 @@ def from_base64(text: str) -> bytes:
         ) from error
 
 
-def image_from_array(array: np.ndarray | torch.Tensor, bit_depth: int | None = None) -> Image.Image:
+def image_from_array(
+    array: np.ndarray | torch.Tensor, bit_depth: int | None = None, keep_channels: bool = False
+) -> Image.Image:
     """An 8-bit image of an array or tensor in one of the layouts that `load_image` names."""
     channels_first = isinstance(array, torch.Tensor)
     array = to_numpy(array)
@@ -249,8 +254,17 @@ def image_from_array(array: np.ndarray | torch.Tensor, bit_depth: int | None = N
         raise ValueError(
             f"Expected an image of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, got {shape}."
         )
-    array = to_eight_bits(array[..., :3], bit_depth)
+    array = to_eight_bits(array if keep_channels else array[..., :3], bit_depth)
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else np.ascontiguousarray(array))
+
+
+def is_in_unit_range(source) -> bool:
+    """Whether the values of an image in memory are from 0 to 1: floats and booleans."""
+    if isinstance(source, Image.Image):
+        return source.mode in ("F", "1")
+    if isinstance(source, torch.Tensor):
+        return source.is_floating_point() or source.dtype == torch.bool
+    return isinstance(source, np.ndarray) and source.dtype.kind in "fb"
 
 
 def to_eight_bits(array: np.ndarray, bit_depth: int | None = None) -> np.ndarray:

@@ -13,8 +13,10 @@ from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .image_loading import is_open_file, load_image, load_mask, resized_mask
+from .image_loading import is_in_unit_range, is_open_file, load_image, load_mask, resized_mask
 
+BACKEND = "pil"
+EIGHT_BITS = 1 / 255
 # what pixel values depend on, besides the size
 SETTINGS = (
     "do_convert_rgb",
@@ -34,7 +36,7 @@ class AdaptCLIPImageProcessor(PilBackend):
     without keeping the ratio, CLIP's mean and standard deviation.
 
     Args:
-        size (`dict[str, int]`): height and width of the model's input, 518 each by default.
+        size (`dict[str, int]` or `int`): height and width of the model's input, 518 each by default.
     """
 
     resample = PILImageResampling.BICUBIC
@@ -47,11 +49,24 @@ class AdaptCLIPImageProcessor(PilBackend):
     do_convert_rgb = True
     model_input_names = ["pixel_values"]
 
-    def preprocess(self, images, masks=None, return_tensors: str = "pt", **kwargs) -> BatchFeature:
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, backend: str | None = None, **kwargs):
+        """Loads the image processor, as [`~ImageProcessingMixin.from_pretrained`] does.
+
+        Raises:
+            ValueError: another backend than "pil", which alone gives the pixel values that models were trained on.
+        """
+        check_backend(backend)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    def preprocess(self, images, masks=None, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
         """
         Args:
             images: one image or a list of them: paths, URLs, PIL images, arrays or tensors (see `load_image`).
             masks: one mask an image; pixels above 0 are anomalous.
+            kwargs: settings for this call, as `size=28` or `do_normalize=False`. With `do_rescale=False` values keep
+                their range: floats in [0, 1], all others 0 to 255. With `do_convert_rgb=False` greys keep their one
+                channel, and transparency is a fourth.
 
         Returns:
             `BatchFeature`: `pixel_values` (B, 3, S, S) float32 and, with masks, `mask_labels` (B, S, S), 0 or 1.
@@ -59,23 +74,55 @@ class AdaptCLIPImageProcessor(PilBackend):
         Raises:
             FileNotFoundError, ValueError: name the file and what was expected.
         """
-        images = [self.resized(load_image(image), **kwargs) for image in as_list(images)]
-        features = super().preprocess(images, return_tensors=return_tensors, **kwargs)
+        return super().preprocess(images, masks, return_tensors=return_tensors, **kwargs)
+
+    def _standardize_kwargs(self, **kwargs) -> dict:
+        settings = super()._standardize_kwargs(**kwargs)
+        check_size_setting(settings["size"])
+        for name in ("do_center_crop", "do_pad"):
+            if settings.get(name):
+                raise ValueError(
+                    f"{name} must be false: maps and masks lie over whole images, which are resized alone."
+                )
+        return settings
+
+    def _preprocess_image_like_inputs(self, images, masks=None, *, return_tensors=None, **kwargs) -> BatchFeature:
+        prepared = self._prepare_image_like_inputs(images, **kwargs)
+        sizes = [image.shape[1:] for image in prepared]
+        features = self._preprocess(prepared, **kwargs | {"do_resize": False}, return_tensors=return_tensors)
         if masks is not None:
             masks = as_list(masks)
-            if len(masks) != len(images):
-                raise ValueError(f"Expected one mask an image, got {len(masks)} for {len(images)} images.")
-            resized = np.stack([self.read_mask(mask, kwargs.get("size")) for mask in masks])
-            features["mask_labels"] = torch.from_numpy(resized) if return_tensors == "pt" else resized
+            if len(masks) != len(sizes):
+                raise ValueError(f"Expected one mask an image, got {len(masks)} for {len(sizes)} images.")
+            resized = [
+                resized_mask(load_mask(mask), height, width) for mask, (height, width) in zip(masks, sizes, strict=True)
+            ]
+            features.update(BatchFeature({"mask_labels": resized}, tensor_type=return_tensors))
         return features
 
-    def resized(self, image: Image.Image, do_resize=None, size=None, resample=None, **others) -> Image.Image:
-        """The image at the model's size, before it becomes an array, because the base class copies it several times."""
-        if not (self.do_resize if do_resize is None else do_resize):
-            return image
-        size = dict(self.size) | dict(size or {})
-        resample = self.resample if resample is None else resample
-        return image.resize((size["width"], size["height"]), Image.Resampling(int(resample)))
+    def _prepare_images_structure(self, images, expected_ndims: int = 3) -> list:
+        return as_list(images)
+
+    def process_image(
+        self,
+        image,
+        do_convert_rgb=None,
+        do_resize=None,
+        size=None,
+        resample=None,
+        do_rescale=None,
+        **kwargs,
+    ) -> np.ndarray:
+        """One image of any kind as an array (C, H, W), resized before it becomes one, because arrays are copied.
+
+        `input_data_format` has nothing to say: a layout that can be read both ways has too small a side.
+        """
+        in_unit_range = is_in_unit_range(image)
+        picture = load_image(image, keep_channels=not do_convert_rgb)
+        if do_resize:
+            picture = picture.resize((size.width, size.height), Image.Resampling(int(resample)))
+        array = super().process_image(picture)
+        return self.rescale(array, EIGHT_BITS) if in_unit_range and not do_rescale else array
 
     def read_mask(self, mask, size: dict[str, int] | None = None) -> np.ndarray:
         """A mask (see `load_mask`) as float32 (S, S) of 0 and 1: 0/255, bilinear, above one half."""
@@ -120,6 +167,22 @@ class AdaptCLIPImageProcessor(PilBackend):
             {"score": score, "label": label_of(score, threshold), "anomaly_map": resize_map(each.numpy(), size)}
             for score, each, size in zip(scores.tolist(), maps, target_sizes, strict=True)
         ]
+
+
+def check_backend(backend: str | None):
+    """Refuses a backend that there is not; transformers' Auto classes ask for none where the user does not."""
+    if backend not in (None, BACKEND):
+        raise ValueError(f"There is no backend {backend!r}: images are resized by PIL alone, as in training.")
+
+
+def check_size_setting(size):
+    """Refuses a size that keeps the ratio: the model takes images of one size."""
+    given = {} if size is None else dict(size)
+    if given.keys() != {"height", "width"}:
+        raise ValueError(
+            f"size must be the height and width of the model's input, or one number for both; got {given}. Images are "
+            "resized to it whatever their ratio."
+        )
 
 
 def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:

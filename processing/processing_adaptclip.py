@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from transformers import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
-from .image_processing_adaptclip import AdaptCLIPImageProcessor, as_list
+from .image_processing_adaptclip import AdaptCLIPImageProcessor, as_list, check_backend
 from .processor_files import HUB_ARGUMENTS, image_settings, load_tokenizer
 
 FILES = ("processor_config.json", "tokenizer.json")
@@ -20,6 +20,8 @@ class AdaptCLIPProcessor(ProcessorMixin):
         tokenizer (`CLIPTokenizer`): the one that belongs to the CLIP.
     """
 
+    text_kwargs = {"padding": True, "return_tensors": "pt"}
+
     def __init__(self, image_processor=None, tokenizer=None, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
 
@@ -30,29 +32,46 @@ class AdaptCLIPProcessor(ProcessorMixin):
         return cls(AdaptCLIPImageProcessor(size=size), tokenizer)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> "AdaptCLIPProcessor":
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *,
+        image_processor=None,
+        tokenizer=None,
+        backend: str | None = None,
+        **kwargs,
+    ) -> "AdaptCLIPProcessor":
         """Loads the processor from a folder or the Hub.
 
         Args:
+            image_processor, tokenizer: in place of those of the folder.
             kwargs: settings of the image processor that replace those of the file, and the usual arguments of a
-                download (`revision`, `token`, ...) and of a tokenizer.
+                download (`revision`, `subfolder`, `token`, ...) and of a tokenizer.
 
         Raises:
             OSError: for a folder that lacks one of its files, by its name.
-            ValueError: a file is damaged, or chooses what it may not; names the file and the setting.
+            ValueError: a file is damaged, or chooses what it may not; names the file and the setting. Or another
+                backend than "pil".
         """
+        check_backend(backend)
         folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir() and (missing := [name for name in FILES if not (folder / name).is_file()]):
-            raise OSError(f"No processor at {folder}: it lacks {', '.join(missing)}, which save_pretrained writes.")
+        if folder.is_dir():
+            folder /= kwargs.get("subfolder") or ""
+            if missing := [name for name in FILES if not (folder / name).is_file()]:
+                raise OSError(f"No processor at {folder}: it lacks {', '.join(missing)}, which save_pretrained writes.")
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
         own = AdaptCLIPImageProcessor.valid_kwargs.__annotations__
-        settings = image_settings(pretrained_model_name_or_path, **hub)
-        settings |= {key: value for key, value in kwargs.items() if key in own}
-        others = {key: value for key, value in kwargs.items() if key not in own and not key.startswith("_")}
-        return cls(AdaptCLIPImageProcessor(**settings), load_tokenizer(pretrained_model_name_or_path, **others))
+        if image_processor is None:
+            settings = image_settings(pretrained_model_name_or_path, **hub)
+            settings |= {key: value for key, value in kwargs.items() if key in own}
+            image_processor = AdaptCLIPImageProcessor(**settings)
+        if tokenizer is None:
+            others = {key: value for key, value in kwargs.items() if key not in own and not key.startswith("_")}
+            tokenizer = load_tokenizer(pretrained_model_name_or_path, **others)
+        return cls(image_processor, tokenizer)
 
     def __call__(
-        self, images=None, text=None, prompt_images=None, masks=None, return_tensors: str = "pt", **kwargs
+        self, images=None, text=None, prompt_images=None, masks=None, **kwargs: Unpack[ProcessingKwargs]
     ) -> BatchFeature:
         """
         Args:
@@ -61,29 +80,33 @@ class AdaptCLIPProcessor(ProcessorMixin):
             prompt_images: for each image the list of its k normal images; for a single image one such list. Normal
                 images that serve a whole batch go through `model.encode_prompts` once instead.
             masks: one mask an image.
+            kwargs: settings of the image processor and the tokenizer for this call, as any processor takes them:
+                `text_kwargs={"truncation": True, "max_length": 77}`, `images_kwargs={"size": 84}`, or without these.
+                Tensors are returned and sentences are padded if nothing else is asked for.
 
         Returns:
             `BatchFeature`: `pixel_values` (B, 3, S, S), `prompt_pixel_values` (B, k, 3, S, S), `mask_labels` (B, S, S),
             `input_ids` and `attention_mask` (N, T), each where its argument was given.
 
         Raises:
-            FileNotFoundError, ValueError: name the file and what was expected.
+            FileNotFoundError, TypeError, ValueError: name the file or argument and what was expected.
         """
         if images is None and text is None:
             raise ValueError("Expected images, text or both.")
         if images is None and (masks is not None or prompt_images is not None):
             raise ValueError("masks and prompt_images belong to images: give those too.")
+        settings = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         features = BatchFeature()
         if images is not None:
             images = as_list(images)
-            features.update(self.image_processor(images, masks=masks, return_tensors=return_tensors, **kwargs))
+            features.update(self.image_processor(images, masks=masks, **settings["images_kwargs"]))
         if prompt_images is not None:
             groups = self.prompt_groups(prompt_images, len(images))
             flat = [image for group in groups for image in group]
-            pixel_values = self.image_processor(flat, return_tensors=return_tensors, **kwargs)["pixel_values"]
-            features["prompt_pixel_values"] = pixel_values.reshape(len(groups), -1, *pixel_values.shape[1:])
+            pixel_values = self.image_processor(flat, **settings["images_kwargs"])["pixel_values"]
+            features["prompt_pixel_values"] = in_groups(pixel_values, len(groups))
         if text is not None:
-            features.update(self.tokenizer(text, padding=True, return_tensors=return_tensors))
+            features.update(self.tokenizer(text, **settings["text_kwargs"]))
         return features
 
     @staticmethod
@@ -102,6 +125,14 @@ class AdaptCLIPProcessor(ProcessorMixin):
     def post_process_anomaly_detection(self, outputs, target_sizes=None, threshold: float | None = None) -> list[dict]:
         """See [`AdaptCLIPImageProcessor.post_process_anomaly_detection`]."""
         return self.image_processor.post_process_anomaly_detection(outputs, target_sizes, threshold)
+
+
+def in_groups(pixel_values, count: int):
+    """(count * k, 3, S, S) as (count, k, 3, S, S); a list as lists of k."""
+    if not isinstance(pixel_values, list):
+        return pixel_values.reshape(count, -1, *pixel_values.shape[1:])
+    size = len(pixel_values) // count
+    return [pixel_values[first : first + size] for first in range(0, len(pixel_values), size)]
 
 
 __all__ = ["AdaptCLIPProcessor"]

@@ -66,9 +66,10 @@ def load_tokenizer(name: str | Path, **options):
     """
     options = {key: value for key, value in options.items() if key not in ("trust_remote_code", "code_revision")}
     hub = {key: options[key] for key in HUB_ARGUMENTS if key in options}
-    folder = Path(name)
-    if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):  # one of no words is made
-        raise OSError(f"No tokenizer at {name}: expected {TOKENIZER_FILES[0]}.")
+    folder = Path(name, options.get("subfolder") or "")
+    # one of no words would be made
+    if Path(name).is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise OSError(f"No tokenizer at {folder}: expected {TOKENIZER_FILES[0]}.")
     chosen = read_settings(name, TOKENIZER_CONFIG, **hub).get("tokenizer_class")
     tokenizer_class = CLIPTokenizer if chosen in CLIP_TOKENIZERS else PreTrainedTokenizerFast
     try:

@@ -7,12 +7,13 @@ import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote
 
 TOKEN = "hf_right"
 
 
 class Hub:
-    """Repositories {id: {"private", "branches": {name: {path: bytes}}}}.
+    """Repositories {id: {"private", "branches": {name: {path: bytes}}}}, and what was said of each commit.
 
     `break_uploads` and `break_commits` hang up in the middle.
     """
@@ -20,6 +21,7 @@ class Hub:
     def __init__(self):
         self.repos: dict[str, dict] = {}
         self.blobs: dict[str, bytes] = {}
+        self.messages: list[tuple[str, str]] = []  # summary and description
         self.break_uploads = self.break_commits = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -105,24 +107,33 @@ class Handler(BaseHTTPRequestHandler):
             if repo:
                 repo["branches"].setdefault(match[2], dict(repo["branches"]["main"]))
                 self.reply()
-        elif match := re.fullmatch(r"/api/models/(.+?)/commit/([^?]+).*", self.path):
+        elif match := re.fullmatch(r"/api/models/(.+?)/commit/([^?]+)(.*)", self.path):
             if self.hub.break_commits:
                 self.hang_up()
             elif self.repo(match[1]):
-                self.commit(match[1], match[2], body)
+                self.commit(match[1], unquote(match[2]), body, "create_pr=1" in match[3])
         else:
             self.reply({"error": self.path}, 404)
 
-    def commit(self, name: str, branch: str, body: bytes):
-        files = self.hub.repos[name]["branches"][branch]
+    def commit(self, name: str, branch: str, body: bytes, create_pr: bool = False):
+        branches = self.hub.repos[name]["branches"]
+        proposal = f"refs/pr/{len(branches)}" if create_pr else None
+        if proposal:
+            branches[proposal] = dict(branches[branch])
+        files = branches[proposal or branch]
         for line in body.splitlines():
             entry = json.loads(line)
-            if entry["key"] == "file":
+            if entry["key"] == "header":
+                self.hub.messages.append((entry["value"]["summary"], entry["value"]["description"]))
+            elif entry["key"] == "file":
                 files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
             elif entry["key"] == "lfsFile":
                 files[entry["value"]["path"]] = self.hub.blobs[entry["value"]["oid"]]
         oid = commit_of(files)
-        self.reply({"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}"})
+        answer = {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}"}
+        if proposal:
+            answer["pullRequestUrl"] = f"{self.hub.url}/{name}/discussions/{proposal.rpartition('/')[2]}"
+        self.reply(answer)
 
     def hang_up(self):
         self.close_connection = True
@@ -142,13 +153,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply({}, 404, X_Error_Code="EntryNotFound")
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^?]+))?.*", self.path):
             if repo := self.repo(match[1]):
-                files = self.files(repo, match[2] or "main")
+                files = self.files(repo, unquote(match[2] or "main"))
                 if files is not None:
                     siblings = [{"rfilename": name} for name in files]
-                    self.reply({"id": match[1], "sha": commit_of(files), "siblings": siblings, "tags": []})
+                    about = {"id": match[1], "sha": commit_of(files), "siblings": siblings, "tags": []}
+                    if tag := re.search(rb"^pipeline_tag: (\S+)$", files.get("README.md", b""), re.MULTILINE):
+                        about["pipeline_tag"] = tag[1].decode()
+                    self.reply(about)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
             if repo := self.repo(match[1]):
-                files = self.files(repo, match[2])
+                files = self.files(repo, unquote(match[2]))
                 if files is not None and match[3] in files:
                     body, commit = files[match[3]], commit_of(files)
                     etag = hashlib.sha256(body).hexdigest()

@@ -9,7 +9,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..files import write_whole
 
-TASK = "image-classification", "Anomaly detection"
+TASK = "anomaly-detection", "Anomaly detection"
 # the metrics of published figures and of the usual tables
 METRICS = {
     "image_auroc": "Image AUROC",

@@ -15,8 +15,6 @@ from ..model_files import COMPLETE, DEFAULT_NAME, TRAINING_RECORD
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel, PromptBank
 from .model_folders import folder_kind
 
-# the nearest task of the Hub's list, which has none for anomaly detection
-PIPELINE_TAG = "image-classification"
 TAGS = ["anomaly-detection", "anomaly-segmentation", "zero-shot", "few-shot", "clip", "adaptclip"]
 NUMBER_OF_IMAGES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M"}
 
@@ -80,7 +78,8 @@ def render_model_card(
     data = ModelCardData(
         license=license,
         library_name="transformers",
-        pipeline_tag=PIPELINE_TAG,
+        # no pipeline_tag: the Hub's list of tasks has none for anomaly detection, and by another one
+        # `pipeline(model=...)` would choose a class that cannot load such a model
         tags=TAGS,
         base_model=config.clip_name,
         datasets=record["hub_data_sets"] or None if record else None,

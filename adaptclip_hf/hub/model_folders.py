@@ -42,6 +42,7 @@ def save_model_folder(
     flavour: str = COMPLETE,
     clip: str | None = None,
     clip_revision: str | None = None,
+    max_shard_size: int | str = "50GB",
 ):
     """Writes a model folder.
 
@@ -50,6 +51,7 @@ def save_model_folder(
             the CLIP, which is named by its Hub id and revision and fetched when the model is loaded. "remote-code":
             complete, with the code, so that `trust_remote_code=True` loads it where this package is not installed.
         clip, clip_revision: of the adapters' CLIP, where the model does not record them.
+        max_shard_size: of a file of weights; adapters alone are one file.
 
     Raises:
         ValueError: an unknown flavour, or adapters whose CLIP is not known.
@@ -63,7 +65,7 @@ def save_model_folder(
     if flavour == ADAPTERS:
         save_adapters_only(model, folder, clip, clip_revision)
     elif flavour in MODEL_FOLDERS:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
     else:
         raise ValueError(f"There is no flavour {flavour!r}; there are {', '.join(MODEL_FOLDERS)}.")
     processor.save_pretrained(folder)

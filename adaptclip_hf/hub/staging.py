@@ -24,7 +24,7 @@ SHEET_FILE = "normal_images.jpg"
 HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
 
 
-def stage(thing: Published, folder: Path, repo_id: str, token: str | None = None, **what) -> list[Path]:
+def stage(thing: Published, folder: Path, repo_id: str, token: bool | str | None = None, **what) -> list[Path]:
     """The files to publish; those that must be made go into the empty `folder`.
 
     Args:
@@ -48,7 +48,7 @@ def stage_model(
     model: AdaptCLIPModel,
     folder: Path,
     repo_id: str,
-    token: str | None = None,
+    token: bool | str | None = None,
     processor: AdaptCLIPProcessor | None = None,
     results: str | Path | None = None,
     **folder_options,
@@ -58,7 +58,7 @@ def stage_model(
     Args:
         processor: the model's; by default the one that lies beside it where it was loaded from.
         results: results.json of an evaluation, for the card.
-        folder_options: `flavour`, `clip` and `clip_revision` of [`save_model_folder`].
+        folder_options: `flavour`, `clip`, `clip_revision` and `max_shard_size` of [`save_model_folder`].
 
     Raises:
         ValueError: the processor or the adapters' CLIP is not known; results for a model that has its own card.
@@ -80,25 +80,26 @@ def stage_model_folder(
     flavour: str | None = None,
     results: str | Path | None = None,
     endpoint_handler: bool = False,
-    **clip,
+    **folder_options,
 ) -> list[Path]:
     """A model folder as it is, or turned into another kind.
 
     Args:
         flavour: as [`save_model_folder`] takes it; the folder's own by default.
         endpoint_handler: add the `handler.py` and `requirements.txt` by which Inference Endpoints serve the model.
-        clip: `clip` and `clip_revision` of [`save_model_folder`].
+        folder_options: `clip`, `clip_revision` and `max_shard_size` of [`save_model_folder`].
 
     Raises:
         FileNotFoundError: as [`published_files`].
         ValueError: as [`stage_model`].
     """
     published_files(source)
-    if flavour in (None, folder_kind(source)):
+    kind = folder_kind(source)
+    if flavour in (None, kind) and "max_shard_size" not in folder_options:
         files = with_card(source, source, folder, repo_id, results)
     else:
         model, processor = load_model_and_processor(source)
-        files = stage_model(model, folder, repo_id, None, processor, results, flavour=flavour, **clip)
+        files = stage_model(model, folder, repo_id, None, processor, results, flavour=flavour or kind, **folder_options)
     return files + (endpoint_files(folder) if endpoint_handler else [])
 
 

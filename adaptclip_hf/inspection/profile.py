@@ -414,10 +414,11 @@ class InspectionProfile(Reference):
 
         Args:
             repo_id: `OWNER/NAME`; made if it is not there.
-            options: `model`, `private`, `revision`, `token` and `commit_message`, see [`adaptclip_hf.hub.publishing`].
+            options: `model`, `private`, `revision`, `token`, `create_pr`, `tags` and others, see
+                [`adaptclip_hf.hub.publishing`].
 
         Returns:
-            `str`: the commit's URL.
+            `CommitInfo`: a `str`, the commit's URL.
         """
         return hook("publish", "push_to_hub")(self, repo_id, **options)
 

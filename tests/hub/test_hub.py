@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import TOKEN, Hub, commit_of
+from huggingface_hub import ModelCard
 from pages import NEED_THE_HUB, ROOT
 from PIL import Image
 from transformers import pipeline
@@ -129,6 +130,41 @@ def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, 
     assert status == 0, text
     for name in ("complete", "adapters", "code"):
         assert f"{name} {zero} {few}" in text, (name, zero, few, text)
+
+
+PUSH_AS_STOCK = """
+import sys
+from adaptclip_hf import AdaptCLIPModel, PromptBank
+from transformers import pipeline
+detect = pipeline("anomaly-detection", model=sys.argv[1], device="cpu")
+said = {"commit_message": "A model", "commit_description": "Of parts", "create_pr": True, "tags": ["parts", "clip"]}
+print("at", detect.model.push_to_hub("me/parts", max_shard_size="50KB", **said).pr_url)
+print("at", detect.encode_prompts(sys.argv[2:]).push_to_hub("me/bank", **said).pr_url)
+detect.model.push_to_hub("me/whole")
+try:
+    pipeline(model="me/whole")
+except RuntimeError as error:
+    print("told:", error)
+"""
+
+
+@pytest.mark.slow
+def test_a_push_takes_the_arguments_of_any_model(hub, call, small_folder, photos):
+    status, text = call("-c", PUSH_AS_STOCK, small_folder, photos["normal"][0])
+    assert status == 0 and "/me/parts/discussions/1" in text and "/me/bank/discussions/1" in text, text
+    assert "does not seem to have a correct `pipeline_tag`" in text
+    assert hub.messages[:2] == [("A model", "Of parts")] * 2
+    for name in ("me/parts", "me/bank"):
+        branches = hub.repos[name]["branches"]
+        assert not branches["main"]
+        tags = ModelCard(branches["refs/pr/1"]["README.md"].decode()).data.tags
+        assert "parts" in tags and "adaptclip" in tags and len(tags) == len(set(tags))
+    pushed = hub.repos["me/parts"]["branches"]["refs/pr/1"]
+    assert "model.safetensors.index.json" in pushed and sum(name.endswith(".safetensors") for name in pushed) > 1
+    assert "model.safetensors" not in pushed
+    status, text = call("-c", SCORE, "me/parts", photos["bad"][0], "refs/pr/1")
+    here = pipeline("anomaly-detection", model=str(small_folder), device="cpu")(photos["bad"][0])["score"]
+    assert status == 0 and f"score {here.hex()}" in text, text
 
 
 @pytest.mark.slow

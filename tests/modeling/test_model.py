@@ -1,5 +1,6 @@
 """The model on its own: saving and loading, attention, batches, precision, ablations, backbones."""
 
+import json
 import warnings
 
 import pytest
@@ -549,3 +550,11 @@ def test_without_the_package_pushing_says_to_install_it(small_model, monkeypatch
         small_model.push_to_hub("me/model")
     monkeypatch.setattr(hooks, "publish", lambda thing, repo_id, **options: (thing, repo_id, options))
     assert small_model.push_to_hub("me/model", private=True) == (small_model, "me/model", {"private": True})
+
+
+def test_labels_have_their_names(small_model, small_folder):
+    names = {0: "normal", 1: "anomalous"}
+    for config in (AdaptCLIPConfig(), small_model.config, AdaptCLIPConfig.from_pretrained(small_folder)):
+        assert config.id2label == names and config.label2id == {"normal": 0, "anomalous": 1}
+    assert json.loads((small_folder / "config.json").read_text())["id2label"] == {"0": "normal", "1": "anomalous"}
+    assert AdaptCLIPConfig(num_labels=3).num_labels == 3
