@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import torch
 
-from .precision import full_precision
+from .precision import full_precision, outside_autocast
 
 SIMILARITIES_AT_ONCE = 2**24
 
@@ -13,6 +13,7 @@ SIMILARITIES_AT_ONCE = 2**24
 Pool: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 
 
+@outside_autocast
 def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
     """The pool token nearest to each query token by cosine distance, in bounded memory.
 

@@ -112,6 +112,18 @@ def check_labels(labels: torch.Tensor | None, mask_labels: torch.Tensor | None, 
                 raise ValueError(f"Expected {name} of {' or '.join(map(str, known))}, got {wrong[0].item():g}.")
 
 
+def check_learnable(model: nn.Module, image_features: ImageFeatures | None):
+    """Raises a ValueError where the image encoder is to be trained on features that were computed without it."""
+    if (
+        image_features is not None
+        and model.training
+        and torch.is_grad_enabled()
+        and not image_features.image_embeds.requires_grad
+        and model.trains_encoder()
+    ):
+        raise ValueError("The image encoder learns nothing from image_features of a cache: give pixel_values.")
+
+
 def needs_the_package(name: str) -> ImportError:
     return ImportError(
         f"{name} is part of the package adaptclip-hf, and only the model's own code is here: install the package."

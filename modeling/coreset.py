@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from .alignment import SIMILARITIES_AT_ONCE
+from .precision import outside_autocast
 
 
+@outside_autocast
 def greedy_coreset(layers: Sequence[torch.Tensor], count: int) -> list[int]:
     """Numbers of the images whose tokens cover the tokens of all images, in the order in which they were chosen.
 

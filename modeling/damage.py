@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
 
 from .checksums import CHECKSUMS_FILE, read_checksums, require_sha256, write_checksums
+from .fingerprint import stored_tensors
 from .weights_file import WEIGHTS_FILE
 
 # all files of weights that a folder may hold, those of variants and shards too
@@ -122,8 +123,10 @@ def require_finite(tensors: Mapping[str, torch.Tensor], source: str | Path, reme
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """The names of the tensors that hold NaN or infinity; each is read once, without a copy."""
-    floats = {name: each for name, each in tensors.items() if each.is_floating_point() and each.numel()}
+    stored = [(name, each) for name, tensor in tensors.items() for each in stored_tensors(tensor)]
+    floats = [(name, each) for name, each in stored if each.is_floating_point() and each.numel()]
     if not floats:
         return []
-    extremes = torch.stack([torch.stack(torch.aminmax(each)).float().cpu() for each in floats.values()])
-    return [name for name, good in zip(floats, extremes.isfinite().all(-1).tolist(), strict=True) if not good]
+    extremes = torch.stack([torch.stack(torch.aminmax(each)).float().cpu() for _, each in floats])
+    finite = extremes.isfinite().all(-1).tolist()
+    return list(dict.fromkeys(name for (name, _), good in zip(floats, finite, strict=True) if not good))

@@ -2,27 +2,33 @@
 
 import hashlib
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+Part: TypeAlias = nn.Module | torch.Tensor | dict[str, torch.Tensor]
 
 
 @torch.no_grad()
-def weights_digest(*parts: nn.Module | torch.Tensor) -> str:
+def weights_digest(*parts: Part) -> str:
     """SHA-256 of the parts' weights, each rounded to bfloat16: float32 and bfloat16 copies of a model agree."""
     digest = hashlib.sha256()
     for part in parts:
-        named = {"": part} if isinstance(part, torch.Tensor) else part.state_dict()
+        if isinstance(part, nn.Module):
+            part = part.state_dict(keep_vars=True)  # quantised weights cannot be detached in inference mode
+        named = {"": part} if isinstance(part, torch.Tensor) else part
         for name, tensor in sorted(named.items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            tensor = tensor.dequantize() if is_traceable_wrapper_subclass(tensor) else tensor
             rounded = tensor.to(torch.bfloat16).cpu().contiguous().view(torch.int16)
             digest.update(rounded.numpy().data)
     return digest.hexdigest()
 
 
 @torch.no_grad()
-def contents_key(*parts: nn.Module | torch.Tensor, every: int = 1) -> tuple[int, ...]:
+def contents_key(*parts: Part, every: int = 1) -> tuple[int, ...]:
     """Changes whenever the parts' weights change, whatever wrote them; reads them once, 14 GB a second on a CPU.
 
     Tensor versions would not do: a fused optimiser and `tensor.data` write without counting. The parity of all bits
@@ -31,16 +37,25 @@ def contents_key(*parts: nn.Module | torch.Tensor, every: int = 1) -> tuple[int,
     Args:
         every: read only one row in `every`. It is enough to see another model's weights, or an optimiser's step.
     """
-    tensors = [
-        each
-        for part in parts
-        for each in ([part] if isinstance(part, torch.Tensor) else (*part.parameters(), *part.buffers()))
-    ]
+    tensors = [stored for part in parts for each in tensors_of(part) for stored in stored_tensors(each)]
     weights = [each.reshape(-1, *each.shape[1:])[::every] for each in tensors]
     weights = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in weights]
     parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in weights])
     firsts = torch.stack([each.reshape(-1)[0].float() for each in weights]).view(torch.int32)
     return (*parities.tolist(), *firsts.tolist())
+
+
+def tensors_of(part: Part) -> list[torch.Tensor]:
+    if isinstance(part, torch.Tensor):
+        return [part]
+    return list(part.values()) if isinstance(part, dict) else [*part.parameters(), *part.buffers()]
+
+
+def stored_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """A tensor itself; of a quantised one that is made of others, those."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    return [stored for name in tensor.__tensor_flatten__()[0] for stored in stored_tensors(getattr(tensor, name))]
 
 
 class ContentMemo:

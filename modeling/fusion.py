@@ -4,13 +4,17 @@ import torch
 from torch.nn import functional as F
 
 from .normal_variation import WHOLE_WEIGHT, probability
+from .precision import outside_autocast
 
 
 def harmonic_mean(values: torch.Tensor, dim: int = 0) -> torch.Tensor:
     """Harmonic mean along `dim`; a zero among the values makes it zero."""
+    if values.requires_grad:  # the slope at a zero is infinite, and would make every gradient NaN
+        values = values.where(values != 0, 0.0)
     return values.shape[dim] / (1 / values).sum(dim)
 
 
+@outside_autocast
 def gaussian_filter(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian filter of maps (B, H, W), cut at 4 sigma, edges reflected with the edge pixel repeated."""
     if sigma == 0:

@@ -17,6 +17,7 @@ from .checks import (
     can_look_at,
     check_finite,
     check_labels,
+    check_learnable,
     check_pixel_values,
     check_prompt_pixel_values,
     finite_images,
@@ -26,6 +27,7 @@ from .fingerprint import ContentMemo
 from .fusion import fuse, fuse_alignment, fuse_distances
 from .loss import adapter_loss
 from .normal_variation import NormalComparison, NormalVariation, probability, standardised, whole_terms
+from .precision import under_autocast, without_autocast
 from .pretrained_adaptclip import StoredAdaptCLIPModel, initialized
 from .prompt_bank import PromptBank, is_bank
 from .prompt_query_adapter import unit_patch_tokens
@@ -169,7 +171,8 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         banks and values are not part of the graph.
 
         Args:
-            pixel_values: (B, 3, S, S), from [`AdaptCLIPProcessor`].
+            pixel_values: (B, 3, S, S), from [`AdaptCLIPProcessor`]; scores and maps are differentiable by pixels that
+                require a gradient.
             prompt_pixel_values: (B, k, 3, S, S), the k normal images of each query, or
             prompt_bank: one [`PromptBank`] for the whole batch, or a list of B, one for each image.
             labels: (B,), 0 normal or 1 anomalous, for the loss.
@@ -181,7 +184,8 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
 
         Raises:
             ValueError: for wrong shapes, values that are not finite (checked on a CPU only, because the check would
-                stop another device: there the image's score and map are NaN), or the bank of another model.
+                stop another device: there the image's score and map are NaN), the bank of another model, or features
+                without a gradient from which the image encoder is to learn.
         """
         if image_features is not None and pixel_values is None:
             features = image_features
@@ -193,6 +197,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         if not torch.compiler.is_compiling():
             check_finite(features, finite, pixel_values)
             check_labels(labels, mask_labels, batch_size, self.config.image_size)
+            check_learnable(self, image_features)
         text = self.encode_text() if text_embeds is None else text_embeds
         normals = self._normals(batch_size, prompt_pixel_values, prompt_features, prompt_bank)
 
@@ -219,7 +224,10 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             }
         fused = {} if by_distances_alone else scored
         variations = () if normals is None else normals.variations
-        anomaly_scores, anomaly_maps = self._fuse(fused, distances, features, variations)
+        # scores have a gradient where the input has one, not for the sake of weights, which learn by the loss
+        given = features.image_embeds if pixel_values is None else pixel_values
+        with torch.set_grad_enabled(torch.is_grad_enabled() and given.requires_grad), without_autocast(given.device):
+            anomaly_scores, anomaly_maps = self._fuse(fused, distances, features, variations)
         # infinity may become a number on its way through the adapters: an image that was not encoded has no score
         finite = finite & torch.isfinite(text.static).all()
         return AdaptCLIPOutput(
@@ -231,14 +239,18 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         )
 
     def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
-        """Image and patch embeddings of pixel values (B, 3, S, S).
+        """Image and patch embeddings of pixel values (B, 3, S, S), with a gradient where the pixels or CLIP need one.
 
         Raises:
             ValueError: for another shape.
         """
         check_pixel_values(pixel_values, self.config.image_size)
-        with torch.no_grad():
-            return encode_image(self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers)
+        config = self.config
+        features = encode_image(self.clip, pixel_values, config.feature_layers, config.num_dual_path_layers)
+        if under_autocast(pixel_values.device):  # the encoder alone is to be in half precision
+            layers = tuple(layer.to(self.dtype) for layer in features.patch_embeds)
+            return ImageFeatures(features.image_embeds.to(self.dtype), layers)
+        return features
 
     def _normals(
         self,
@@ -337,7 +349,8 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         self, embeds: tuple[torch.Tensor, torch.Tensor], text_embeds: torch.Tensor, both_classes: bool
     ) -> AdapterPrediction:
         """Image and patch embeddings against two text embeddings (paper, equations 1 and 2)."""
-        image_logits, patch_logits = (unit(each) @ text_embeds.T / self.config.temperature for each in embeds)
+        with without_autocast(text_embeds.device):
+            image_logits, patch_logits = (unit(each) @ text_embeds.T / self.config.temperature for each in embeds)
         grid = self.config.grid_size
         probabilities = patch_logits[:, 1:].softmax(-1).transpose(1, 2).unflatten(2, (grid, grid))
         return AdapterPrediction(image_logits, self._class_maps(probabilities, both_classes))
@@ -369,7 +382,6 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         size = (self.config.image_size, self.config.image_size)
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
-    @torch.no_grad()
     def _fuse(
         self,
         predictions: dict[str, list[AdapterPrediction]],

@@ -13,7 +13,7 @@ from torch.export import register_dataclass
 from torch.nn import functional as F
 
 from .alignment import cosine_distance, nearest_tokens
-from .precision import full_precision
+from .precision import full_precision, outside_autocast
 
 if TYPE_CHECKING:
     from .prompt_bank import PromptBank
@@ -107,6 +107,7 @@ class NormalComparison:
         return NormalVariation(mean, spread, scale, whole)
 
 
+@outside_autocast
 def nearest_distances(images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """(q, L, d), (N, d) -> (q, L) in float32: of each patch to the nearest token, as scores measure it."""
     some = images.split(8)
@@ -146,6 +147,7 @@ def shrunk(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return overall + reliable * (mean - overall), spread.clamp_min(SMALLEST_SPREAD)
 
 
+@outside_autocast
 def whole_distances(queries: torch.Tensor, normals: torch.Tensor, itself: bool = False) -> torch.Tensor:
     """(B, n, d), (k, n, d) mean tokens -> (B, n) cosine distance to the nearest normal image, layer by layer."""
     queries, normals = (F.normalize(full_precision(each), dim=-1) for each in (queries, normals))

@@ -20,7 +20,7 @@ from .checksums import CHECKSUMS_FILE
 from .config_file import check_clip, chosen_clip
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig, config_file
 from .damage import clip_shapes, require_finite, require_undamaged, shapes_of, weights_files, write_weights_checksums
-from .fingerprint import ContentMemo, contents_key, weights_digest
+from .fingerprint import ContentMemo, Part, contents_key, weights_digest
 from .hooks import hook
 from .precision import align_weights
 from .text_encoder import check_tokenizer, frame_token_ids
@@ -331,14 +331,26 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return {name: each for name, each in stored.items() if name not in TEXT_EMBEDS or not bool(each.isnan().all())}
 
     def freeze_clip(self):
-        """CLIP is never trained, and always in eval mode."""
+        """Freezes CLIP, as it is in a new or loaded model."""
         self.clip.requires_grad_(False).eval()
 
     def train(self, mode: bool = True):
-        """Sets the adapters' mode; CLIP stays in eval mode."""
+        """Sets the mode of CLIP and the adapters; what is frozen as a whole stays in eval mode."""
         super().train(mode)
-        self.clip.eval()
+        for part in (self.clip, *self.adapters().values()):
+            parameters = list(part.parameters())
+            if parameters and not any(each.requires_grad for each in parameters):
+                part.eval()
         return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer that pixel values enter."""
+        return self.clip.vision_model.embeddings.patch_embedding
+
+    def trains_encoder(self) -> bool:
+        """Whether the image encoder is not frozen: some of its weights, or weights added to it, require a gradient."""
+        parts = (self.clip.vision_model, self.clip.visual_projection)
+        return any(each.requires_grad for part in parts for each in part.parameters())
 
     def adapters(self) -> dict[str, nn.Module]:
         """The adapters that are switched on, by the names of the config's fields."""
@@ -382,15 +394,19 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return self._digest("model", *encoder, *adapters, self.static_text_embeds)
 
     def clip_digest(self) -> str:
-        """Of the whole CLIP, to which adapters belong."""
-        return self._digest("clip", self.clip)
+        """Of the CLIP to which adapters belong: all of it, or what is frozen of it where some is trained with them."""
+        trained = {name for name, each in self.clip.named_parameters() if each.requires_grad}
+        if not trained:
+            return self._digest("clip", self.clip)
+        frozen = {name: each for name, each in self.clip.state_dict().items() if name not in trained}
+        return self._digest("frozen clip", frozen)
 
     def text_key(self) -> tuple[int, ...]:
         """Changes whenever the weights change that text embeddings are computed from."""
         parts = (self.clip.text_model, self.clip.text_projection, self.textual_adapter)
         return contents_key(*(part for part in parts if part is not None))
 
-    def _digest(self, name: str, *parts: nn.Module | torch.Tensor, sampled: bool = False) -> str:
+    def _digest(self, name: str, *parts: Part, sampled: bool = False) -> str:
         """[`weights_digest`] of the parts, computed again only when their weights have changed."""
         key = contents_key(*parts, every=SAMPLED_EVERY if sampled else 1)
         return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))

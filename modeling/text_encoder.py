@@ -8,7 +8,7 @@ from transformers import CLIPModel
 from transformers.masking_utils import create_causal_mask
 from transformers.utils import ModelOutput
 
-from .precision import full_precision
+from .precision import full_precision, without_autocast
 
 FEWEST_WORDS = 26  # the letters: a vocabulary with fewer entries cannot spell words
 
@@ -65,7 +65,9 @@ def encode_sentences(clip: CLIPModel, tokenizer, sentences: list[str]) -> torch.
         raise ValueError(f"A prompt has {length} tokens, the text tower reads {longest}: shorten the object name.")
     inputs_embeds = clip.text_model.embeddings.token_embedding(encoded["input_ids"].to(device))
     end_positions = encoded["attention_mask"].sum(-1).to(device) - 1
-    return full_precision(encode_text(clip, inputs_embeds, end_positions)).mean(0).to(inputs_embeds.dtype)
+    with without_autocast(device):  # they become part of the model
+        text_embeds = encode_text(clip, inputs_embeds, end_positions)
+    return full_precision(text_embeds).mean(0).to(inputs_embeds.dtype)
 
 
 def frame_token_ids(tokenizer) -> list[int]:

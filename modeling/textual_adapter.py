@@ -5,6 +5,7 @@ from torch import nn
 from transformers import CLIPModel
 
 from .configuration_adaptclip import AdaptCLIPConfig
+from .precision import without_autocast
 from .text_encoder import encode_text
 
 
@@ -26,6 +27,7 @@ class TextualAdapter(nn.Module):
         start, end = frame[:1].expand(2, -1, -1), frame[1:].expand(2, -1, -1)
         inputs_embeds = torch.cat([start, prompts, end], dim=1)
         end_positions = torch.full((2,), inputs_embeds.shape[1] - 1, device=prompts.device)
-        if self.gradient_checkpointing and self.training:
-            return self._gradient_checkpointing_func(encode_text, clip, inputs_embeds, end_positions)
-        return encode_text(clip, inputs_embeds, end_positions)
+        with without_autocast(prompts.device):  # they are kept, and must not depend on the call that needs them first
+            if self.gradient_checkpointing and self.training:
+                return self._gradient_checkpointing_func(encode_text, clip, inputs_embeds, end_positions)
+            return encode_text(clip, inputs_embeds, end_positions)

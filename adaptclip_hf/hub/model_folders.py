@@ -77,6 +77,8 @@ def save_model_folder(
 
 def save_adapters_only(model: AdaptCLIPModel, folder: Path, clip: str | None, clip_revision: str | None):
     """Writes the adapters and a config that names the CLIP; its newest revision where none is known."""
+    if any(each.requires_grad for each in model.clip.parameters()):
+        raise ValueError("This model's CLIP is trained too, and adapters alone need it as it was: save it whole.")
     clip_name = clip or model.config.clip_name
     if not clip_name:
         raise ValueError("The model does not record where its CLIP came from: name its Hub id (clip=, --clip).")

@@ -1,10 +1,29 @@
 """transformers' training arguments with the method's recipe as their defaults."""
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 
 import torch
 from transformers import TrainingArguments
+
+# for text, for another loss or sampler, or of models shared out over devices, which checkpoints here do not know
+UNSUPPORTED = (
+    "auto_find_batch_size",
+    "deepspeed",
+    "fsdp",
+    "include_for_metrics",
+    "include_num_input_tokens_seen",
+    "label_names",
+    "label_smoothing_factor",
+    "liger_kernel_config",
+    "neftune_noise_alpha",
+    "parallelism_config",
+    "train_sampling_strategy",
+    "use_cache",
+    "use_liger_kernel",
+)
+FIXED = ("batch_eval_metrics", "remove_unused_columns")
 
 
 def workers() -> int:
@@ -40,3 +59,28 @@ class AdaptCLIPTrainingArguments(TrainingArguments):
     )
     # maps of a whole data set would not fit into memory
     batch_eval_metrics: bool = field(default=True, metadata={"help": "Must stay on: metrics take batch after batch."})
+
+    def __post_init__(self):
+        refuse_unsupported(self, (*UNSUPPORTED, *FIXED))  # before an argument asks for a package that is not there
+        super().__post_init__()
+
+
+def refuse_unsupported(args: TrainingArguments, names: Sequence[str] = UNSUPPORTED):
+    """Refuses arguments that training here would not heed, or fail with.
+
+    Args:
+        names: of the arguments that must keep their defaults.
+
+    Raises:
+        ValueError: names all that do not, and their defaults.
+    """
+    defaults = {each.name: default_of(each) for each in fields(args)}
+    # an argument that is not set may be None, False or empty
+    given = {name: getattr(args, name) for name in names if name in defaults}
+    if changed := [name for name, value in given.items() if (value or None) != (defaults[name] or None)]:
+        options = [f"--{name.replace('_', '-')} {given[name]} (leave it at {defaults[name]})" for name in changed]
+        raise ValueError(f"Training does not support {', '.join(options)}.")
+
+
+def default_of(argument: Field):
+    return argument.default if argument.default_factory is MISSING else argument.default_factory()

@@ -1,4 +1,4 @@
-"""The checkpoints of a run; they hold only the adapters."""
+"""The checkpoints of a run; they hold only what is trained."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,14 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def last_complete_checkpoint(output: Path) -> Path | None:
-    """The newest complete checkpoint: its state file, which is written last, can be read."""
-    for folder in reversed(checkpoints(output)):
-        try:
-            json.loads((folder / STATE_FILE).read_text())
-        except (OSError, ValueError):
-            continue
-        return folder
-    return None
+    """The newest complete checkpoint."""
+    return next(filter(is_complete, reversed(checkpoints(output))), None)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether its state file, which is written last, can be read."""
+    try:
+        json.loads((checkpoint / STATE_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return True

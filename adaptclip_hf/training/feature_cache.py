@@ -87,6 +87,8 @@ class FeatureCache:
             images, missing: numbers of images, and of those that are not there yet.
             limit: GB.
         """
+        if self.model.trains_encoder():
+            return "the image encoder is trained"
         gigabyte, needed = 2**30, missing * self.bytes_per_image()
         if (total := images * self.bytes_per_image()) > limit * gigabyte:
             return f"{total / gigabyte:.1f} GB are over the limit of {limit:g} GB"

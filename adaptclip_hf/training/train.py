@@ -23,7 +23,7 @@ from ..processing.processor_files import load_tokenizer
 from ..reporting import print_line, print_lines
 from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
-from .checkpoints import checkpoints, last_complete_checkpoint
+from .checkpoints import STATE_FILE, checkpoints, is_complete, last_complete_checkpoint
 from .feature_cache import DEFAULT_FOLDER, DEFAULT_LIMIT, FeatureCache, content_digests
 from .prompted_images import PromptedImages
 from .trainer import AdaptCLIPTrainer
@@ -74,7 +74,8 @@ def train(
     """
     cache_folder, cache_limit = options.pop("cache_folder", None), options.pop("cache_limit", DEFAULT_LIMIT)
     output, state = Path(args.output_dir), PartialState()
-    checkpoint = checkpoint_to_resume(output, resume)
+    given = Path(args.resume_from_checkpoint) if args.resume_from_checkpoint else None
+    checkpoint = checkpoint_to_resume(output, resume, given)
     parts, unreadable = load_parts(data)
     dataset = join_parts(parts, data)
     eval_parts, eval_unreadable = load_parts(eval_data)
@@ -89,20 +90,23 @@ def train(
         return TrainingRun(None, unreadable)
 
     if state.is_main_process:
-        if not resume:
+        if checkpoint is None:
             (output / SETTINGS_FILE).unlink(missing_ok=True)
         settings = run_settings(built, processor, dataset, args, ablation, keep_adapters)
+        if given and (given.parent / SETTINGS_FILE).is_file():
+            keep_or_match(given.parent / SETTINGS_FILE, settings, "continue it with the same")
         keep_or_match(output / SETTINGS_FILE, settings, "continue with the same, or name another --output")
     state.wait_for_everyone()
     with_prompts = built.prompt_query_adapter is not None
     queries = PromptedImages(dataset, processor, args.seed, with_prompts)
     evaluated = {name: PromptedImages(each, processor, args.seed, with_prompts) for name, each in eval_datasets.items()}
     detector = AnomalyDetector(built, processor)
-    cache = FeatureCache(cache_folder or DEFAULT_FOLDER, detector, torch.bfloat16 if args.bf16 else None)
-    compute_features_once([queries, *evaluated.values()], cache, cache_limit, args.device)
+    # which refuses what it cannot do, or what is not installed, before the features take their time
     trainer = AdaptCLIPTrainer(
         built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
     )
+    cache = FeatureCache(cache_folder or DEFAULT_FOLDER, detector, torch.bfloat16 if args.bf16 else None)
+    compute_features_once([queries, *evaluated.values()], cache, cache_limit, args.device)
     print_lines(describe(trainer, ablation, checkpoint))
     trainer.data_sets = [name_data_set(spec, part) for spec, part in zip(data, parts, strict=True)]
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -113,8 +117,12 @@ def train(
     return TrainingRun(trainer, unreadable)
 
 
-def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
+def checkpoint_to_resume(output: Path, resume: bool, given: Path | None = None) -> Path | None:
     """The checkpoint to continue from.
+
+    Args:
+        resume: from the newest complete checkpoint in the output folder.
+        given: a checkpoint of this run, or of another one that goes on in a new folder.
 
     Raises:
         FileNotFoundError: there is none.
@@ -122,12 +130,16 @@ def checkpoint_to_resume(output: Path, resume: bool) -> Path | None:
     """
     if output.is_file():
         raise ValueError(f"--output {output} is a file; expected a folder.")
-    if not resume:
+    if given is not None and not is_complete(given):
+        raise FileNotFoundError(f"--resume-from-checkpoint {given} is no complete checkpoint: it lacks {STATE_FILE}.")
+    if given is not None and given.resolve().parent == output.resolve():
+        return given
+    if given is not None or not resume:
         if last_complete_checkpoint(output) is not None:
             raise ValueError(
                 f"{output} holds checkpoints of another run: continue it with --resume, or name another folder."
             )
-        return None
+        return given
     checkpoint = last_complete_checkpoint(output)
     if checkpoint is None and checkpoints(output):
         print_line(f"no checkpoint in {output} is complete: starting from the beginning")

@@ -10,19 +10,23 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import Trainer
+from transformers.utils import logging
 
 from ..files import write_whole
 from ..hub.cards import model_card
 from ..hub.publishing import publish
 from ..model_files import CARD
 from ..modeling import AdaptCLIPModel
-from ..modeling.adapters_file import load_adapters, save_adapters
+from ..modeling.adapters_file import load_adapters, save_adapters, without_wrapper
 from ..reporting import first_line
+from .arguments import refuse_unsupported
 from .batch_norm import synchronize_batch_norm
 from .prompted_images import PromptedImages, collate_prompted
 from .samplers import PromptedSampler
 from .training_record import training_record, write_record
 from .validation import CategoryMetrics
+
+logger = logging.get_logger(__name__)
 
 
 @contextmanager
@@ -39,27 +43,39 @@ def naming_what_is_lost(folder: Path) -> Iterator[None]:
 
 
 class AdaptCLIPTrainer(Trainer):
-    """Trains the adapters; takes the arguments of [`~transformers.Trainer`].
+    """Trains the adapters, and what else of the model requires a gradient: the image tower, or what PEFT adds to it.
+
+    Takes the arguments of [`~transformers.Trainer`].
 
     - Queries with and without a normal image of their category are in separate batches, in an order drawn from (seed,
       epoch).
     - The log has the loss of each adapter: `loss_visual`, `loss_textual`, `loss_prompt_query`.
-    - Checkpoints hold only the adapters; `save_model` writes the complete model.
+    - Checkpoints hold only the adapters, and what is trained of CLIP; `save_model` writes the complete model. With PEFT
+      both write the same, and PEFT's own files beside it.
+    - Features of a cache are not used where the image encoder is trained.
     - With several processes the batch norms see the batch of all processes, as one process would.
     - `save_model` also writes a record of the run for the model's card. `push_to_hub` pushes the complete model and its
       card in one commit; `save_model` does so too with `args.push_to_hub`. Checkpoints are never pushed: without the
       CLIP they are of no use to others.
     - `eval_dataset={category: PromptedImages}` gives `eval_<category>_image_auroc` and so on, and their means as
-      `eval_image_auroc`, ...: 1-shot, each image with a fixed normal image of its category.
+      `eval_image_auroc`, ...: 1-shot, each image with a fixed normal image of its category. One data set gives the
+      latter alone.
 
     Raises:
-        ValueError: a batch has one image, from which the adapters' batch norms cannot learn.
+        ValueError: a batch has one image, from which the adapters' batch norms cannot learn; an argument that this
+            trainer does not support; a model with PEFT is to be pushed.
     """
 
     def __init__(self, model: AdaptCLIPModel, args, **kwargs):
+        refuse_unsupported(args)
+        if args.push_to_hub and has_peft(model):
+            raise ValueError(
+                "A model with PEFT is not pushed by the trainer: call its own push_to_hub, or merge it first."
+            )
         kwargs.setdefault("data_collator", collate_prompted)
-        if kwargs.get("eval_dataset") is not None:
-            kwargs.setdefault("compute_metrics", CategoryMetrics())
+        if kwargs.get("compute_metrics") is None:
+            kwargs["compute_metrics"] = CategoryMetrics()
+            args.batch_eval_metrics = True  # which they need
         # kept from Trainer, which would write the tokenizer's special tokens into the model's config
         self.processor = kwargs.pop("processing_class", None)
         super().__init__(model, args, **kwargs)
@@ -102,7 +118,20 @@ class AdaptCLIPTrainer(Trainer):
             self._adapter_losses.clear()
         super().log(logs, *args, **kwargs)
 
+    def train(self, *args, **kwargs):
+        self._read_pixels(self.train_dataset)
+        self._read_pixels(self.eval_dataset)
+        return super().train(*args, **kwargs)
+
+    def _read_pixels(self, datasets):
+        """Turns the feature cache of data sets off where the image encoder is trained, and so gives other features."""
+        for each in datasets.values() if isinstance(datasets, dict) else [datasets]:
+            if isinstance(each, PromptedImages) and each.cache is not None and self.model.trains_encoder():
+                logger.warning_once("feature cache: off, the image encoder is trained")
+                each.cache = None
+
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        self._read_pixels(self.eval_dataset if eval_dataset is None else eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         datasets = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(datasets, dict):
@@ -116,12 +145,14 @@ class AdaptCLIPTrainer(Trainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """Writes the complete model and its processor; for checkpoints, which Trainer asks for, only the adapters."""
+        """Writes the complete model and its processor; for the checkpoints of Trainer only what is trained."""
         folder = Path(output_dir or self.args.output_dir)
         with naming_what_is_lost(folder):
-            if self.args.should_save and _internal_call:
+            if self.args.should_save and (_internal_call or has_peft(self.model)):
                 save_adapters(self.model, folder)
-            elif self.args.should_save:
+            if self.args.should_save and has_peft(self.model):
+                self.model.save_pretrained(folder)
+            if self.args.should_save and not _internal_call:
                 self._save_complete(folder)
         if self.args.push_to_hub and not _internal_call and self.is_world_process_zero():
             self._push(folder, "Model save")
@@ -131,7 +162,8 @@ class AdaptCLIPTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
 
     def _save_complete(self, folder: Path):
-        self.model.save_pretrained(folder)
+        if not has_peft(self.model):
+            self.model.save_pretrained(folder)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
         if isinstance(self.train_dataset, PromptedImages):
@@ -177,3 +209,8 @@ class AdaptCLIPTrainer(Trainer):
 
     def _load_best_model(self):
         load_adapters(self.model, Path(self.state.best_model_checkpoint))
+
+
+def has_peft(model: torch.nn.Module) -> bool:
+    """Whether PEFT wrapped the model, or transformers added PEFT's layers to it; saving it saves those alone."""
+    return without_wrapper(model) is not model or getattr(model, "_hf_peft_config_loaded", False)
