@@ -75,11 +75,15 @@ def refuse_unsupported(args: TrainingArguments, names: Sequence[str] = UNSUPPORT
         ValueError: names all that do not, and their defaults.
     """
     defaults = {each.name: default_of(each) for each in fields(args)}
-    # an argument that is not set may be None, False or empty
     given = {name: getattr(args, name) for name in names if name in defaults}
-    if changed := [name for name, value in given.items() if (value or None) != (defaults[name] or None)]:
+    if changed := [name for name, value in given.items() if or_none(value) != or_none(defaults[name])]:
         options = [f"--{name.replace('_', '-')} {given[name]} (leave it at {defaults[name]})" for name in changed]
         raise ValueError(f"Training does not support {', '.join(options)}.")
+
+
+def or_none(value):
+    """The value of an argument, or `None` for all that says it is off."""
+    return None if value == "no" else value or None
 
 
 def default_of(argument: Field):

@@ -1,6 +1,7 @@
 """A whole training run: data, model, feature cache, Trainer and the finished model folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ..model_files import resolve_model
 from ..modeling import AdaptCLIPConfig, AdaptCLIPModel
 from ..processing import AdaptCLIPProcessor
 from ..processing.processor_files import load_tokenizer
-from ..reporting import print_line, print_lines
+from ..reporting import first_line, print_line, print_lines
 from ..resume import keep_or_match
 from .arguments import AdaptCLIPTrainingArguments
 from .checkpoints import STATE_FILE, checkpoints, is_complete, last_complete_checkpoint
@@ -102,9 +103,10 @@ def train(
     evaluated = {name: PromptedImages(each, processor, args.seed, with_prompts) for name, each in eval_datasets.items()}
     detector = AnomalyDetector(built, processor)
     # which refuses what it cannot do, or what is not installed, before the features take their time
-    trainer = AdaptCLIPTrainer(
-        built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
-    )
+    with naming_what_is_not_installed():
+        trainer = AdaptCLIPTrainer(
+            built, args, train_dataset=queries, eval_dataset=evaluated or None, processing_class=processor
+        )
     cache = FeatureCache(cache_folder or DEFAULT_FOLDER, detector, torch.bfloat16 if args.bf16 else None)
     compute_features_once([queries, *evaluated.values()], cache, cache_limit, args.device)
     print_lines(describe(trainer, ablation, checkpoint))
@@ -115,6 +117,17 @@ def train(
     state.wait_for_everyone()
     print_line(f"written: {output}")
     return TrainingRun(trainer, unreadable)
+
+
+@contextmanager
+def naming_what_is_not_installed() -> Iterator[None]:
+    """Turns what transformers raises where an argument needs another package into an error for people."""
+    try:
+        yield
+    except (ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "install" not in str(error):
+            raise
+        raise ValueError(first_line(error)) from error
 
 
 def checkpoint_to_resume(output: Path, resume: bool, given: Path | None = None) -> Path | None:

@@ -1,0 +1,36 @@
+"""Weights that torchao quantised, which are made of several tensors."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
+from transformers import TorchAoConfig
+
+from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
+
+
+@pytest.fixture(params=["loaded", "in memory"])
+def quantised(request, small_folder):
+    if request.param == "loaded":
+        return AdaptCLIPModel.from_pretrained(small_folder, quantization_config=TorchAoConfig(Int8WeightOnlyConfig()))
+    model = AdaptCLIPModel.from_pretrained(small_folder)
+    quantize_(model.clip, Int8WeightOnlyConfig())
+    return model
+
+
+def test_a_quantised_model_scores_nearly_as_before(quantised, small_model, small_folder, photos):
+    query, normal = torch.randn(2, 3, 84, 84), torch.randn(2, 3, 84, 84)
+    with torch.no_grad():
+        outputs = [model(query, prompt_bank=model.encode_prompts(normal)) for model in (small_model, quantised)]
+    assert_close(outputs[1].anomaly_scores, outputs[0].anomaly_scores, rtol=0, atol=0.02)
+    detector = AnomalyDetector(quantised, AdaptCLIPProcessor.from_pretrained(small_folder))
+    bank = detector.remember(photos["normal"])
+    assert 0 <= detector.detect(photos["bad"][0], prompt_bank=bank)[0].score <= 1
+
+
+def test_a_quantised_encoder_has_a_fingerprint_of_its_own(quantised, small_model):
+    before = quantised.fingerprint(), quantised.fingerprint(sampled=True), quantised.weights_digest()
+    assert before[0] == before[1] and before[0] != small_model.fingerprint()
+    with torch.no_grad():
+        quantised.clip.vision_model.encoder.layers[0].self_attn.q_proj.weight.qdata[0].neg_()
+    assert quantised.fingerprint(sampled=True) != before[1] and quantised.weights_digest() != before[2]
