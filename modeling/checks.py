@@ -14,27 +14,6 @@ TEXT_EMBEDS = ("static_text_embeds", LEARNED_TEXT)
 TEXT_TOWER = (r"^clip\.text_model\.", r"^clip\.text_projection\.")  # patterns of the names of its weights
 
 
-def on_one_device(device_map):
-    """A `device_map` that puts all of the model on one device.
-
-    The encoder reads single weights, and the hooks that would load them from elsewhere work on whole modules only.
-
-    Args:
-        device_map: as transformers takes it; "auto" and the like mean the GPU, or the CPU without one.
-
-    Raises:
-        ValueError: it would spread the model over devices or a disk.
-    """
-    if device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
-        return {"": torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"}
-    if isinstance(device_map, dict) and (len(device_map) > 1 or "disk" in device_map.values()):
-        raise ValueError(
-            f"device_map={device_map} would leave parts of the model elsewhere, which it cannot run with: load it "
-            "whole, on one device (device_map='cuda:0', or model.to(device) afterwards)."
-        )
-    return device_map
-
-
 def require_all_weights(model: nn.Module, info: dict, name: str | Path):
     """Refuses a folder that lacks weights, or holds weights of a part that the model never has.
 
@@ -56,6 +35,11 @@ def require_all_weights(model: nn.Module, info: dict, name: str | Path):
             f"{name} holds {len(superfluous)} tensors that its config does not describe, such as "
             f"{', '.join(superfluous[:3])}: it is another model than the config says."
         )
+
+
+def is_encoded(text_embeds: torch.Tensor) -> bool:
+    """Whether text embeddings were computed: until then they are zero, in older files NaN."""
+    return bool(text_embeds.isfinite().all() and text_embeds.any())
 
 
 def can_look_at(tensor: torch.Tensor) -> bool:

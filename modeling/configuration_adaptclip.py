@@ -119,7 +119,7 @@ class AdaptCLIPConfig(PreTrainedConfig):
 
     model_type = "adaptclip"
     sub_configs_defaults = {"clip_config": CLIPConfig}
-    keys_to_ignore_at_inference = ["losses", "details"]
+    keys_to_ignore_at_inference = ["losses", "details", "hidden_states", "attentions"]
 
     if TYPE_CHECKING:  # what a config holds: __post_init__ has filled in the fields that were not given
         clip_config: CLIPConfig
@@ -185,8 +185,12 @@ class AdaptCLIPConfig(PreTrainedConfig):
             OSError: there is none.
             ValueError: names the file, the field that is wrong and what was expected.
         """
+        named = "name_or_path" in kwargs
         kwargs.setdefault("name_or_path", str(pretrained_model_name_or_path))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if not named:  # it was for the errors: a config has the name of its model once that is loaded
+            (loaded[0] if isinstance(loaded, tuple) else loaded).name_or_path = ""
+        return loaded
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

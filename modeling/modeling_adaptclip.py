@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPModel
-from transformers.utils import ModelOutput, logging
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .alignment import Pool, cosine_distance, nearest_tokens
 from .checks import (
@@ -22,10 +22,12 @@ from .checks import (
     finite_images,
 )
 from .configuration_adaptclip import AdaptCLIPConfig
+from .encoder_record import asked_for
 from .fingerprint import ContentMemo
 from .fusion import fuse, fuse_alignment, fuse_distances
 from .loss import adapter_loss
 from .normal_variation import NormalComparison, NormalVariation, probability, standardised, whole_terms
+from .placement import require_weights_here
 from .pretrained_adaptclip import StoredAdaptCLIPModel, initialized
 from .prompt_bank import PromptBank, is_bank
 from .prompt_query_adapter import unit_patch_tokens
@@ -59,6 +61,10 @@ class AdaptCLIPOutput(ModelOutput):
             (B, d), `patch_embeds` (for each layer (B, 1 + L, d)), `text_embeds` and `learned_text_embeds` (2, d, unit
             length), `alignment_maps` (n, B, S, S), and for each adapter its `*_logits` (B, 2) and `*_maps` (B, S, S),
             those of the prompt-query adapter a list over the layers.
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*, with `output_hidden_states=True`): of the embeddings and
+            of each layer (B, 1 + L, D), on the path that the patch embeddings are read from.
+        attentions (`tuple[torch.FloatTensor]`, *optional*, with `output_attentions=True`): of each layer (B, heads,
+            1 + L, 1 + L), on the same path: where that is the second one, of the values among themselves.
     """
 
     loss: torch.FloatTensor | None = None
@@ -66,6 +72,8 @@ class AdaptCLIPOutput(ModelOutput):
     anomaly_maps: torch.FloatTensor | None = None
     losses: dict[str, torch.FloatTensor] | None = None
     details: dict | None = None
+    hidden_states: tuple[torch.FloatTensor | None, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -138,16 +146,18 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         self.visual_adapter = build_adapter("visual_adapter", config)
         self.textual_adapter = build_adapter("textual_adapter", config)
         self.prompt_query_adapter = build_adapter("prompt_query_adapter", config)
-        unknown = torch.full((2, config.clip_config.projection_dim), float("nan"))
-        self.register_buffer("static_text_embeds", unknown)
+        self.register_buffer("static_text_embeds", torch.eye(2, config.clip_config.projection_dim))
         if config.textual_adapter:
-            self.register_buffer(LEARNED_TEXT, unknown.clone())
+            self.register_buffer(LEARNED_TEXT, torch.zeros_like(self.static_text_embeds))
         self.object_name = config.object_name
         self._memo = ContentMemo()
         self.post_init()
+        if clip is not None:  # it can read: what stands for sentences beside random weights would be nonsense here
+            self.static_text_embeds.fill_(torch.nan)
         self.to(self.clip.dtype)
         self.freeze_clip()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -159,6 +169,8 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         prompt_features: ImageFeatures | None = None,
         text_embeds: TextEmbeds | None = None,
         output_details: bool = False,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
+        output_attentions: bool | None = None,
     ) -> AdaptCLIPOutput:
         """Scores a batch: zero-shot without normal images, few-shot with them.
 
@@ -178,6 +190,9 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             prompt_features: the same in place of `prompt_pixel_values`, of B*k images in the order of the queries.
             text_embeds: of [`~AdaptCLIPModel.encode_text`]; by default those of the model's own object name.
             output_details: also return every intermediate result.
+            output_hidden_states: also return the image encoder's hidden states, or those of some numbers (0 are the
+                embeddings); by default as the config says.
+            output_attentions: also return its attentions, for which its backend is "eager" then.
 
         Raises:
             ValueError: for wrong shapes, values that are not finite (checked on a CPU only, because the check would
@@ -186,7 +201,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         if image_features is not None and pixel_values is None:
             features = image_features
         elif pixel_values is not None and image_features is None:
-            features = self.image_features(pixel_values)
+            features = self.image_features(pixel_values, output_hidden_states, output_attentions)
         else:
             raise ValueError("Give pixel_values or image_features, one of the two.")
         batch_size, finite = features.image_embeds.shape[0], finite_images(features)
@@ -228,17 +243,31 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             anomaly_maps=anomaly_maps.where(finite[:, None, None], torch.nan),
             losses=losses,
             details=self._details(features, text, predictions | scored, distances) if output_details else None,
+            hidden_states=features.hidden_states,
+            attentions=features.attentions,
         )
 
-    def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+    def image_features(
+        self,
+        pixel_values: torch.Tensor,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
+        output_attentions: bool | None = None,
+    ) -> ImageFeatures:
         """Image and patch embeddings of pixel values (B, 3, S, S).
 
+        Args:
+            output_hidden_states, output_attentions: as for [`~AdaptCLIPModel.forward`].
+
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, or weights that are elsewhere.
         """
-        check_pixel_values(pixel_values, self.config.image_size)
+        config = self.config
+        check_pixel_values(pixel_values, config.image_size)
+        require_weights_here(self, pixel_values)
+        depth = config.clip_config.vision_config.num_hidden_layers
+        record = asked_for(config, output_hidden_states, output_attentions, depth)
         with torch.no_grad():
-            return encode_image(self.clip, pixel_values, self.config.feature_layers, self.config.num_dual_path_layers)
+            return encode_image(self.clip, pixel_values, config.feature_layers, config.num_dual_path_layers, record)
 
     def _normals(
         self,

@@ -1,5 +1,6 @@
 """All of a model but the method: how it is initialised, loaded, saved, published and identified by its weights."""
 
+import math
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -11,17 +12,26 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .adapters_file import ADAPTERS_FILE, load_adapters
-from .checks import ADAPTERS, LEARNED_TEXT, TEXT_EMBEDS, TEXT_TOWER, on_one_device, require_all_weights
+from .checks import (
+    ADAPTERS,
+    LEARNED_TEXT,
+    TEXT_EMBEDS,
+    TEXT_TOWER,
+    is_encoded,
+    require_all_weights,
+)
 from .checksums import CHECKSUMS_FILE
 from .config_file import check_clip, chosen_clip
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig, config_file
 from .damage import clip_shapes, require_finite, require_undamaged, shapes_of, weights_files, write_weights_checksums
 from .fingerprint import ContentMemo, contents_key, weights_digest
 from .hooks import hook
+from .placement import on_one_device
 from .precision import align_weights
 from .text_encoder import check_tokenizer, frame_token_ids
 from .textual_adapter import TextualAdapter
@@ -32,7 +42,16 @@ PIPELINE_CODE = "pipeline.py"
 SAMPLED_EVERY = 16  # rows of a weight, of which a sampled fingerprint reads one
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # arguments of transformers' own loading that mean nothing for a folder of adapters
-LOADER_OPTIONS = ("adapter_kwargs", "code_revision", "trust_remote_code", "use_safetensors", "weights_only")
+LOADER_OPTIONS = (
+    "adapter_kwargs",
+    "code_revision",
+    "low_cpu_mem_usage",
+    "offload_buffers",
+    "offload_folder",
+    "trust_remote_code",
+    "use_safetensors",
+    "weights_only",
+)
 
 
 class AdaptCLIPPreTrainedModel(PreTrainedModel):
@@ -63,9 +82,10 @@ class AdaptCLIPPreTrainedModel(PreTrainedModel):
             init.normal_(module.normal_prompt, std=0.02)
             init.normal_(module.anomalous_prompt, std=0.02)
         elif isinstance(module, StoredAdaptCLIPModel):
-            init.constant_(module.static_text_embeds, float("nan"))
+            # two directions in place of sentences, for a CLIP of random weights
+            init.copy_(module.static_text_embeds, torch.eye(*module.static_text_embeds.shape))
             if module.textual_adapter is not None:
-                init.constant_(module.learned_text_embeds, float("nan"))
+                init.zeros_(module.learned_text_embeds)
         else:
             super()._init_weights(module)
 
@@ -96,6 +116,8 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
     ):
         """Loads a model, as [`~PreTrainedModel.from_pretrained`] does; adapters alone get the CLIP that they name.
 
+        With `None` in place of a name, all weights are those of `state_dict`, and `config` is needed.
+
         Fields of the config may be given too: adapters may be switched off, and the static prompts are encoded again
         for another `object_name`.
 
@@ -111,21 +133,30 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             ValueError: a file is damaged (its SHA-256 is not that of `SHA256SUMS`, values are not finite) or the
                 config chooses what it may not; weights are missing, so that nothing ever runs on a part initialised at
                 random, or do not belong to the model; the CLIP is not the one that adapters alone belong to; a
-                `device_map` that leaves parts on a disk or on several devices.
+                `device_map` that leaves parts on a disk or on several devices, or `max_memory` that is too small.
         """
-        if "device_map" in kwargs:
-            kwargs["device_map"] = on_one_device(kwargs["device_map"])
         name, config = pretrained_model_name_or_path, kwargs.get("config") or pretrained_model_name_or_path
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
+        if name is None and (config is None or kwargs.get("state_dict") is None):
+            raise ValueError(
+                "Without a name, from_pretrained needs the model's config and, as state_dict, its weights."
+            )
         if isinstance(config, str | Path):
             adapters_only = cls.config_class.get_config_dict(config, **hub)[0].get("adapters_only")
         else:
-            adapters_only = config.adapters_only
+            adapters_only = config.adapters_only and name is not None
         info: dict[str, set[str]] = {"missing_keys": set(), "unexpected_keys": set()}
         if adapters_only:
             model = cls._from_adapters(name, **kwargs)
         else:
             files = [] if name is None else cls._undamaged_files(name, config, kwargs.get("variant"), **hub)
+            if "device_map" in kwargs:
+                dtype, given = kwargs.get("dtype", "auto"), kwargs.get("state_dict")
+                kwargs["device_map"] = on_one_device(
+                    kwargs["device_map"],
+                    kwargs.pop("max_memory", None),
+                    lambda: bytes_of_weights(files, dtype) if given is None else sum(t.nbytes for t in given.values()),
+                )
             try:
                 if not text_tower and len(files) == 1:  # an index has shards beside it
                     model, info = cls._without_text_tower(name, str(files[0]), **kwargs)
@@ -133,11 +164,14 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
                     kwargs.setdefault("use_safetensors", True)  # other weights are pickles
                     model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
             except RuntimeError as error:  # of shapes that no field alone decides
+                if "meta device" in str(error):  # of transformers, and not about a file
+                    raise
                 reason = str(error).strip().splitlines()[0]
                 raise ValueError(f"{config_file(name)} does not fit the weights beside it: {reason}") from error
-        require_all_weights(model, info, name)
-        require_finite(model.stored_weights(), name)
-        stored = cls.config_class.get_config_dict(name, **hub)[0]
+        source = "the state_dict" if name is None else name
+        require_all_weights(model, info, source)
+        require_finite(model.stored_weights(), source)
+        stored = {} if name is None else cls.config_class.get_config_dict(name, **hub)[0]
         other_prompts = any(
             stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
         )
@@ -184,11 +218,11 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return model, info
 
     @classmethod
-    def _from_adapters(cls, name, config=None, dtype="auto", attn_implementation=None, device_map=None, **kwargs):
+    def _from_adapters(
+        cls, name, config=None, dtype="auto", attn_implementation=None, device_map=None, max_memory=None, **kwargs
+    ):
         """The adapters of a folder or repository on the CLIP that its config names."""
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
-        if device_map is not None:
-            raise ValueError(f"{name} holds adapters alone, which take no device_map: load the model, then move it.")
         if config is None or isinstance(config, str | Path):
             config = cls.config_class.from_pretrained(config or name, **hub)
         config = deepcopy(config)
@@ -212,7 +246,9 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             dtype = config.dtype or clip.dtype
         model = cls(config, clip)
         load_adapters(model, Path(cached_file(name, ADAPTERS_FILE, **hub)).parent)
-        return model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype).eval()
+        model = model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype).eval()
+        placed = on_one_device(device_map, max_memory, model.get_memory_footprint)
+        return model if placed is None else model.to(placed[""] if isinstance(placed, dict) else placed)
 
     @classmethod
     def from_clip_pretrained(cls, clip, tokenizer=None, dtype: torch.dtype | None = None, **config) -> Self:
@@ -243,11 +279,22 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         config = {**origin, "prompt_token_ids": frame_token_ids(tokenizer), "attn_implementation": attention, **config}
         model = cls(cls.config_class(clip_config=clip.config, **config), clip.to(dtype or clip.dtype))
         model.set_object_name(model.config.object_name, tokenizer)
-        model.config.fresh_adapters = {
-            name: [weights_digest(adapter), weights_digest(deepcopy(adapter).half())]
-            for name, adapter in model.adapters().items()
-        }
+        model._remember_fresh_adapters()
         return model.eval()
+
+    @classmethod
+    def _from_config(cls, config, **kwargs):
+        """A model of random weights, as `AutoModel.from_config` makes it; its adapters score once they are trained."""
+        model = super()._from_config(config, **kwargs)
+        if model.device.type != "meta":
+            model._remember_fresh_adapters()
+        return model
+
+    def _remember_fresh_adapters(self):
+        self.config.fresh_adapters = {
+            name: [weights_digest(adapter), weights_digest(deepcopy(adapter).half())]
+            for name, adapter in self.adapters().items()
+        }
 
     @classmethod
     def from_released(cls, source: str | Path | None = None, **options) -> Self:
@@ -331,7 +378,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def _keep_learned_text(self):
         """Scores with `learned_text_embeds` as long as the weights that they were computed from stay the same."""
-        if self.textual_adapter is not None and self.learned_text_embeds.isfinite().all():
+        if self.textual_adapter is not None and is_encoded(self.learned_text_embeds):
             self._memo.keep(LEARNED_TEXT, self.text_key(), self.learned_text_embeds)
 
     def stored_weights(self) -> dict[str, torch.Tensor]:
@@ -347,7 +394,14 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """Sets the adapters' mode; CLIP stays in eval mode."""
         super().train(mode)
         self.clip.eval()
+        for module in self.clip.modules():
+            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                module.training = mode  # of the layer itself, which checkpoints its activations in training only
         return self
+
+    def _set_gradient_checkpointing(self, *args, **kwargs):
+        super()._set_gradient_checkpointing(*args, **kwargs)
+        self.train(self.training)
 
     def adapters(self) -> dict[str, nn.Module]:
         """The adapters that are switched on, by the names of the config's fields."""
@@ -403,6 +457,14 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """[`weights_digest`] of the parts, computed again only when their weights have changed."""
         key = contents_key(*parts, every=SAMPLED_EVERY if sampled else 1)
         return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
+
+
+def bytes_of_weights(files: list[Path], dtype: torch.dtype | str | None) -> int:
+    """What the weights of some files take in memory, in another dtype or, with "auto", in their own."""
+    if dtype in (None, "auto"):
+        return sum(file.stat().st_size for file in files)
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return sum(math.prod(shape) for shape in shapes_of(files).values()) * dtype.itemsize
 
 
 def written_at(folder: Path) -> dict[str, int]:

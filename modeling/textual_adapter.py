@@ -17,7 +17,6 @@ class TextualAdapter(nn.Module):
         self.normal_prompt = nn.Parameter(torch.empty(shape))
         self.anomalous_prompt = nn.Parameter(torch.empty(shape))
         self.config = config
-        self.gradient_checkpointing = False
 
     def forward(self, clip: CLIPModel) -> torch.Tensor:
         """Text embeddings (2, d), normal first, of [start] theta_1..theta_r "." [end]."""
@@ -26,6 +25,4 @@ class TextualAdapter(nn.Module):
         start, end = frame[:1].expand(2, -1, -1), frame[1:].expand(2, -1, -1)
         inputs_embeds = torch.cat([start, prompts, end], dim=1)
         end_positions = torch.full((2,), inputs_embeds.shape[1] - 1, device=prompts.device)
-        if self.gradient_checkpointing and self.training:
-            return self._gradient_checkpointing_func(encode_text, clip, inputs_embeds, end_positions)
         return encode_text(clip, inputs_embeds, end_positions)

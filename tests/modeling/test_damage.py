@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,8 @@ def test_adapters_alone_are_checked(small_folder, clip_folder, tmp_path):
 
 
 def test_prompts_that_were_never_encoded_are_no_damage(small_model, tmp_path):
-    AdaptCLIPModel(AdaptCLIPConfig.from_dict(small_model.config.to_dict())).save_pretrained(tmp_path)
+    clip = deepcopy(small_model.clip)
+    AdaptCLIPModel(AdaptCLIPConfig.from_dict(small_model.config.to_dict()), clip).save_pretrained(tmp_path)
     loaded = AdaptCLIPModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="not encoded yet"):
         loaded.encode_text()

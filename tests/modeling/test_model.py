@@ -89,7 +89,7 @@ def test_features_encoded_once_score_the_same(small_model):
 def test_many_prompts_are_encoded_a_few_at_a_time(make_model, monkeypatch):
     model, seen = make_model(), []
     encode = model.image_features
-    monkeypatch.setattr(model, "image_features", lambda pixels: seen.append(len(pixels)) or encode(pixels))
+    monkeypatch.setattr(model, "image_features", lambda pixels, *_: seen.append(len(pixels)) or encode(pixels))
     normal = images(model, 20, 1)
     shared = model(images(model, 1), prompt_bank=model.encode_prompts(normal))
     each = model(images(model, 1), normal[None])

@@ -17,8 +17,18 @@ RUN = Path(__file__).with_name("run_suites.py")
 
 # what fails and should not be mended; an entry whose test passes again is to be removed
 NOT_OURS: dict[str, dict[str, str]] = {
-    "model": {},
-    "image processor": {},
+    "model": {
+        "test_correct_missing_keys": "a plain CLIP is no AdaptCLIP model with random adapters: it is refused, with the "
+        "name of the call that puts fresh adapters on it",
+        "test_model_weights_reload_no_missing_tied_weights": "weights are refused that are not those of SHA256SUMS, "
+        "and so is a folder without all its weights, which would run on random ones",
+        "test_retain_grad_hidden_states_attentions": "CLIP is frozen, so that its hidden states have no gradient, and "
+        "the scores, which are fused for reading, hand none back: gradients come from the loss",
+    },
+    "image processor": {
+        "test_new_models_require_torchvision_backend": "pixel values are those of PIL, to the bit, on every machine: "
+        "torchvision resizes in another way, and is not needed",
+    },
     "processor": {},
 }
 MOST_ENTRIES = 10
