@@ -30,7 +30,7 @@ def load_model_and_processor(model: str | Path, **options) -> tuple[AdaptCLIPMod
     """
     if Path(model).is_dir() and options.get("subfolder"):
         model = Path(model, options.pop("subfolder"))
-    name = resolve_model(model)
+    name = resolve_model(model, options.get("variant"))
     if is_exported(name):
         try:
             return ExportedAdaptCLIP.from_pretrained(name, **options), AdaptCLIPProcessor.from_pretrained(name)

@@ -9,7 +9,8 @@ DEFAULT_MODEL = str(Path(__file__).resolve().parent / "models" / DEFAULT_NAME)
 
 WEIGHTS_FILE = "model.safetensors"
 # of a complete model, of one in shards, of adapters without their CLIP
-WEIGHTS_FILES = (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", "adapters.safetensors")
+ADAPTERS_FILE = "adapters.safetensors"
+WEIGHTS_FILES = (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", ADAPTERS_FILE)
 NEEDED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 # what a model folder may hold: all weights, the adapters without their CLIP, all weights and the code that loads them
 COMPLETE, ADAPTERS, REMOTE_CODE = MODEL_FOLDERS = ("complete", "adapters", "remote-code")
@@ -35,8 +36,17 @@ def is_clip(folder: str | Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == "clip"
 
 
-def resolve_model(model: str | Path) -> str:
+def of_variant(name: str, variant: str | None) -> str:
+    """A file's name with the variant of its weights, where one is asked for; adapters have none."""
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{variant}.{ending}" if variant and name != ADAPTERS_FILE else name
+
+
+def resolve_model(model: str | Path, variant: str | None = None) -> str:
     """The folder of the embedded default for its name, otherwise the folder or Hub id itself.
+
+    Args:
+        variant: of the weights, whose files have it in their names.
 
     Raises:
         FileNotFoundError: for a folder that lacks a file which a model needs.
@@ -46,8 +56,9 @@ def resolve_model(model: str | Path) -> str:
     folder = Path(model)
     if folder.is_dir() and not is_clip(folder):
         missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
-        if not is_exported(folder) and not any((folder / name).is_file() for name in WEIGHTS_FILES):
-            missing.append(WEIGHTS_FILE)
+        expected = [of_variant(name, variant) for name in WEIGHTS_FILES]
+        if not is_exported(folder) and not any((folder / name).is_file() for name in expected):
+            missing.append(expected[0])
         if missing:
             raise FileNotFoundError(
                 f"{folder} is not a complete model: it lacks {', '.join(missing)}. Expected a folder that "

@@ -130,10 +130,11 @@ class AnomalyDetectionPipeline(ChunkPipeline):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs):
         """Saves model and processor; the folder loads with `pipeline("anomaly-detection", model=save_directory)`."""
+        if self.model._auto_class is not None:  # loaded with its code, which goes along
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            custom_object_save(self, save_directory)
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
-        if self.model._auto_class is not None:  # loaded with its code, which goes along
-            custom_object_save(self, save_directory)
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Pushes the pipeline's model, processor and card; see [`AdaptCLIPModel.push_to_hub`]."""

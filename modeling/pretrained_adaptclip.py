@@ -38,6 +38,7 @@ from .textual_adapter import TextualAdapter
 from .weights_file import WEIGHTS_FILE, read_weights
 from .weights_fit import require_clip_fit, require_fit
 
+PIPELINE_CODE = "pipeline.py"
 SAMPLED_EVERY = 16  # rows of a weight, of which a sampled fingerprint reads one
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # arguments of transformers' own loading that mean nothing for a folder of adapters
@@ -157,7 +158,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
                     lambda: bytes_of_weights(files, dtype) if given is None else sum(t.nbytes for t in given.values()),
                 )
             try:
-                if not text_tower and [file.name for file in files] == [WEIGHTS_FILE]:
+                if not text_tower and len(files) == 1:  # an index has shards beside it
                     model, info = cls._without_text_tower(name, str(files[0]), **kwargs)
                 else:
                     kwargs.setdefault("use_safetensors", True)  # other weights are pickles
@@ -330,7 +331,8 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
     def save_pretrained(self, save_directory, **kwargs):
         """Saves a complete model, as [`~PreTrainedModel.save_pretrained`] does.
 
-        The model's code is saved too, and named in the config, only where the model itself was loaded by remote code.
+        The model's code is saved too, and named in the config, only where the model itself was loaded by remote code;
+        the pipeline's is named where it lies in the folder, as [`~AnomalyDetectionPipeline.save_pretrained`] puts it.
 
         Raises:
             ValueError: the model was loaded without its text tower.
@@ -348,7 +350,14 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         older = written_at(folder)
         if writes:  # a stop in between leaves no sums rather than old ones
             (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
-        super().save_pretrained(save_directory, **kwargs)
+        pipelines = vars(self.config).pop("custom_pipelines", None)
+        if pipelines and (folder / PIPELINE_CODE).is_file():
+            self.config.custom_pipelines = pipelines
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            if pipelines:
+                self.config.custom_pipelines = pipelines
         if writes:
             remove_older(folder, older)
             write_weights_checksums(folder)

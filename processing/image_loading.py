@@ -43,9 +43,9 @@ def load_image(source, bit_depth: int | None = None, keep_channels: bool = False
 
     Args:
         source: a path, URL (`http`, `https`, `file`, `data`), base64 text, bytes, open binary file, PIL image, array,
-            tensor, or a data set's undecoded row (`{"path", "bytes"}`). PIL images may have any mode (16-bit greys are
-            read over their full range, transparency is dropped). Arrays are (H, W), (H, W, C) or (C, H, W) with C of 1,
-            3 or 4; 8-bit or 16-bit unsigned, boolean, or floats in [0, 1].
+            tensor, or a data set's row with an `image` or its undecoded image (`{"path", "bytes"}`). PIL images may
+            have any mode (16-bit greys are read over their full range, transparency is dropped). Arrays are (H, W),
+            (H, W, C) or (C, H, W) with C of 1, 3 or 4; 8-bit or 16-bit unsigned, boolean, or floats in [0, 1].
         bit_depth: the bits that 16-bit greys use, 8 to 16; by default what their file says, or all. Values that do not
             fit are refused. Where none is given and an image uses up to 14 bits, an [`ImageWarning`] says so.
         keep_channels: leave 8-bit greys as they are, and RGB with its transparency.
@@ -55,6 +55,7 @@ def load_image(source, bit_depth: int | None = None, keep_channels: bool = False
         ValueError: what cannot be read as an image, such as a file of several pages; names the file and what was
             expected.
     """
+    source = image_of_row(source)
     name = name_of(source)
     image = open_image(source, bit_depth, keep_channels)
     try:
@@ -69,8 +70,14 @@ def load_image(source, bit_depth: int | None = None, keep_channels: bool = False
     return image
 
 
+def image_of_row(source):
+    """The image of a data set's row; all else as it is."""
+    return source["image"] if isinstance(source, dict) and source.get("image") is not None else source
+
+
 def name_of(source) -> str:
     """What errors and results call an image: its path or URL, or what kind of thing it is."""
+    source = image_of_row(source)
     if isinstance(source, dict):
         return str(source.get("path") or "an image without a file name")
     if isinstance(source, str):
@@ -112,7 +119,10 @@ def open_image(source, bit_depth: int | None = None, keep_channels: bool = False
     """Opens whatever `load_image` takes; the pixels of a file are decoded later."""
     if isinstance(source, dict):
         if source.get("bytes") is None and not source.get("path"):
-            raise ValueError("Expected a data set's undecoded image, with `bytes` or `path`; it has neither.")
+            raise ValueError(
+                "Expected a data set's row with an `image`, or its undecoded image with `bytes` or `path`; got "
+                f"{', '.join(map(str, source)) or 'an empty one'}."
+            )
         name, source = name_of(source), source["path"] if source.get("bytes") is None else source["bytes"]
         if isinstance(source, bytes):
             return open_bytes(source, name)

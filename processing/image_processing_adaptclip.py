@@ -13,7 +13,7 @@ from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .image_loading import is_in_unit_range, is_open_file, load_image, load_mask, resized_mask
+from .image_loading import image_of_row, is_in_unit_range, is_open_file, load_image, load_mask, resized_mask
 
 BACKEND = "pil"
 EIGHT_BITS = 1 / 255
@@ -117,6 +117,7 @@ class AdaptCLIPImageProcessor(PilBackend):
 
         `input_data_format` has nothing to say: a layout that can be read both ways has too small a side.
         """
+        image = image_of_row(image)
         in_unit_range = is_in_unit_range(image)
         picture = load_image(image, keep_channels=not do_convert_rgb)
         if do_resize:
@@ -216,6 +217,8 @@ def check_threshold(threshold: float | None):
 def as_list(images) -> list:
     """One image or several, as a list: lists, tuples, columns of a data set and other iterables of images are several,
     and so are arrays and tensors of four dimensions."""
+    if isinstance(images, dict) and isinstance(images.get("image"), list):  # some rows of a data set
+        images = images["image"]
     if is_one_image(images) and getattr(images, "ndim", 0) != 4:
         return [images]
     several = list(images)

@@ -5,7 +5,7 @@ from pathlib import Path
 from .metrics import ImageMetrics, PixelMetrics
 from .model_index import eval_results
 
-# evaluate.load(IMAGE_SCORES)
+# evaluate.load(IMAGE_SCORES), after `import evaluate`
 IMAGE_SCORES = str(Path(__file__).with_name("image_scores.py"))
 
 __all__ = ["IMAGE_SCORES", "ImageMetrics", "PixelMetrics", "eval_results"]

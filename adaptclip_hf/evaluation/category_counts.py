@@ -129,7 +129,8 @@ class CategoryCounts:
 
 def pack(state: dict[str, np.ndarray]) -> np.ndarray:
     """Pixel counts as bytes, a tenth of their size: most counts are small, and the bins lie close together."""
-    columns = {"bins": np.diff(state["bins"], prepend=0), **{str(n): each for n, each in enumerate(state["counts"])}}
+    columns = {"bins": np.diff(state["bins"], prepend=0), "dropped_bits": state["dropped_bits"]}
+    columns |= {str(number): each for number, each in enumerate(state["counts"])}
     smaller = {name: each.astype(np.min_scalar_type(int(each.max(initial=0)))) for name, each in columns.items()}
     buffer = BytesIO()
     np.savez_compressed(buffer, **smaller)
@@ -140,5 +141,6 @@ def unpack(packed: np.ndarray) -> dict[str, np.ndarray]:
     """The inverse of [`pack`]."""
     with np.load(BytesIO(packed.tobytes()), allow_pickle=False) as columns:
         bins = np.cumsum(columns["bins"].astype(np.int64))
-        counts = [columns[str(number)].astype(np.int64) for number in range(len(columns.files) - 1)]
-    return {"bins": bins, "counts": np.stack(counts)}
+        counts = [columns[name].astype(np.int64) for name in sorted(filter(str.isdigit, columns.files), key=int)]
+        width = {name: columns[name] for name in ("dropped_bits",) if name in columns.files}
+    return {"bins": bins, "counts": np.stack(counts), **width}

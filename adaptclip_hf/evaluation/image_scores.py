@@ -5,7 +5,8 @@ import evaluate
 
 from adaptclip_hf.evaluation import ImageMetrics
 
-DESCRIPTION = """Figures of anomaly scores: AUROC, AP (area under the precision-recall curve by the trapezoid rule),
+DESCRIPTION = """Figures of anomaly scores: AUROC, AP (area under straight lines between the points of precision
+and recall, those of one recall by rising precision, unlike scikit-learn's auc of its precision_recall_curve),
 F1max with its threshold, and Overkill@2, @5, @10, as fractions (AdaptCLIP's evaluation protocol)."""
 
 INPUTS = """

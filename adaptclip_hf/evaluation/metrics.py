@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from .ranking import Ranking
-from .score_histogram import ScoreHistogram, bins_of, lower_edges
+from .score_histogram import MOST_DROPPED_BITS, ScoreHistogram, bits_of
 
 OVERKILL = (2, 5, 10)
 PRO_LIMIT = 0.3
@@ -79,8 +79,8 @@ class ImageMetrics:
         """Figures as fractions; empty unless there are normal and anomalous images.
 
         Returns:
-            `image_auroc`, `image_ap` (area under the precision-recall curve by the trapezoid rule, as the paper's
-            program computes it; below 1 for a perfect ranking of few images: 0.875 for two and two),
+            `image_auroc`, `image_ap` (the paper's program's, see [`Ranking.precision_recall`]; below 1 for a perfect
+            ranking of few images: 0.875 for two and two),
             `image_average_precision` (the usual step-wise one: 1 for a perfect ranking), `image_f1max`,
             `image_threshold` (of F1max), `image_overkill@2`, `@5`, `@10` (the share of normal images at or above the
             2nd, 5th, 10th percentile of the anomalous ones); with `sample_ids` the same as `sample_*`, where a sample's
@@ -111,8 +111,10 @@ def score_figures(kind: str, scores: np.ndarray, labels: np.ndarray) -> dict[str
 class PixelMetrics:
     """Figures of anomaly maps; memory does not grow with the number of maps.
 
-    Scores are counted in bins whose width is 2**-18 of their value. All counts are whole numbers, so parts that several
-    processes counted merge to the same bits in any order. The figures are exact for the rounded scores.
+    Scores are counted in bins that follow them: each float32 has its own as long as memory allows, which it does for
+    scores that lie close together; scores that fill [0, 1] are rounded by up to 2**-18 of their value. All counts are
+    whole numbers, so parts that several processes counted merge to the same bits in any order. The figures are exact
+    for the rounded scores.
     [`error_bounds`] says how far the figures of the unrounded scores may be from them: at most 1e-5 for many continuous
     maps, more where many different scores fall into few bins; equal scores add no error.
     """
@@ -137,7 +139,7 @@ class PixelMetrics:
         if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
             raise ValueError("Expected anomaly maps in [0, 1]; some values are outside or not finite.")
         for anomaly_map, mask in zip(maps, masks, strict=True):
-            slots = self.counts.slots(bins_of(anomaly_map))
+            slots = self.counts.slots(bits_of(anomaly_map))
             self.counts.add(PIXELS, slots.ravel(), 1)
             if mask.any():
                 regions = ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask]
@@ -152,32 +154,34 @@ class PixelMetrics:
         self.add_state(other.state())
 
     def state(self) -> dict[str, np.ndarray]:
-        """All counts, small enough to keep: `bins` (n,) and `counts` (5, n)."""
+        """All counts, small enough to keep: `bins` (n,), `counts` (5, n), and `dropped_bits` (), how wide bins are."""
         bins, counts = self.counts.occupied()
-        return {"bins": bins, "counts": counts}
+        return {"bins": bins, "counts": counts, "dropped_bits": np.array(self.counts.dropped_bits)}
 
     def add_state(self, state: dict[str, np.ndarray]):
-        """Adds the counts that `state` of another one returned.
+        """Adds the counts that `state` of another one returned; those of earlier versions have the widest bins.
 
         Raises:
             ValueError: a version that counted something else made them.
         """
         if len(state["counts"]) != self.counts.columns:
             raise ValueError(f"expected {self.counts.columns} counts of each score, got {len(state['counts'])}")
-        slots = self.counts.slots(state["bins"])
+        dropped_bits = int(state.get("dropped_bits", MOST_DROPPED_BITS))
+        self.counts.drop_bits(dropped_bits)
+        slots = self.counts.slots(state["bins"] << dropped_bits)
         for column, counts in enumerate(state["counts"]):
             self.counts.add(column, slots, counts)
 
     def ranking(self) -> Ranking | None:
         """The pixels by falling score; `None` unless there are normal and anomalous ones."""
-        bins, (pixels, anomalous, *_) = self.counts.occupied()
-        return Ranking.of_counts(lower_edges(bins), pixels - anomalous, anomalous)
+        _, (pixels, anomalous, *_) = self.counts.occupied()
+        return Ranking.of_counts(self.counts.lower_edges(), pixels - anomalous, anomalous)
 
     def compute(self) -> dict[str, float]:
         """Figures as fractions; empty unless there are normal and anomalous pixels.
 
         Returns:
-            `pixel_auroc`, `pixel_ap` (trapezoid rule), `pixel_average_precision` (step-wise), `pixel_f1max`,
+            `pixel_auroc`, `pixel_ap` (as `image_ap`), `pixel_average_precision` (step-wise), `pixel_f1max`,
             `pixel_threshold` (of F1max); `pixel_aupro`: the mean overlap of the masks' connected regions (8 neighbours)
             with the pixels at or above a threshold, integrated exactly over false-positive rates from 0 to 0.3 and
             divided by 0.3; with normal images also `pixel_aupimo` (Bertoldo et al., BMVC 2024): the mean recall of the

@@ -51,8 +51,8 @@ class Ranking:
         return 2 * self.true / (self.true + self.false + self.true[-1])
 
     def figures(self) -> dict[str, float]:
-        """`auroc`, `ap` (trapezoid rule), `average_precision` (step-wise), `f1max` as fractions, and `threshold`: the
-        lowest score that F1max counts as anomalous."""
+        """`auroc`, `ap` (see `precision_recall`), `average_precision` (step-wise) and `f1max` as fractions, and
+        `threshold`: the lowest score that F1max counts as anomalous."""
         best = int(self.f1.argmax())
         return {
             "auroc": float(np.trapezoid(np.r_[0, self.recall], np.r_[0, self.fall_out])),
@@ -63,9 +63,11 @@ class Ranking:
         }
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recall and precision from (0, 1) on; AP is the area by the trapezoid rule (reference, "Evaluation protocol").
+        """Recall and precision at (0, 1) and at each distinct score; AP is the area under straight lines between them.
 
-        Points of equal recall are in rising order of precision, as in the reference.
+        Points of one recall are in rising order of precision, as in the reference ("Evaluation protocol"): a line goes
+        from the highest precision at a recall to the lowest at the next. scikit-learn's `precision_recall_curve` has
+        them in falling order, and `auc` of that is larger: 1 for a perfect ranking.
         """
         recall, precision = np.r_[0, self.recall], np.r_[1, self.precision]
         order = np.lexsort((precision, recall))

@@ -153,11 +153,11 @@ def as_markdown(results: dict) -> str:
         "",
         f"Per cent; few-shot as mean ± sample standard deviation over seeds {', '.join(map(str, protocol['seeds']))}. "
         + described(model, protocol["batch_size"]),
-        "I: images, P: pixels, S: samples of several views. AP is the area under the precision-recall curve by the "
-        "trapezoid rule, as in the paper's tables; it is below 100 for a perfect ranking of few images (87.5 for two "
-        "and two). AvgPrec is the usual average precision. AUPIMO covers false-positive rates of normal images from "
-        "1e-5 to 1e-4. Overkill@e is the share of normal images that score at or above the e-th percentile of the "
-        "anomalous ones (lower is better).",
+        "I: images, P: pixels, S: samples of several views. AP is the area under straight lines between the points of "
+        "precision and recall, those of one recall by rising precision, as in the paper's tables; it is below 100 for "
+        "a perfect ranking of few images (87.5 for two and two). AvgPrec is the usual average precision. AUPIMO covers "
+        "false-positive rates of normal images from 1e-5 to 1e-4. Overkill@e is the share of normal images that score "
+        "at or above the e-th percentile of the anomalous ones (lower is better).",
     ]
     for data_set in results["data_sets"]:
         lines += ["", f"## {plain(data_set['name'])}"]

@@ -10,7 +10,9 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from adaptclip_hf.evaluation import IMAGE_SCORES, ImageMetrics, PixelMetrics
+from adaptclip_hf.evaluation.category_counts import pack, unpack
 from adaptclip_hf.evaluation.ranking import Ranking
+from adaptclip_hf.evaluation.score_histogram import MOST_DROPPED_BITS, PAGE, ROOM
 
 NAMES = {"AUROC": "auroc", "AP": "ap", "F1max": "f1max", "Overkill@2": "overkill@2", "Overkill@5": "overkill@5"}
 NAMES |= {"Overkill@10": "overkill@10", "AUPRO": "aupro"}
@@ -66,6 +68,8 @@ def test_a_perfect_ranking_of_two_and_two():
     metrics.update([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
     figures = metrics.compute()
     assert (figures["image_ap"], figures["image_average_precision"]) == (0.875, 1.0)
+    precision, recall, _ = precision_recall_curve([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert auc(recall, precision) == 1.0  # as the pages say
 
 
 def pimo_by_hand(maps: np.ndarray, masks: np.ndarray) -> float:
@@ -181,6 +185,56 @@ def test_parts_merge_to_the_same_bits_in_any_order():
         assert all(np.array_equal(merged.state()[name], whole.state()[name]) for name in ("bins", "counts"))
 
 
+@pytest.mark.parametrize("middle", [1.0, 0.7, 0.5, 1e-3])
+@pytest.mark.parametrize("spread", [1e-7, 1e-6, 1e-4])
+def test_scores_that_lie_close_together_keep_their_order(middle, spread):
+    rng = np.random.default_rng(6)
+    masks = np.zeros((4, 64, 64), np.uint8)
+    masks[2:, 10:30, 10:40] = 1
+    maps = (middle - spread * middle * (1 - 0.4 * masks - 0.6 * rng.random(masks.shape))).astype(np.float32)
+    pixels = PixelMetrics()
+    for part in ([0, 3], [1], [2]):
+        pixels.update(maps[part], masks[part])
+    figures = pixels.compute()
+    assert figures["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+    average = average_precision_score(masks.ravel(), maps.ravel())
+    assert figures["pixel_average_precision"] == pytest.approx(average, abs=1e-12)
+
+
+def test_bins_become_wide_the_same_way_in_any_order():
+    rng = np.random.default_rng(7)
+    maps = np.stack([rng.random((256, 256)) ** power for power in (1, 3, 9)] + [1 - 1e-6 * rng.random((256, 256))])
+    maps, masks = maps.astype(np.float32), rng.random(maps.shape) < 0.2
+    states, widths = [], []
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [3, 0, 1, 2]):
+        whole, parts = PixelMetrics(), PixelMetrics()
+        for index in order:
+            one = PixelMetrics()
+            one.update(maps[index : index + 1], masks[index : index + 1])
+            widths.append(one.counts.dropped_bits)
+            whole.update(maps[index : index + 1], masks[index : index + 1])
+            parts.add_state(unpack(pack(one.state())))
+        states += [whole.state(), parts.state()]
+    assert min(widths) == 0 < max(widths) <= int(states[0]["dropped_bits"]) <= MOST_DROPPED_BITS
+    for state in states[1:]:
+        assert all(np.array_equal(state[name], states[0][name]) for name in states[0])
+
+
+def test_counts_of_earlier_versions_are_read():
+    maps, masks = generated()
+    bits = maps.view(np.int32) >> MOST_DROPPED_BITS
+    bins, bin_of = np.unique(bits, return_inverse=True)
+    counts = np.zeros((5, len(bins)), np.int64)
+    np.add.at(counts[0], bin_of.ravel(), 1)
+    np.add.at(counts[1], bin_of.ravel(), masks.ravel())
+    read, now = PixelMetrics(), PixelMetrics()
+    read.add_state({"bins": bins, "counts": counts})
+    now.update(maps, masks)
+    assert read.ranking().figures()["auroc"] == pytest.approx(now.compute()["pixel_auroc"], abs=1e-5)
+    read.merge(now)
+    assert read.ranking().true[-1] == 2 * masks.sum() and read.counts.dropped_bits == MOST_DROPPED_BITS
+
+
 def test_memory_does_not_grow_with_the_number_of_maps():
     maps, masks = generated()
     metrics = PixelMetrics()
@@ -190,6 +244,10 @@ def test_memory_does_not_grow_with_the_number_of_maps():
     for _ in range(10):
         metrics.update(maps, masks)
     assert metrics.counts.tables.nbytes == size
+    metrics, rng = PixelMetrics(), np.random.default_rng(9)
+    for _ in range(5):  # of which each score may be another
+        metrics.update(0.5 + 0.5 * rng.random((4, 256, 256)), np.zeros((4, 256, 256)))
+    assert metrics.counts.tables.nbytes <= 2 * ROOM * PAGE * 5 * 8
 
 
 def test_images_by_hand():

@@ -125,6 +125,8 @@ model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
 processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
 output = model(processor(sys.argv[2])["pixel_values"])
 print("model", output.anomaly_scores.item().hex())
+model.save_pretrained("model-alone")
+assert "custom_pipelines" not in open("model-alone/config.json").read() and model.config.custom_pipelines
 detect = pipeline("anomaly-detection", model=sys.argv[1], trust_remote_code=True, device="cpu")
 result = detect(sys.argv[2])
 print("zero", result["score"].hex(), result["heatmap"].size)

@@ -1,13 +1,14 @@
 """Settings of a call and of loading, as people know them of transformers' processors: honoured or refused."""
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, CLIPImageProcessorPil
+from transformers import AutoProcessor, CLIPImageProcessorPil, pipeline
 from transformers.utils import logging
 
-from adaptclip_hf import AdaptCLIPImageProcessor, AdaptCLIPProcessor
+from adaptclip_hf import AdaptCLIPImageProcessor, AdaptCLIPProcessor, AnomalyDetector
 from adaptclip_hf.loading import load_model_and_processor
 
 LONG = ["a photo of a " + "very " * 200 + "long screw"]
@@ -140,3 +141,41 @@ def test_a_model_in_a_subfolder(small_folder, small_model, array, tmp_path):
     (tmp_path / "a").symlink_to(small_folder)
     model, processor = load_model_and_processor(tmp_path, subfolder="a")
     assert model.weights_digest() == small_model.weights_digest() and processor(array)["pixel_values"].shape[0] == 1
+
+
+def test_rows_of_a_data_set(processor, photos):
+    rows = datasets.Dataset.from_dict({"image": photos["bad"][:2], "label": [1, 1]})
+    rows = rows.cast_column("image", datasets.Image())
+    expected = processor(photos["bad"][:2])["pixel_values"]
+    for each in (rows, rows.cast_column("image", datasets.Image(decode=False))):
+        for images in (each, each[:], each["image"], [each[0], each[1]]):
+            assert torch.equal(processor(images)["pixel_values"], expected)
+        assert torch.equal(processor(each[0])["pixel_values"], expected[:1])
+    for wrong, told in (({"label": 1}, "got label"), ({"image": None}, "got image"), ({}, "an empty one")):
+        with pytest.raises(ValueError, match=f"a data set's row with an `image`.*{told}"):
+            processor(wrong)
+
+
+def test_detectors_and_pipelines_take_rows(small_folder, photos):
+    rows = datasets.Dataset.from_dict({"image": photos["bad"][:2]}).cast_column("image", datasets.Image(decode=False))
+    detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu")
+    expected = [result.score for result in detector.detect(photos["bad"][:2])]
+    for images in (rows, [rows[0], rows[1]], rows[:]):
+        assert [result.score for result in detector.detect(images)] == expected
+    assert detector.detect(rows[0])[0].score == detect(rows[0])["score"] == expected[0]
+    assert [result["score"] for result in detect(rows)] == expected
+    assert len(detector.remember(rows)) == 2
+
+
+def test_a_variant_of_the_weights(small_folder, small_model, photos, tmp_path):
+    small_model.save_pretrained(tmp_path, variant="fp16")
+    AdaptCLIPProcessor.from_pretrained(small_folder).save_pretrained(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    detector = AnomalyDetector.from_pretrained(tmp_path, variant="fp16", device="cpu")
+    assert detector.model.clip.text_model is None
+    plain = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    assert detector.detect(photos["bad"][0])[0].score == plain.detect(photos["bad"][0])[0].score
+    assert detector.encode_text("screw") is not None
+    with pytest.raises(FileNotFoundError, match=r"it lacks model\.fp8\.safetensors"):
+        AnomalyDetector.from_pretrained(tmp_path, variant="fp8")
