@@ -245,6 +245,7 @@ def test_a_model_is_not_spread_over_devices(small_folder, device_map):
         AdaptCLIPModel.from_pretrained(small_folder, device_map=device_map)
 
 
+@pytest.mark.works("Dtypes and devices", "`device_map` with one device")
 @pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, "auto"])
 def test_a_model_is_loaded_whole_where_it_is_asked_for(small_folder, photos, device_map):
     detect = pipeline("anomaly-detection", model=str(small_folder), device_map=device_map)

@@ -382,6 +382,7 @@ def test_what_would_surprise_is_said(products, small_folder, tmp_path, capsys, m
     assert "9-shot of 5 normal images; they are drawn with replacement" in printed
 
 
+@pytest.mark.works("Trainer and Accelerate", "`torchrun` of an evaluation")
 @pytest.mark.slow
 def test_two_processes_give_the_same_results(small_folder, products, tmp_path):
     results = []

@@ -106,6 +106,7 @@ for name, options in (("complete", {}), ("adapters", {}), ("code", {"trust_remot
 """
 
 
+@pytest.mark.works("Hub", "`push_to_hub` of model, processor and pipeline, and loading elsewhere")
 @pytest.mark.slow
 def test_everything_pushed_from_python_loads_elsewhere(hub, call, small_folder, clip_folder, photos):
     clip = hub.serve("org/clip", clip_folder)
@@ -148,6 +149,7 @@ except RuntimeError as error:
 """
 
 
+@pytest.mark.works("Hub", "`create_pr`, `commit_description`, `tags`, `max_shard_size`")
 @pytest.mark.slow
 def test_a_push_takes_the_arguments_of_any_model(hub, call, small_folder, photos):
     status, text = call("-c", PUSH_AS_STOCK, small_folder, photos["normal"][0])
@@ -200,6 +202,7 @@ def test_a_profile_decides_the_same_elsewhere(hub, call, small_folder, photos, t
     assert found[0] == found[1]
 
 
+@pytest.mark.works("Hub", "`push_to_hub=True` of a training")
 @pytest.mark.slow
 def test_training_pushes_the_model_with_its_record(hub, call, small_folder, tmp_path):
     parts = write_dataset(tmp_path / "parts", 2, size=96, train=2, good=2, bad=4)
@@ -243,6 +246,7 @@ def test_released_checkpoints_are_fetched_once(hub, call, small_model, clip_fold
     assert status == 1 and "org/released is not in the cache and the Hub does not answer" in text
 
 
+@pytest.mark.works("Hub", "tokens, and a clear error without one")
 @pytest.mark.slow
 def test_a_push_without_a_token_says_how_to_log_in(hub, call, small_folder):
     status, text = call(*PUSH, small_folder, "me/parts", token=None)

@@ -45,6 +45,7 @@ def test_adapters_are_put_to_the_clip_that_they_name(small_folder, adapters_fold
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
+@pytest.mark.works("Loading", "the arguments of `from_pretrained` for a folder of adapters alone")
 def test_arguments_of_adapters_alone_are_heard(adapters_folder, small_folder):
     assert AdaptCLIPModel.from_pretrained(adapters_folder, dtype="bfloat16").dtype == torch.bfloat16
     config = AdaptCLIPConfig.from_pretrained(adapters_folder)
@@ -138,6 +139,7 @@ assert "adaptclip_hf" not in sys.modules
 """
 
 
+@pytest.mark.works("Loading", "`trust_remote_code=True` where the package is not installed")
 @pytest.mark.slow
 def test_remote_code_scores_the_same_where_the_package_is_not(small_folder, photos, tmp_path):
     folder, photo = tmp_path / "model", photos["bad"][0]

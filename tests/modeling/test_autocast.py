@@ -16,6 +16,7 @@ def autocast():
     return torch.autocast("cpu", torch.bfloat16)
 
 
+@pytest.mark.works("Dtypes and devices", "`torch.autocast`: scores and maps stay in float32")
 @pytest.mark.parametrize("settings", [{}, {"few_shot_adapters": False}, {"normal_variation": True}])
 def test_outputs_are_in_float32(make_model, pixels, settings):
     model, (query, normal) = make_model(**settings), pixels
@@ -65,6 +66,7 @@ def test_a_model_in_half_precision_runs_under_autocast(make_model, pixels):
     assert output.anomaly_scores.dtype == torch.float32 and output.anomaly_scores.isfinite().all()
 
 
+@pytest.mark.works("Trainer and Accelerate", "`bf16=True`")
 def test_the_loss_of_a_step_under_autocast(make_model, pixels):
     model, (query, normal) = make_model().train(), pixels
     with autocast():

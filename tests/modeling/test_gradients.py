@@ -16,6 +16,7 @@ def test_frozen_models_record_nothing_for_the_encoder(small_model, pixels):
     assert not output.anomaly_scores.requires_grad and not output.anomaly_maps.requires_grad
 
 
+@pytest.mark.works("PEFT and gradients", "unfreezing the image tower")
 def test_weights_of_the_tower_get_a_gradient_by_the_loss(make_model, pixels):
     query, normal = pixels
     model = make_model()
@@ -27,6 +28,7 @@ def test_weights_of_the_tower_get_a_gradient_by_the_loss(make_model, pixels):
     assert not output.anomaly_scores.requires_grad
 
 
+@pytest.mark.works("PEFT and gradients", "gradients of scores with respect to `pixel_values`")
 @pytest.mark.parametrize("settings", [{}, {"few_shot_adapters": False}, {"normal_variation": True}])
 @pytest.mark.parametrize("itself", [False, True])
 def test_pixels_get_a_gradient_of_the_scores(make_model, pixels, settings, itself):

@@ -20,6 +20,7 @@ def assert_same(found, expected):
     torch.testing.assert_close(found.anomaly_maps, expected.anomaly_maps, atol=1e-6, rtol=0)
 
 
+@pytest.mark.works("Compile and export", "`torch.export` of scoring")
 @torch.no_grad()
 def test_zero_shot(small_model):
     program = export(small_model, (), {"pixel_values": pixels(small_model, 2)}, dynamic_shapes=[{0: BATCH}])
@@ -48,6 +49,7 @@ def test_few_shot_with_the_banks_tensors_as_inputs(small_model):
         assert_same(program.module()(query, list(bank.features)), small_model(query, prompt_bank=bank))
 
 
+@pytest.mark.works("Compile and export", "`torch.export` with a prompt bank as an input")
 @torch.no_grad()
 @pytest.mark.slow
 def test_few_shot_with_the_bank_itself_as_input(small_model):
@@ -70,6 +72,7 @@ def test_text_embeddings_as_an_input(small_model, tokenizer):
     assert_same(found, small_model(query, text_embeds=other))
 
 
+@pytest.mark.works("Compile and export", "`torch.compile` of the encoder, as one graph")
 @torch.no_grad()
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_the_encoder_compiles_as_one_graph(make_model, backend):

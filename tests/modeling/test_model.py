@@ -20,6 +20,7 @@ def images(model, count, seed=0, prompts=None):
     return torch.randn(shape, generator=generator)
 
 
+@pytest.mark.works("Loading", "`save_pretrained` and `from_pretrained`, to the bit")
 def test_save_load_save_is_bitwise_the_same(small_model, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -42,6 +43,7 @@ def test_shared_heads_are_stored_once(small_folder):
     assert heads == ["prompt_query_adapter.segmentation_head.0.weight"]
 
 
+@pytest.mark.works("Dtypes and devices", "`attn_implementation`")
 @torch.no_grad()
 def test_eager_equals_sdpa(small_folder):
     outputs = []
@@ -295,6 +297,7 @@ def test_loading_leaves_clip_frozen(small_folder):
     assert not model.training and not any(p.requires_grad for p in model.clip.parameters())
 
 
+@pytest.mark.works("Trainer and Accelerate", "`gradient_checkpointing`")
 def test_gradient_checkpointing_gives_the_same_gradients(make_model):
     gradients = []
     for checkpointing in (False, True):
@@ -391,6 +394,7 @@ def test_layers_before_the_two_paths_equal_hf_and_later_ones_do_not(make_model, 
     assert_close(features.image_embeds, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.works("Dtypes and devices", "`dtype=torch.bfloat16` and `torch.float16`")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
 def test_half_precision_stays_near_float32(small_folder, dtype):

@@ -410,6 +410,7 @@ def test_exported_with_the_bank_as_its_input(varied):
         assert_equal(program.module()(*inputs(count, bank)), varied(pixels(count), prompt_bank=bank), 1e-5)
 
 
+@pytest.mark.works("Compile and export", "`torch.compile` and `torch.export` few-shot, with normal variation")
 @torch.no_grad()
 @pytest.mark.slow
 def test_exported_and_compiled_whatever_the_normal_images_are_given_as(varied):

@@ -18,6 +18,7 @@ def quantised(request, small_folder):
     return model
 
 
+@pytest.mark.works("Quantisation", "torchao's `Int8WeightOnlyConfig`")
 def test_a_quantised_model_scores_nearly_as_before(quantised, small_model, small_folder, photos):
     query, normal = torch.randn(2, 3, 84, 84), torch.randn(2, 3, 84, 84)
     with torch.no_grad():
@@ -28,6 +29,7 @@ def test_a_quantised_model_scores_nearly_as_before(quantised, small_model, small
     assert 0 <= detector.detect(photos["bad"][0], prompt_bank=bank)[0].score <= 1
 
 
+@pytest.mark.works("Quantisation", "banks of a quantised encoder are told from others")
 def test_a_quantised_encoder_has_a_fingerprint_of_its_own(quantised, small_model):
     before = quantised.fingerprint(), quantised.fingerprint(sampled=True), quantised.weights_digest()
     assert before[0] == before[1] and before[0] != small_model.fingerprint()

@@ -126,6 +126,7 @@ def test_the_mean_of_prompts_and_alignment(fresh):
     torch.testing.assert_close(few_shot.anomaly_scores, (zero_shot.anomaly_scores + average.amax((1, 2))) / 2)
 
 
+@pytest.mark.works("Compile and export", "`torch.compile` of a model")
 def test_compiled_it_scores_the_same(fresh):
     bank = fresh.encode_prompts(pixel_values(1, 1))
     with torch.no_grad():

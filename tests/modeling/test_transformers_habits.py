@@ -34,6 +34,7 @@ def adapters_folder(make_model, clip_folder, tokenizer, tmp_path):
     return tmp_path / "adapters"
 
 
+@pytest.mark.works("Outputs", "`return_dict=False`, `config.return_dict`")
 @torch.no_grad()
 def test_a_tuple_where_it_is_asked_for(make_model):
     model = make_model()
@@ -45,6 +46,7 @@ def test_a_tuple_where_it_is_asked_for(make_model):
     assert torch.equal(model(images(model), return_dict=True).anomaly_maps, named.anomaly_maps)
 
 
+@pytest.mark.works("Outputs", "`output_hidden_states`")
 @torch.no_grad()
 @pytest.mark.parametrize("dual", [0, 2, 4])
 def test_hidden_states_are_those_that_features_are_read_from(make_model, dual):
@@ -63,6 +65,7 @@ def test_hidden_states_are_those_that_features_are_read_from(make_model, dual):
     assert len(model(images(model)).hidden_states) == 5
 
 
+@pytest.mark.works("Outputs", "`output_attentions`")
 @torch.no_grad()
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_attentions_are_there_whatever_computes_them(make_model, attention):
@@ -85,6 +88,7 @@ def test_a_record_keeps_what_exists():
     assert [None if each is None else each.item() for each in record.outputs()["hidden_states"]] == [None, 1, None, 3]
 
 
+@pytest.mark.works("Loading", "`AutoModel.from_config(config)`: a model that runs")
 def test_a_model_of_a_config_runs_and_comes_back(tokenizer, tmp_path):
     model = AutoModel.from_config(config_of(tokenizer)).eval()
     assert model.untrained_adapters() == {"visual_adapter", "textual_adapter", "prompt_query_adapter"}
@@ -105,6 +109,7 @@ def test_a_given_clip_still_waits_for_its_prompts(tokenizer):
         model(images(model))
 
 
+@pytest.mark.works("Loading", "`from_pretrained(None, config=, state_dict=)`")
 def test_weights_without_a_folder(small_model):
     weights = small_model.state_dict()
     loaded = AdaptCLIPModel.from_pretrained(None, config=small_model.config, state_dict=weights)
@@ -123,6 +128,7 @@ def test_a_config_comes_back_as_it_was(small_model, tmp_path):
     assert AdaptCLIPConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
 
+@pytest.mark.works("Dtypes and devices", "a `device_map` of parts that names one device")
 @pytest.mark.parametrize("device_map", [{"clip": "cpu", "visual_adapter": "cpu", "": torch.device("cpu")}, "cpu"])
 def test_parts_that_are_all_on_one_device_are_not_spread(small_folder, adapters_folder, device_map):
     for folder in (small_folder, adapters_folder):
@@ -130,6 +136,7 @@ def test_parts_that_are_all_on_one_device_are_not_spread(small_folder, adapters_
         assert {each.device.type for each in model.parameters()} == {"cpu"} and not model.training
 
 
+@pytest.mark.works("Dtypes and devices", "`device_map='auto'` with `max_memory`")
 def test_the_memory_that_may_be_used(small_folder, adapters_folder):
     for folder in (small_folder, adapters_folder):
         for room in (10**9, "1GiB"):
@@ -160,6 +167,7 @@ def count_runs(layer) -> list:
     return runs
 
 
+@pytest.mark.works("Trainer and Accelerate", "`gradient_checkpointing_enable()` for both towers")
 def test_activations_of_both_towers_are_checkpointed(make_model):
     """In training only, and whether it is switched on before or after."""
     model = make_model()

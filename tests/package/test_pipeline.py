@@ -27,6 +27,7 @@ def scores(results):
     return [result["score"] for result in results]
 
 
+@pytest.mark.works("Pipelines", "one image, lists, generators and `batch_size`")
 def test_list_batch_generator_and_one_by_one_agree(detect, photos):
     paths = photos["good"] + photos["bad"]
     expected = [detect(path, normal_images=photos["normal"])["score"] for path in paths]
@@ -37,6 +38,7 @@ def test_list_batch_generator_and_one_by_one_agree(detect, photos):
     np.testing.assert_allclose(scores(generated), expected, atol=1e-6)
 
 
+@pytest.mark.works("Pipelines", "paths, PIL images and arrays")
 def test_images_arrays_and_paths_agree(detect, photos):
     path = photos["bad"][0]
     image = Image.open(path)
@@ -58,6 +60,7 @@ def test_normal_images_may_be_given_once(small_folder, photos, detect):
     assert ready(photos["bad"][1])["score"] == detect(photos["bad"][1], normal_images=photos["normal"])["score"]
 
 
+@pytest.mark.works("Pipelines", "`save_pretrained` of a pipeline")
 def test_saved_pipeline_loads_and_scores_the_same(detect, photos, tmp_path):
     detect.save_pretrained(tmp_path)
     again = pipeline("anomaly-detection", model=str(tmp_path), device="cpu")
@@ -83,6 +86,7 @@ def test_object_name(small_folder, photos):
     assert detect(photos["bad"][0], object_name="object")["score"] == pytest.approx(before, abs=1e-6)
 
 
+@pytest.mark.works("Pipelines", "`dtype=` of a pipeline")
 def test_bfloat16_pipeline(small_folder, photos, detect):
     half = pipeline("anomaly-detection", model=str(small_folder), dtype=torch.bfloat16, device="cpu")
     found = half(photos["bad"][0], normal_images=photos["normal"])["score"]

@@ -29,6 +29,7 @@ def array():
     return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 
+@pytest.mark.works("Processor", "`truncation=`, `max_length=`, `padding=`")
 def test_text_is_cut_where_asked(processor, array):
     for settings in ({"truncation": True, "max_length": 77}, {"text_kwargs": {"truncation": True, "max_length": 77}}):
         assert processor(text=LONG, **settings)["input_ids"].shape == (1, 77)
@@ -39,6 +40,7 @@ def test_text_is_cut_where_asked(processor, array):
     assert len(two[0]) < len(two[1])
 
 
+@pytest.mark.works("Processor", "`text_kwargs=`, `images_kwargs=`")
 def test_settings_of_one_part_reach_it(processor, array):
     features = processor(array, text="a", images_kwargs={"size": 42}, padding="max_length", max_length=20)
     assert features["pixel_values"].shape == (1, 3, 42, 42) and features["input_ids"].shape == (1, 20)
@@ -56,6 +58,7 @@ def test_a_misspelt_argument_is_told(processor, array, monkeypatch):
     assert len(told) == 2 and all("`trunction` is not a valid argument" in each for each in told)
 
 
+@pytest.mark.works("Processor", "`return_tensors='np'` and `None`")
 @pytest.mark.parametrize("kind", ["np", None])
 def test_other_kinds_of_output(processor, array, kind):
     features = processor([array] * 2, prompt_images=[[array] * 3] * 2, masks=[array] * 2, return_tensors=kind)
@@ -65,6 +68,7 @@ def test_other_kinds_of_output(processor, array, kind):
     assert not any(torch.is_tensor(each) for each in features.values())
 
 
+@pytest.mark.works("Loading", "`subfolder=` of a processor")
 def test_a_subfolder(small_folder, array, tmp_path):
     processor = AdaptCLIPProcessor.from_pretrained(small_folder)
     processor.save_pretrained(tmp_path / "a")
@@ -81,6 +85,7 @@ def test_parts_that_are_given_replace_those_of_the_folder(small_folder, image_pr
     assert loaded.image_processor is image_processor and loaded.tokenizer is tokenizer
 
 
+@pytest.mark.works("Processor", "`do_rescale=False` with floats in [0, 1]")
 def test_values_keep_their_range_without_rescaling(image_processor, array):
     rescaled = image_processor(array)["pixel_values"]
     floats = (array / 255).astype(np.float32)
@@ -96,6 +101,7 @@ def test_values_keep_their_range_without_rescaling(image_processor, array):
     assert image_processor(array, do_rescale=False, do_normalize=False)["pixel_values"].max() > 200
 
 
+@pytest.mark.works("Processor", "`size=` at the call")
 def test_a_size_is_one_number_or_two(image_processor, array):
     for size in (42, (42, 42), {"height": 42, "width": 42}):
         assert image_processor(array, size=size)["pixel_values"].shape == (1, 3, 42, 42)
@@ -137,6 +143,7 @@ def test_another_backend_is_refused(small_folder):
         loader.from_pretrained(small_folder, backend="pil")
 
 
+@pytest.mark.works("Loading", "`subfolder=` of a model")
 def test_a_model_in_a_subfolder(small_folder, small_model, array, tmp_path):
     (tmp_path / "a").symlink_to(small_folder)
     model, processor = load_model_and_processor(tmp_path, subfolder="a")
@@ -156,6 +163,7 @@ def test_rows_of_a_data_set(processor, photos):
             processor(wrong)
 
 
+@pytest.mark.works("Pipelines", "rows of a data set")
 def test_detectors_and_pipelines_take_rows(small_folder, photos):
     rows = datasets.Dataset.from_dict({"image": photos["bad"][:2]}).cast_column("image", datasets.Image(decode=False))
     detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
@@ -168,6 +176,7 @@ def test_detectors_and_pipelines_take_rows(small_folder, photos):
     assert len(detector.remember(rows)) == 2
 
 
+@pytest.mark.works("Loading", "`variant=`")
 def test_a_variant_of_the_weights(small_folder, small_model, photos, tmp_path):
     small_model.save_pretrained(tmp_path, variant="fp16")
     AdaptCLIPProcessor.from_pretrained(small_folder).save_pretrained(tmp_path)

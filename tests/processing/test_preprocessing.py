@@ -104,6 +104,7 @@ def test_paths_urls_arrays_and_tensors_agree(photo, image_processor, tmp_path):
     assert (pixel_values == pixel_values[:1]).all()
 
 
+@pytest.mark.works("Processor", "text and images in one call")
 def test_processor_call(photo, tokenizer):
     processor = AdaptCLIPProcessor(AdaptCLIPImageProcessor(size={"height": 64, "width": 64}), tokenizer)
     mask = Image.new("L", photo.size, 0)
@@ -118,6 +119,7 @@ def test_processor_call(photo, tokenizer):
     assert torch.equal(features["prompt_pixel_values"][1, 2], features["pixel_values"][0])
 
 
+@pytest.mark.works("Processor", "`save_pretrained` and `AutoProcessor`")
 def test_processor_save_and_load(photo, tokenizer, tmp_path):
     processor = AdaptCLIPProcessor(AdaptCLIPImageProcessor(size={"height": 70, "width": 70}), tokenizer)
     processor.save_pretrained(tmp_path)

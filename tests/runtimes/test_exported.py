@@ -69,6 +69,7 @@ def scores(results) -> list[float]:
     return [result.score for result in results]
 
 
+@pytest.mark.works("Compile and export", "ONNX, OpenVINO and torch.export programs, equal to the model")
 def test_the_same_scores_and_maps_as_torch(exported, of_torch, photos):
     detector = opened(exported)
     assert detector.backend == "onnx"

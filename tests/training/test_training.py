@@ -128,6 +128,7 @@ def test_the_reference_step_through_the_trainer(case, tmp_path, trainer_class):
             assert abs(logged[f"loss_{name}"] - expected[f"loss_{name}"].item()) < 1e-5
 
 
+@pytest.mark.works("Trainer and Accelerate", "`gradient_accumulation_steps`")
 def test_accumulated_gradients_are_those_of_the_whole_batch(make_model, images, tmp_path):
     """2 x 4 equals 8 where the batch norms do not look at the batch; where they do, each sees its own 4."""
 
@@ -171,6 +172,7 @@ class Ordered(torch.utils.data.Dataset):
         return self.items[index]
 
 
+@pytest.mark.works("Trainer and Accelerate", "the plain `Trainer`")
 def test_the_plain_trainer_trains_on_prompted_images(make_model, images, tmp_path):
     model = make_model()
     before = {name: each.clone() for name, each in model.state_dict().items()}
@@ -401,6 +403,7 @@ def test_a_plain_clip_of_another_size(parts, small_folder, tmp_path, tokenizer):
     assert AdaptCLIPProcessor.from_pretrained(tmp_path / "out").image_processor.size["height"] == 56
 
 
+@pytest.mark.works("Trainer and Accelerate", "`eval_strategy`, `load_best_model_at_end`")
 def test_evaluation_while_training(parts, small_folder, tmp_path):
     assert main(run_command(parts, small_folder, tmp_path, "--eval-data", parts, "--eval-on-start", "True")) == 0
     history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
@@ -532,6 +535,7 @@ def start(arguments, launcher=()):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.works("Trainer and Accelerate", "`resume_from_checkpoint`, to the bit")
 @pytest.mark.slow
 def test_killed_and_resumed_training_ends_with_the_same_bits(parts, small_folder, tmp_path):
     more = ["--save-strategy", "steps", "--save-steps", "4", "--num-train-epochs", "12"]
@@ -550,6 +554,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(parts, small_folder
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.works("Trainer and Accelerate", "`torchrun` with two processes")
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_global_batch(parts, small_folder, tmp_path):
     histories, weights = [], []

@@ -34,6 +34,7 @@ def copied(model) -> dict:
     return {name: each.clone() for name, each in model.state_dict().items()}
 
 
+@pytest.mark.works("PEFT and gradients", "`get_peft_model(model, LoraConfig(...))`: trained, merged, saved, loaded")
 def test_lora_on_the_image_tower_learns_a_real_set(make_model, shared, tokenizer, tmp_path):
     data = load_data_set(shared / "data" / "mvtec_ad_leather_mini")
     plain = make_model()
@@ -61,6 +62,7 @@ def test_lora_on_the_image_tower_learns_a_real_set(make_model, shared, tokenizer
         assert_close(other.anomaly_maps, unmerged.anomaly_maps, rtol=0, atol=1e-5)
 
 
+@pytest.mark.works("PEFT and gradients", "checkpoints and `load_best_model_at_end` with a trained tower or LoRA")
 @pytest.mark.parametrize("prepare", [unfrozen, lora])
 def test_checkpoints_and_the_best_model_hold_what_is_trained(make_model, images, tmp_path, prepare):  # noqa: F811
     def trainer(folder, **settings):
