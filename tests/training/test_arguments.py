@@ -46,11 +46,7 @@ def test_all_that_is_not_supported_is_named_at_once():
 
 def test_plain_arguments_are_looked_at_too(make_model, tmp_path):
     args = TrainingArguments(str(tmp_path), use_cpu=True, label_smoothing_factor=0.1)
-<<<<<<< HEAD
     with pytest.raises(ValueError, match=r"label-smoothing-factor 0\.1"):
-=======
-    with pytest.raises(ValueError, match="label-smoothing-factor"):
->>>>>>> 3a66ad5dfc415970ab32ea9fa19867c235651e4c
         AdaptCLIPTrainer(make_model(), args)
 
 
