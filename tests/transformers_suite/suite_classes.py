@@ -160,7 +160,6 @@ class AdaptCLIPModelTest(AModel, unittest.TestCase):
 class CLIPModelTest(AModel, unittest.TestCase):
     small = SmallCLIP
     all_model_classes = (CLIPModel,)
-    pipeline_model_mapping: ClassVar[dict] = {"zero-shot-image-classification": CLIPModel}
 
 
 class CLIPSegModelTest(AModel, unittest.TestCase):
