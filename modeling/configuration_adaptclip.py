@@ -236,6 +236,10 @@ class AdaptCLIPConfig(PreTrainedConfig):
         """Patches along one side of the input (g in the reference)."""
         return self.image_size // self.clip_config.vision_config.patch_size
 
+    def get_text_config(self, decoder=None, encoder=None):
+        """That of the CLIP's text tower, where transformers looks for the size of the vocabulary."""
+        return self.clip_config.get_text_config(decoder, encoder)
+
     def text_prompts(self, object_name: str | None = None) -> tuple[list[str], list[str]]:
         """The static prompts of the normal and of the anomalous class (147 and 84 sentences by default)."""
         object_name = self.object_name if object_name is None else object_name

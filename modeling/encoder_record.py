@@ -33,6 +33,11 @@ class EncoderRecord:
         number = len(self.hidden_states)
         self.hidden_states.append(hidden_states if number in self.chosen else None)
 
+    def add_attention(self, weights: torch.Tensor):
+        # a layer whose activations are checkpointed runs again for its gradients
+        if self.attentions is not None and len(self.attentions) < len(self.hidden_states):
+            self.attentions.append(weights)
+
     def outputs(self) -> dict[str, tuple]:
         """What was asked for, by the names of outputs."""
         kept = {"hidden_states": tuple(self.hidden_states)} if self.chosen else {}

@@ -475,12 +475,12 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
 
 
-def bytes_of_weights(files: list[Path], dtype: torch.dtype | str | None) -> int:
+def bytes_of_weights(files: list[Path], dtype) -> int:
     """What the weights of some files take in memory, in another dtype or, with "auto", in their own."""
     if dtype in (None, "auto"):
         return sum(file.stat().st_size for file in files)
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return sum(math.prod(shape) for shape in shapes_of(files).values()) * dtype.itemsize
+    itemsize = (getattr(torch, dtype) if isinstance(dtype, str) else dtype).itemsize
+    return sum(math.prod(shape) for shape in shapes_of(files).values()) * itemsize
 
 
 def written_at(folder: Path) -> dict[str, int]:

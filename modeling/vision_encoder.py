@@ -69,8 +69,8 @@ def attend(
     Args:
         record: keeps the weights, which only the eager backend knows.
     """
-    weights_wanted = record is not None and record.attentions is not None
-    chosen = "eager" if weights_wanted else attention.config._attn_implementation
+    wanted = record is not None and record.attentions is not None
+    chosen = "eager" if wanted else attention.config._attn_implementation
     attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(chosen, eager_attention_forward)
 
     def heads(tokens):
@@ -79,8 +79,8 @@ def attend(
     output, weights = attention_interface(
         attention, heads(queries), heads(keys), heads(values), None, scaling=attention.scale, dropout=0.0
     )
-    if weights_wanted and len(record.attentions) < len(record.hidden_states):  # not when computed again for gradients
-        record.attentions.append(weights)
+    if record is not None:
+        record.add_attention(weights)
     return output.flatten(2)
 
 
@@ -89,8 +89,8 @@ def one_path_layer(layer: nn.Module, hidden_states: torch.Tensor, record: Encode
     if record is None or record.attentions is None:
         return layer(hidden_states, None)
     attention, normed = layer.self_attn, layer.layer_norm1(hidden_states)
-    projected = (each(normed) for each in (attention.q_proj, attention.k_proj, attention.v_proj))
-    hidden_states = hidden_states + attention.out_proj(attend(attention, *projected, record))
+    queries, keys, values = attention.q_proj(normed), attention.k_proj(normed), attention.v_proj(normed)
+    hidden_states = hidden_states + attention.out_proj(attend(attention, queries, keys, values, record))
     return hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
 
 

@@ -188,7 +188,8 @@ def test_banks(detect, small_model, make_model, photos, tmp_path):
 
 
 def test_static_prompts_not_encoded(make_model):
-    model = AdaptCLIPModel(make_model().config).eval()
+    made = make_model()
+    model = AdaptCLIPModel(made.config, made.clip).eval()
     with pytest.raises(ValueError, match="call set_object_name"):
         model(torch.zeros(1, 3, model.config.image_size, model.config.image_size))
 

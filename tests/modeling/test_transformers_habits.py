@@ -128,6 +128,10 @@ def test_a_config_comes_back_as_it_was(small_model, tmp_path):
     assert AdaptCLIPConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
 
+def test_the_size_of_the_vocabulary_is_found(small_model, tokenizer):
+    assert small_model.config.get_text_config(decoder=True).vocab_size == len(tokenizer)
+
+
 @pytest.mark.works("Dtypes and devices", "a `device_map` of parts that names one device")
 @pytest.mark.parametrize("device_map", [{"clip": "cpu", "visual_adapter": "cpu", "": torch.device("cpu")}, "cpu"])
 def test_parts_that_are_all_on_one_device_are_not_spread(small_folder, adapters_folder, device_map):

@@ -16,6 +16,8 @@ from pathlib import Path
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 
 import stand_ins
+import suite_pipelines
+from transformers import CLIPConfig
 
 NETWORK = re.compile(
     r"OfflineModeIsEnabled|LocalEntryNotFoundError|ConnectError|ConnectionError|NameResolutionError|"
@@ -82,9 +84,10 @@ def run(test_class: type[unittest.TestCase]) -> dict[str, list]:
 
 def main(source: str, results: str, *suites: str):
     with tempfile.TemporaryDirectory() as folder:
-        stand_ins.install(Path(source), Path(folder))
-        from suite_classes import SUITES
+        stand_ins.install(Path(source), Path(folder), suite_pipelines.SUMMARY)
+        from suite_classes import CLIP, SUITES
 
+        suite_pipelines.save_small_models(Path(folder), CLIPConfig(**CLIP))
         given = {suite: {each.__name__: run(each) for each in SUITES[suite]} for suite in suites}
     Path(results).write_text(json.dumps(given))
 

@@ -35,12 +35,13 @@ MODULES = {
 }
 
 
-def install(source: Path, tiny_models: Path):
+def install(source: Path, tiny_models: Path, models: dict):
     """Makes `tests` the folder of the source, and its missing modules those above.
 
     Args:
         source: of [`fetch_sdist.transformers_source`].
         tiny_models: a folder of small models in place of those on the Hub.
+        models: the classes of their tokenizers and processors.
     """
     sys.path.insert(0, str(source))
     for name, members in MODULES.items():
@@ -54,5 +55,5 @@ def install(source: Path, tiny_models: Path):
     transformers.utils.direct_transformers_import = installed_transformers
     summary = tiny_models / "reports" / "tiny_model_summary.json"
     summary.parent.mkdir(parents=True, exist_ok=True)
-    summary.write_text(json.dumps({}))
+    summary.write_text(json.dumps(models))
     os.environ["TRANSFORMERS_TINY_MODEL_PATH"] = str(tiny_models)

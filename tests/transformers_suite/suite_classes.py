@@ -9,10 +9,11 @@ from types import ModuleType
 from typing import ClassVar
 
 import torch
+from suite_pipelines import TASKS
 from tests.test_configuration_common import ConfigTester
 from tests.test_image_processing_common import ImageProcessingTester, ImageProcessingTestMixin
 from tests.test_modeling_common import ModelTesterMixin
-from tests.test_pipeline_mixin import PipelineTesterMixin
+from tests.test_pipeline_mixin import PipelineTesterMixin, pipeline_test_mapping
 from tests.test_processing_common import ProcessorTesterMixin
 from transformers import (
     CLIPConfig,
@@ -52,6 +53,9 @@ TEXT = {
     "pad_token_id": 1,
 }
 CLIP = {"text_config": TEXT, "vision_config": VISION, "projection_dim": 16}
+
+
+pipeline_test_mapping |= {task: {"test": tests} for task, tests in TASKS.items()}
 
 
 class SmallModel:
@@ -129,6 +133,9 @@ class AModel(ModelTesterMixin, PipelineTesterMixin):
     def config_inputs(self) -> dict:
         return {"projection_dim": 16}
 
+    def test_pipeline_anomaly_detection(self):
+        self.run_task_tests("anomaly-detection")
+
     def test_config(self):
         self.config_tester.run_common_tests()
 
@@ -136,6 +143,7 @@ class AModel(ModelTesterMixin, PipelineTesterMixin):
 class AdaptCLIPModelTest(AModel, unittest.TestCase):
     small = SmallAdaptCLIP
     all_model_classes = (AdaptCLIPModel,)
+    pipeline_model_mapping: ClassVar[dict] = {"anomaly-detection": AdaptCLIPModel}
 
     def config_inputs(self) -> dict:
         return {"prompt_length": 4}
