@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from adaptclip_hf import DEFAULT_MODEL
@@ -26,4 +27,6 @@ def test_training_scripts(script, tmp_path, monkeypatch):
     same = {name for name in before if (trained[name].float() == before[name].float()).all()}
     changed = trained.keys() - same
     assert "learned_text_embeds" in changed  # of the prompts that were learned
-    assert all("adapter" in name for name in changed - {"learned_text_embeds"}) and len(changed) > 1
+    encoded_again = {"static_text_embeds", "learned_text_embeds"}  # another processor rounds the former in another way
+    torch.testing.assert_close(trained["static_text_embeds"], before["static_text_embeds"].float(), atol=1e-3, rtol=0)
+    assert all("adapter" in name for name in changed - encoded_again) and len(changed) > 2

@@ -20,8 +20,8 @@ NOT_OURS: dict[str, dict[str, str]] = {
     "model": {
         "test_correct_missing_keys": "a plain CLIP is no AdaptCLIP model with random adapters: it is refused, with the "
         "name of the call that puts fresh adapters on it",
-        "test_model_get_set_embeddings": "what enters are pixels, by a convolution, as in CLIPVisionModel, whose own test "
-        "expects a module and no table of tokens",
+        "test_model_get_set_embeddings": "pixels enter by a convolution, as in CLIPVisionModel, whose own test expects "
+        "a module and no table of tokens",
         "test_model_weights_reload_no_missing_tied_weights": "weights are refused that are not those of SHA256SUMS, "
         "and so is a folder without all its weights, which would run on random ones",
         "test_retain_grad_hidden_states_attentions": "CLIP is frozen, so that its hidden states have no gradient, and "
