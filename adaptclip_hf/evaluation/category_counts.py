@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -131,7 +132,9 @@ def pack(state: dict[str, np.ndarray]) -> np.ndarray:
     """Pixel counts as bytes, a tenth of their size: most counts are small, and the bins lie close together."""
     columns = {"bins": np.diff(state["bins"], prepend=0), "dropped_bits": state["dropped_bits"]}
     columns |= {str(number): each for number, each in enumerate(state["counts"])}
-    smaller = {name: each.astype(np.min_scalar_type(int(each.max(initial=0)))) for name, each in columns.items()}
+    smaller: dict[str, Any] = {
+        name: each.astype(np.min_scalar_type(int(each.max(initial=0)))) for name, each in columns.items()
+    }
     buffer = BytesIO()
     np.savez_compressed(buffer, **smaller)
     return np.frombuffer(buffer.getvalue(), np.uint8)

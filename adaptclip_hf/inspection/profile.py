@@ -176,8 +176,9 @@ class InspectionProfile(Reference):
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
         fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
-        counted = self.verdict and Counted(self.verdict["threshold"], self.verdict["false_alarm_rate"])
-        older = self.pasted and replace(self.pasted, before_update=counted)
+        older = self.pasted
+        if older is not None and (told := self.verdict) is not None:
+            older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
         updated = replace(self, pasted=older, **fitted._asdict())
         return updated.with_new_verdict(detector, feedback) if verdict else updated
 

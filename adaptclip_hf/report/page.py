@@ -86,7 +86,7 @@ def write_report(
     failures = [line for line in lines if line["error"] is not None]
     for note in pictures.notes():
         report(f"! {note}")
-    verdict, more = first_and_other_lines(settings.profile and settings.profile.verdict)
+    verdict, more = first_and_other_lines(None if settings.profile is None else settings.profile.verdict)
     page = {
         "title": printable(title or folder.resolve().name or str(folder.resolve())),
         "written": datetime.now().strftime("%Y-%m-%d %H:%M"),
