@@ -127,6 +127,7 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     floats = [(name, each) for name, each in stored if each.is_floating_point() and each.numel()]
     if not floats:
         return []
-    extremes = torch.stack([torch.stack(torch.aminmax(each)).float().cpu() for _, each in floats])
+    readable = (each.float() if each.itemsize == 1 else each for _, each in floats)  # torch compares no float8
+    extremes = torch.stack([torch.stack(torch.aminmax(each)).float().cpu() for each in readable])
     finite = extremes.isfinite().all(-1).tolist()
     return list(dict.fromkeys(name for (name, _), good in zip(floats, finite, strict=True) if not good))

@@ -38,6 +38,7 @@ def contents_key(*parts: Part, every: int = 1) -> tuple[int, ...]:
         every: read only one row in `every`. It is enough to see another model's weights, or an optimiser's step.
     """
     tensors = [stored for part in parts for each in tensors_of(part) for stored in stored_tensors(each)]
+    tensors = [each.view(torch.int8) if each.itemsize == 1 else each for each in tensors]  # torch hashes no float8
     weights = [each.reshape(-1, *each.shape[1:])[::every] for each in tensors]
     weights = [each if each.device.type in ("cpu", "cuda") else each.cpu() for each in weights]
     parities = torch.stack([torch.hash_tensor(each).view(torch.int64) for each in weights])

@@ -537,8 +537,9 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
         self.static_text_embeds = self._encode_static_prompts(object_name, tokenizer)
         self.config.object_name = self.object_name = object_name
 
+    @torch.no_grad()
     def encode_prompts(self, pixel_values: torch.Tensor, preprocessing: dict[str, str] | None = None) -> PromptBank:
-        """Encodes normal images, to compare any number of queries with them.
+        """Encodes normal images, to compare any number of queries with them; a bank holds values and no gradient.
 
         Args:
             pixel_values: (k, 3, S, S), k >= 1.

@@ -25,7 +25,10 @@ def on_one_device(device_map: Any, max_memory: dict | None, size: Callable[[], i
     """
     if isinstance(device_map, str) and device_map in CHOSEN_FOR_US:
         return {"": default_device() if max_memory is None else device_with_room(max_memory, size())}
+    if device_map is None:
+        return None
     if not isinstance(device_map, dict):
+        require_device(device_map)
         return device_map
     devices = {device_name(each): each for each in device_map.values()}
     if len(devices) != 1 or "disk" in devices:
@@ -33,7 +36,25 @@ def on_one_device(device_map: Any, max_memory: dict | None, size: Callable[[], i
             f"device_map={device_map} would leave parts of the model elsewhere, which it cannot run with: load it "
             "whole, on one device (device_map='cuda:0', or model.to(device) afterwards)."
         )
-    return {"": next(iter(devices.values()))}
+    [device] = devices.values()
+    require_device(device)
+    return {"": device}
+
+
+def require_device(device: Any):
+    """Raises a ValueError for a device that this machine does not have."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # the former where torch is built without that kind
+        raise ValueError(f"device_map names {device}, which is not here: {str(error).splitlines()[0]}") from error
+
+
+def is_here(device: Any) -> bool:
+    try:
+        require_device(device)
+    except ValueError:
+        return False
+    return True
 
 
 def default_device() -> torch.device:
@@ -49,10 +70,10 @@ def device_name(device: Any) -> str:
 
 
 def device_with_room(max_memory: dict, size: int) -> str:
-    """The first device, the CPU last, that may hold this many bytes."""
+    """The first device of this machine, the CPU last, that may hold this many bytes."""
     allowed = {device_name(device): bytes_of(amount) for device, amount in max_memory.items()}
     for device in sorted(allowed, key=lambda name: (name == "cpu", name)):
-        if device != "disk" and allowed[device] >= size:
+        if device != "disk" and allowed[device] >= size and is_here(device):
             return device
     raise ValueError(
         f"max_memory={max_memory} leaves no device room for the whole model of {size / 2**20:.0f} MiB, and it cannot "
@@ -60,9 +81,9 @@ def device_with_room(max_memory: dict, size: int) -> str:
     )
 
 
-def bytes_of(amount: int | str) -> int:
+def bytes_of(amount: float | str) -> float:
     """Of a number, or of a text such as "10GiB" or "500MB"."""
-    if isinstance(amount, int):
+    if not isinstance(amount, str):
         return amount
     found = re.fullmatch(r"([\d.]+)\s*([KMGT]i?B)", amount.strip(), re.IGNORECASE)
     if not found:

@@ -171,7 +171,10 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         source = "the state_dict" if name is None else name
         require_all_weights(model, info, source)
         require_finite(model.stored_weights(), source)
-        stored = {} if name is None else cls.config_class.get_config_dict(name, **hub)[0]
+        files_beside = config if name is None else name
+        stored = {}
+        if isinstance(files_beside, str | Path):
+            stored = cls.config_class.get_config_dict(files_beside, **hub)[0]
         other_prompts = any(
             stored.get(field, getattr(model.config, field)) != getattr(model.config, field) for field in TEXT_FIELDS
         )
@@ -182,12 +185,12 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         model._keep_learned_text()
         if other_prompts:
             try:
-                tokenizer = CLIPTokenizer.from_pretrained(name, **hub)
+                tokenizer = CLIPTokenizer.from_pretrained(files_beside, **hub)
                 model.set_object_name(model.config.object_name, tokenizer)
             except Exception as error:  # tokenizers raises the bare class
                 raise ValueError(
                     f"The prompts of object_name={model.config.object_name!r} cannot be encoded with the files of "
-                    f"{name}: {error}"
+                    f"{files_beside}: {error}"
                 ) from error
         return (model, info) if output_loading_info else model
 
@@ -462,7 +465,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         if not trained:
             return self._digest("clip", self.clip)
         frozen = {name: each for name, each in self.clip.state_dict().items() if name not in trained}
-        return self._digest("frozen clip", frozen)
+        return self._digest("frozen clip", frozen) if frozen else weights_digest(frozen)
 
     def text_key(self) -> tuple[int, ...]:
         """Changes whenever the weights change that text embeddings are computed from."""

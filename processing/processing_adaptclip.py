@@ -93,6 +93,8 @@ class AdaptCLIPProcessor(ProcessorMixin):
         """
         if images is None and text is None:
             raise ValueError("Expected images, text or both.")
+        if isinstance(text, list | tuple) and not text:
+            raise ValueError("Expected at least one sentence, got an empty list.")
         if images is None and (masks is not None or prompt_images is not None):
             raise ValueError("masks and prompt_images belong to images: give those too.")
         settings = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)

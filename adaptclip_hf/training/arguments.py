@@ -83,7 +83,7 @@ def refuse_unsupported(args: TrainingArguments, names: Sequence[str] = UNSUPPORT
 
 def or_none(value):
     """The value of an argument, or `None` for all that says it is off."""
-    return None if value == "no" else value or None
+    return None if str(value).lower() in ("no", "none", "false") else value or None
 
 
 def default_of(argument: Field):

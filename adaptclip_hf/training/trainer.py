@@ -131,7 +131,7 @@ class AdaptCLIPTrainer(Trainer):
                 each.cache = None
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        self._read_pixels(self.eval_dataset if eval_dataset is None else eval_dataset)
+        self._read_pixels(self.eval_dataset if eval_dataset is None or isinstance(eval_dataset, str) else eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         datasets = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(datasets, dict):
@@ -143,6 +143,10 @@ class AdaptCLIPTrainer(Trainer):
             self.log(dict(means))
             metrics |= means
         return metrics
+
+    def predict(self, test_dataset, *args, **kwargs):
+        self._read_pixels(test_dataset)
+        return super().predict(test_dataset, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Writes the complete model and its processor; for the checkpoints of Trainer only what is trained."""

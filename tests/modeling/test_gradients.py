@@ -1,5 +1,7 @@
 """Gradients go wherever they are asked for: to weights of the image tower, to pixels; and nowhere else."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -43,3 +45,14 @@ def test_pixels_get_a_gradient_of_the_scores(make_model, pixels, settings, itsel
     assert query.grad.isfinite().all() and query.grad[1].abs().max() > 0
     [of_map] = torch.autograd.grad(model(query).anomaly_maps.sum(), query)
     assert of_map.isfinite().all() and of_map.abs().max() > 0
+
+
+def test_a_bank_of_a_trained_tower_holds_values_alone(make_model, pixels, tmp_path):
+    query, normal = pixels
+    model = make_model(normal_variation=True)
+    model.clip.vision_model.requires_grad_(True)
+    bank = model.encode_prompts(normal)
+    assert not any(each.requires_grad for each in (*bank.features, *bank.variation.tensors().values()))
+    deepcopy(bank).save_pretrained(tmp_path)
+    for _ in range(2):  # as often as one likes
+        model.train()(query, prompt_bank=bank, labels=torch.tensor([0, 1])).loss.backward()

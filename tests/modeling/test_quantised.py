@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
-from torchao.quantization import Int8WeightOnlyConfig, quantize_
+from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 from transformers import TorchAoConfig
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
@@ -36,3 +36,17 @@ def test_a_quantised_encoder_has_a_fingerprint_of_its_own(quantised, small_model
     with torch.no_grad():
         quantised.clip.vision_model.encoder.layers[0].self_attn.q_proj.weight.qdata[0].neg_()
     assert quantised.fingerprint(sampled=True) != before[1] and quantised.weights_digest() != before[2]
+
+
+@pytest.mark.works("Quantisation", "torchao's `Float8WeightOnlyConfig`")
+def test_float8_weights_are_hashed_and_looked_at(small_folder):
+    quantised = AdaptCLIPModel.from_pretrained(
+        small_folder, quantization_config=TorchAoConfig(Float8WeightOnlyConfig())
+    )
+    weight = quantised.clip.vision_model.encoder.layers[0].self_attn.q_proj.weight
+    before = quantised.fingerprint(sampled=True)
+    with torch.no_grad():
+        bank = quantised.encode_prompts(torch.randn(2, 3, 84, 84))
+        assert quantised(torch.randn(2, 3, 84, 84), prompt_bank=bank).anomaly_scores.isfinite().all()
+        weight.qdata.view(torch.int8)[0].bitwise_not_()
+    assert quantised.fingerprint(sampled=True) != before

@@ -193,3 +193,22 @@ def test_activations_of_both_towers_are_checkpointed(make_model):
     assert len(runs) == 3 and torch.equal(*gradients)
     model.activation_checkpointing_disable()
     assert not any(each.training for each in model.clip.modules())
+
+
+def test_prompts_of_a_state_dict_follow_the_object_name(small_folder, small_model):
+    weights = small_model.state_dict()
+    loaded = AdaptCLIPModel.from_pretrained(None, config=small_folder, state_dict=weights, object_name="screw")
+    expected = AdaptCLIPModel.from_pretrained(small_folder, object_name="screw")
+    assert torch.equal(loaded.static_text_embeds, expected.static_text_embeds)
+    assert not torch.equal(loaded.static_text_embeds, small_model.static_text_embeds)
+
+
+@pytest.mark.parametrize("device_map", ["nowhere", {"": "nowhere"}, {"clip": 7, "visual_adapter": 7}, 7])
+def test_a_device_that_is_not_here_is_named(small_folder, device_map):
+    with pytest.raises(ValueError, match=r"device_map names (nowhere|7), which is not here"):
+        AdaptCLIPModel.from_pretrained(small_folder, device_map=device_map)
+
+
+def test_max_memory_may_name_devices_that_are_not_here(small_folder):
+    room = {7: "10GiB", "cpu": 1e9}
+    assert AdaptCLIPModel.from_pretrained(small_folder, device_map="auto", max_memory=room).device.type == "cpu"

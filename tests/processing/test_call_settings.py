@@ -188,3 +188,9 @@ def test_a_variant_of_the_weights(small_folder, small_model, photos, tmp_path):
     assert detector.encode_text("screw") is not None
     with pytest.raises(FileNotFoundError, match=r"it lacks model\.fp8\.safetensors"):
         AnomalyDetector.from_pretrained(tmp_path, variant="fp8")
+
+
+def test_an_empty_list_of_sentences_is_told(processor, array):
+    for settings in ({}, {"images": array}):
+        with pytest.raises(ValueError, match="at least one sentence"):
+            processor(text=[], **settings)

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.training import AdaptCLIPTrainer, AdaptCLIPTrainingArguments
+from adaptclip_hf.training.arguments import refuse_unsupported
 
 REFUSED = {
     "--label-smoothing-factor": "0.1",
@@ -90,3 +91,10 @@ def test_a_named_checkpoint_is_honoured_where_the_output_is_new(parts, small_fol
     assert "holds another run, which differs in learning_rate" in capsys.readouterr().err
     assert main(command("four", "--resume-from-checkpoint", tmp_path / "nothing")) == 1
     assert "is no complete checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("off", ["False", "", "none", "no"])
+def test_what_is_off_is_not_refused(off, tmp_path):
+    args = AdaptCLIPTrainingArguments(str(tmp_path), use_cpu=True, label_smoothing_factor=0, neftune_noise_alpha=0)
+    args.fsdp = off
+    refuse_unsupported(args)

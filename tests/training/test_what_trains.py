@@ -126,3 +126,26 @@ def test_what_is_frozen_stays_in_eval_mode(make_model):
 def test_a_model_with_peft_is_not_pushed_as_a_whole(make_model, tmp_path):
     with pytest.raises(ValueError, match="merge it first"):
         AdaptCLIPTrainer(lora(make_model()), arguments(tmp_path, push_to_hub=True))
+
+
+def test_all_of_clip_may_be_trained(make_model, tmp_path):
+    model = make_model().requires_grad_(True)
+    save_adapters(model, tmp_path)
+    other = make_model(seed=1).requires_grad_(True)
+    load_adapters(other, tmp_path)
+    assert not changed(other, model.state_dict()) - {"learned_text_embeds"}
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate", "evaluate by name"])
+def test_a_trained_tower_is_measured_without_a_cache(make_model, images, tmp_path, call):  # noqa: F811
+    model = make_model()
+    cached(images, model, tmp_path / "cache")
+    try:
+        trainer = AdaptCLIPTrainer(unfrozen(model), arguments(tmp_path), eval_dataset={"part": images})
+        if call == "evaluate by name":
+            trainer.evaluate("part")
+        else:
+            getattr(trainer, call)(images)
+        assert images.cache is None
+    finally:
+        images.cache = None
