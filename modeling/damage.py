@@ -36,17 +36,22 @@ def weights_files(name: str | Path, variant: str | None = None, **hub) -> list[P
     """
 
     def find(file_name: str) -> Path | None:
-        stem, _, ending = file_name.rpartition(".")
-        wanted = f"{stem}.{variant}.{ending}" if variant else file_name
-        found = cached_file(str(name), wanted, _raise_exceptions_for_missing_entries=False, **hub)
+        found = cached_file(str(name), file_name, _raise_exceptions_for_missing_entries=False, **hub)
         return Path(found) if found else None
 
-    if file := find(WEIGHTS_FILE):
+    whole, sharded = (of_variant(file_name, variant) for file_name in (WEIGHTS_FILE, SAFE_WEIGHTS_INDEX_NAME))
+    if file := find(whole):
         return [file]
-    if not (index := find(SAFE_WEIGHTS_INDEX_NAME)):
-        raise OSError(f"No weights at {name}: expected {WEIGHTS_FILE}, or {SAFE_WEIGHTS_INDEX_NAME} and its shards.")
+    if not (index := find(sharded)):
+        raise OSError(f"No weights at {name}: expected {whole}, or {sharded} and its shards.")
     shards = sorted(shards_of(index))
     return [index, *(Path(cached_file(str(name), shard, **hub)) for shard in shards)]
+
+
+def of_variant(file_name: str, variant: str | None) -> str:
+    """A file's name with the variant before its ending, as "fp16" in model.fp16.safetensors."""
+    stem, _, ending = file_name.rpartition(".")
+    return f"{stem}.{variant}.{ending}" if variant else file_name
 
 
 def shards_of(index: Path) -> set[str]:

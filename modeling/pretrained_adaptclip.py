@@ -164,7 +164,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
                     kwargs.setdefault("use_safetensors", True)  # other weights are pickles
                     model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
             except RuntimeError as error:  # of shapes that no field alone decides
-                if "meta device" in str(error):  # of transformers, and not about a file
+                if not any(word in str(error) for word in ("mismatch", "shape", "size")):  # not about a file
                     raise
                 reason = str(error).strip().splitlines()[0]
                 raise ValueError(f"{config_file(name)} does not fit the weights beside it: {reason}") from error
@@ -288,7 +288,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
     @classmethod
     def _from_config(cls, config, **kwargs):
         """A model of random weights, as `AutoModel.from_config` makes it; its adapters score once they are trained."""
-        model = super()._from_config(config, **kwargs)
+        model = super()._from_config(deepcopy(config), **kwargs)  # whose dtype would be changed
         if model.device.type != "meta":
             model._remember_fresh_adapters()
         return model
@@ -338,10 +338,15 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         the pipeline's is named where it lies in the folder, as [`~AnomalyDetectionPipeline.save_pretrained`] puts it.
 
         Raises:
-            ValueError: the model was loaded without its text tower.
+            ValueError: the model was loaded without its text tower, or holds quantised weights of several tensors.
         """
         if self.clip.text_model is None:
             raise ValueError("This model was loaded without its text tower: load it whole to save it.")
+        if any(hasattr(each, "__tensor_flatten__") for each in self.parameters()):
+            raise ValueError(
+                "This model holds weights that were quantised in memory (as by torchao), which its file cannot hold: save it "
+                "as it was before, and quantise it when it is loaded."
+            )
         if self._auto_class is None:
             for name in ("auto_map", "custom_pipelines"):
                 self.config.__dict__.pop(name, None)

@@ -101,7 +101,9 @@ class AdaptCLIPImageProcessor(PilBackend):
         return features
 
     def _prepare_images_structure(self, images, expected_ndims: int = 3) -> list:
-        return as_list(images)
+        images = as_list(images)
+        nested = [each if isinstance(each, list | tuple) else [each] for each in images]
+        return [image for together in nested for image in together]
 
     def process_image(
         self,

@@ -50,3 +50,9 @@ def test_float8_weights_are_hashed_and_looked_at(small_folder):
         assert quantised(torch.randn(2, 3, 84, 84), prompt_bank=bank).anomaly_scores.isfinite().all()
         weight.qdata.view(torch.int8)[0].bitwise_not_()
     assert quantised.fingerprint(sampled=True) != before
+
+
+def test_a_quantised_model_is_not_saved_as_what_cannot_be_loaded(quantised, tmp_path):
+    with pytest.raises(ValueError, match="quantise it when it is loaded"):
+        quantised.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -102,6 +102,22 @@ def test_a_model_of_a_config_runs_and_comes_back(tokenizer, tmp_path):
         assert torch.equal(loaded(images(model)).anomaly_maps, zero_shot.anomaly_maps)
 
 
+def test_a_config_is_not_changed_by_the_dtype_of_a_model(small_model):
+    config = AdaptCLIPConfig.from_dict(small_model.config.to_dict())
+    before = config.dtype
+    assert AutoModel.from_config(config, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert config.dtype == before
+
+
+def test_an_error_that_is_not_about_shapes_is_told_as_it_is(small_folder, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        AdaptCLIPModel.from_pretrained(small_folder)
+
+
 def test_a_given_clip_still_waits_for_its_prompts(tokenizer):
     config = config_of(tokenizer)
     model = AdaptCLIPModel(config, CLIPModel(config.clip_config))

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessorPil, pipeline
 from transformers.utils import logging
 
-from adaptclip_hf import AdaptCLIPImageProcessor, AdaptCLIPProcessor, AnomalyDetector
+from adaptclip_hf import AdaptCLIPImageProcessor, AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
 from adaptclip_hf.loading import load_model_and_processor
 
 LONG = ["a photo of a " + "very " * 200 + "long screw"]
@@ -176,11 +176,18 @@ def test_detectors_and_pipelines_take_rows(small_folder, photos):
     assert len(detector.remember(rows)) == 2
 
 
+def test_lists_of_images_for_each_text_are_images(image_processor, array):
+    together = image_processor([array, array])["pixel_values"]
+    assert (image_processor([[array], [array]])["pixel_values"] == together).all()
+
+
 @pytest.mark.works("Loading", "`variant=`")
 def test_a_variant_of_the_weights(small_folder, small_model, photos, tmp_path):
     small_model.save_pretrained(tmp_path, variant="fp16")
     AdaptCLIPProcessor.from_pretrained(small_folder).save_pretrained(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(OSError, match=r"expected model\.bf16\.safetensors, or model\.safetensors\.index\.bf16\.json"):
+        AdaptCLIPModel.from_pretrained(tmp_path, variant="bf16")
     detector = AnomalyDetector.from_pretrained(tmp_path, variant="fp16", device="cpu")
     assert detector.model.clip.text_model is None
     plain = AnomalyDetector.from_pretrained(small_folder, device="cpu")
