@@ -125,7 +125,7 @@ def test_a_given_clip_still_waits_for_its_prompts(tokenizer):
         model(images(model))
 
 
-@pytest.mark.works("Loading", "`from_pretrained(None, config=, state_dict=)`")
+@pytest.mark.works("Loading", "`AdaptCLIPModel.from_pretrained(None, config=, state_dict=)`")
 def test_weights_without_a_folder(small_model):
     weights = small_model.state_dict()
     loaded = AdaptCLIPModel.from_pretrained(None, config=small_model.config, state_dict=weights)
