@@ -344,8 +344,8 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
             raise ValueError("This model was loaded without its text tower: load it whole to save it.")
         if any(hasattr(each, "__tensor_flatten__") for each in self.parameters()):
             raise ValueError(
-                "This model holds weights that were quantised in memory (as by torchao), which its file cannot hold: save "
-                "it as it was before, and quantise it when it is loaded."
+                "This model holds weights that were quantised in memory (as by torchao), which its file cannot hold: "
+                "save it as it was before, and quantise it when it is loaded."
             )
         if self._auto_class is None:
             for name in ("auto_map", "custom_pipelines"):
