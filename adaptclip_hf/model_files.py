@@ -36,10 +36,13 @@ def is_clip(folder: str | Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == "clip"
 
 
-def of_variant(name: str, variant: str | None) -> str:
-    """A file's name with the variant of its weights, where one is asked for; adapters have none."""
-    stem, _, ending = name.rpartition(".")
-    return f"{stem}.{variant}.{ending}" if variant and name != ADAPTERS_FILE else name
+def names_of_weights(variant: str | None) -> tuple[str, ...]:
+    """The names of `WEIGHTS_FILES` in a variant; adapters have none."""
+    if variant is None:
+        return WEIGHTS_FILES
+    from .modeling.damage import of_variant  # with torch, which the names alone do not need
+
+    return tuple(name if name == ADAPTERS_FILE else of_variant(name, variant) for name in WEIGHTS_FILES)
 
 
 def resolve_model(model: str | Path, variant: str | None = None) -> str:
@@ -56,7 +59,7 @@ def resolve_model(model: str | Path, variant: str | None = None) -> str:
     folder = Path(model)
     if folder.is_dir() and not is_clip(folder):
         missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
-        expected = [of_variant(name, variant) for name in WEIGHTS_FILES]
+        expected = names_of_weights(variant)
         if not is_exported(folder) and not any((folder / name).is_file() for name in expected):
             missing.append(expected[0])
         if missing:

@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -342,7 +343,7 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """
         if self.clip.text_model is None:
             raise ValueError("This model was loaded without its text tower: load it whole to save it.")
-        if any(hasattr(each, "__tensor_flatten__") for each in self.parameters()):
+        if any(map(is_traceable_wrapper_subclass, self.parameters())):
             raise ValueError(
                 "This model holds weights that were quantised in memory (as by torchao), which its file cannot hold: "
                 "save it as it was before, and quantise it when it is loaded."

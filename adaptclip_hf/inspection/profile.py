@@ -202,12 +202,7 @@ class InspectionProfile(Reference):
 
         Pasted defects are no real ones: it shows what sort of thing the profile sees, and promises nothing.
         """
-        if self.pasted is None:
-            return None
-        settings = self.settings
-        return verdict_of(
-            self.pasted, self.calibration, settings.false_alarm_rate, self.view, self.model, self.suspects()
-        )
+        return None if self.pasted is None else verdict_of(self, self.pasted)
 
     @property
     def verdict_text(self) -> str | None:

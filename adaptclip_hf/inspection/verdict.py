@@ -1,14 +1,14 @@
 """The verdict on a profile: which pasted defects it would find, how good that is, and what may help."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..engine.tiles import View
 from ..model_files import DEFAULT_NAME
-from .audit import Suspect
 from .calibration import Calibration
 from .pasted_defects import SIZES, PastedDefects
+
+if TYPE_CHECKING:
+    from .profile import InspectionProfile
 
 BLIND, WEAK, FAIR, GOOD = "blind", "weak", "fair", "good"
 LEVELS = (BLIND, WEAK, FAIR, GOOD)
@@ -22,20 +22,11 @@ FEWEST_TO_COMPARE = 0.1  # of all defects: of fewer, two banks do not show which
 COARSE = 1.5  # pixels of the photo along one of the model's, from which tiles show more
 
 
-def verdict_of(
-    pasted: PastedDefects,
-    calibration: Calibration,
-    false_alarm_rate: float,
-    view: View,
-    model: str,
-    suspects: Sequence[Suspect],
-) -> dict[str, Any]:
-    """A verdict as JSON values, at the threshold of a calibration; after an update, at the one before it.
+def verdict_of(profile: "InspectionProfile", pasted: PastedDefects) -> dict[str, Any]:
+    """The verdict on a profile as JSON values, at its threshold; after an update, at the one before it.
 
     Args:
-        false_alarm_rate: that was asked for.
-        view, model: of the profile.
-        suspects: good photos that score unlike the others.
+        pasted: the defects that were pasted on its photos.
 
     Returns:
         `dict`: "level" ("blind", "weak", "fair" or "good"), "pasted" and "found" (how many defects), "false_alarm_rate"
@@ -44,7 +35,7 @@ def verdict_of(
         most, or `None`), "half_of_the_photos" (what a bank of half of them finds, or `None`), "pixels" (of a photo
         along one of the model's) and "before_update" (whether photos were added or removed since).
     """
-    older = pasted.before_update
+    older, calibration = pasted.before_update, profile.calibration
     threshold = older.threshold if older else calibration.threshold
     found, count = pasted.found(threshold)
     return {
@@ -53,7 +44,7 @@ def verdict_of(
         "found": found,
         "false_alarm_rate": older.false_alarm_rate if older else calibration.expected_rate,
         "threshold": threshold,
-        "advice": [] if older else advice(pasted, calibration, false_alarm_rate, view, model, suspects),
+        "advice": [] if older else advice(profile, pasted),
         "defects": [
             {
                 "kind": cell.kind,
@@ -81,20 +72,14 @@ def level_of(pasted: PastedDefects, threshold: float) -> str:
     return next(level for level, least in FEWEST_FOUND.items() if share >= least)
 
 
-def advice(
-    pasted: PastedDefects,
-    calibration: Calibration,
-    false_alarm_rate: float,
-    view: View,
-    model: str,
-    suspects: Sequence[Suspect],
-) -> list[str]:
+def advice(profile: "InspectionProfile", pasted: PastedDefects) -> list[str]:
     """What would help, as far as the figures show it; lines for people."""
+    calibration, view = profile.calibration, profile.view
     found, count = pasted.found(calibration.threshold)
     lines = []
-    without = found_without(pasted, calibration, false_alarm_rate, suspects)
+    without = found_without(profile, pasted)
     if without is not None and without - found >= NOTABLE * count:
-        names = ", ".join(suspect.name for suspect in suspects)
+        names = ", ".join(suspect.name for suspect in profile.suspects())
         lines.append(
             f"the threshold is as high as {names}: if that shows a defect or no good part, take it out "
             f"(--update PROFILE --drop NAME), and it would find about {without} of {count}"
@@ -103,7 +88,7 @@ def advice(
         helps = "should help" if half.found_by_all - half.found >= NOTABLE * half.pasted else "alone will hardly help"
         figures = f"half of those in the bank find {half.found} of {half.pasted}, all of them {half.found_by_all}"
         lines.append(f"more photos of good parts {helps}: {figures}")
-    rate = 2 * false_alarm_rate
+    rate = 2 * profile.settings.false_alarm_rate
     if rate < 1:
         at_twice = pasted.found(Calibration.at_rate(calibration.scores.tolist(), rate).threshold)[0]
         if at_twice - found >= NOTABLE * count:
@@ -116,20 +101,19 @@ def advice(
             f"{pasted.pixels:.1f} of the photos' along each side"
         )
     if level_of(pasted, calibration.threshold) in (BLIND, WEAK):
-        larger = " than adaptclip-tiny" if model == DEFAULT_NAME else ""
+        larger = " than adaptclip-tiny" if profile.model == DEFAULT_NAME else ""
         lines.append(f"a larger model{larger} may see what this one does not (--model); that was not tried here")
     return lines
 
 
-def found_without(
-    pasted: PastedDefects, calibration: Calibration, false_alarm_rate: float, suspects: Sequence[Suspect]
-) -> int | None:
+def found_without(profile: "InspectionProfile", pasted: PastedDefects) -> int | None:
     """How many defects are found at the threshold of the photos that do not stand out; `None` where none stands out."""
-    lowest = min((suspect.score for suspect in suspects), default=math.inf)
-    usual = calibration.scores[calibration.scores < lowest]
-    if len(usual) == len(calibration.scores):
+    scores = profile.calibration.scores
+    lowest = min((suspect.score for suspect in profile.suspects()), default=math.inf)
+    usual = scores[scores < lowest]
+    if len(usual) == len(scores):
         return None
     try:
-        return pasted.found(Calibration.at_rate(usual.tolist(), false_alarm_rate).threshold)[0]
+        return pasted.found(Calibration.at_rate(usual.tolist(), profile.settings.false_alarm_rate).threshold)[0]
     except ValueError:  # too few photos are left for the rate
         return None

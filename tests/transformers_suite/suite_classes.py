@@ -221,9 +221,8 @@ class CLIPImageProcessorTest(ImageProcessingTestMixin, unittest.TestCase):
     image_processor_tester_class = CLIPImages
 
 
-@as_in_folder("adaptclip")
-class AdaptCLIPProcessorTest(ProcessorTesterMixin, unittest.TestCase):
-    processor_class = AdaptCLIPProcessor
+class AProcessor(ProcessorTesterMixin):
+    of_images: type
 
     @classmethod
     def _setup_tokenizer(cls):
@@ -231,20 +230,17 @@ class AdaptCLIPProcessorTest(ProcessorTesterMixin, unittest.TestCase):
 
     @classmethod
     def _setup_image_processor(cls):
-        return AdaptCLIPImageProcessor()
+        return cls.of_images()
+
+
+@as_in_folder("adaptclip")
+class AdaptCLIPProcessorTest(AProcessor, unittest.TestCase):
+    processor_class, of_images = AdaptCLIPProcessor, AdaptCLIPImageProcessor
 
 
 @as_in_folder("clip")
-class CLIPProcessorTest(ProcessorTesterMixin, unittest.TestCase):
-    processor_class = CLIPProcessor
-
-    @classmethod
-    def _setup_tokenizer(cls):
-        return CLIPTokenizer.from_pretrained(DEFAULT_MODEL)
-
-    @classmethod
-    def _setup_image_processor(cls):
-        return CLIPImageProcessorPil()
+class CLIPProcessorTest(AProcessor, unittest.TestCase):
+    processor_class, of_images = CLIPProcessor, CLIPImageProcessorPil
 
 
 # of each suite: our class, and the controls
