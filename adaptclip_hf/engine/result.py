@@ -13,6 +13,7 @@ from .heatmap import render_heatmap
 from .images import UnreadableImage
 from .tiles import Box
 
+NOT_INSPECTABLE = "not inspectable"  # the third label
 # pixels: a larger photo is drawn in fewer, and regions are looked for in a map of fewer, which takes several times as
 # much memory and time: both are bounded whatever the photo
 LARGEST_AS_IT_IS, LARGEST_DRAWN, LARGEST_SEARCHED = 64_000_000, 32_000_000, 24_000_000
@@ -27,11 +28,14 @@ class DetectionResult:
         score: in [0, 1], higher is more anomalous.
         model_map: (h, w) float32 in [0, 1] of what was looked at, as fine as the model sees it.
         size: (height, width) of the image.
-        label: "normal", "anomalous", or `None` without a threshold or profile.
+        label: "normal", "anomalous", "not inspectable" (which is neither), or `None` without a threshold or profile.
+        reason: with a profile: by which rule it is anomalous ("score", "area", "zone NAME"), or why it is not
+            inspectable.
         p_value: in (0, 1], with a profile: how often a good image scores this high or higher.
         regions: with a profile; empty for a normal image, else where the map lies above what those of good images
             reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
-            (pixels), `share` (of the image), `peak`, `mean` (of the map) and `significant`, in the image's own pixels.
+            (pixels), `share` (of the image), `peak`, `mean` (of the map) and `significant`, in the image's own pixels; and `area_mm2` where the profile
+            knows the scale.
             An anomalous image whose map is nowhere so high has one region that is not significant: its highest place.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
@@ -44,6 +48,7 @@ class DetectionResult:
     model_map: np.ndarray = field(repr=False)
     size: tuple[int, int]
     label: str | None = None
+    reason: str | None = None
     p_value: float | None = None
     regions: list[dict] | None = None
     region: Box | None = None

@@ -17,6 +17,7 @@ from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
+from .acceptance import Acceptance
 from .audit import good_photos, suspects
 from .calibration import Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
@@ -33,7 +34,7 @@ from .photo_features import (
     ProfilePhoto,
     encode_photos,
     made_by,
-    score_photo,
+    result_of_photo,
 )
 from .photo_sample import PhotoSample
 from .split import Split
@@ -54,6 +55,7 @@ class Calibrated(NamedTuple):
     calibration: Calibration
     pixel_threshold: float
     variation: NormalVariation | None
+    acceptance: Acceptance | None
 
 
 def fit(
@@ -64,6 +66,7 @@ def fit(
     view: View,
     feedback: Feedback,
     sample: PhotoSample | None = None,
+    acceptance: Acceptance | None = None,
 ) -> Calibrated:
     """See [`InspectionProfile.fit`].
 
@@ -76,7 +79,7 @@ def fit(
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
     features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample)
-    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
 def update(
@@ -86,6 +89,7 @@ def update(
     settings: FitSettings,
     view: View,
     feedback: Feedback,
+    acceptance: Acceptance | None = None,
 ) -> Calibrated:
     """See [`InspectionProfile.update`].
 
@@ -101,7 +105,7 @@ def update(
     require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
     text_embeds = scorer.encode_text(settings.object_name)
     features, settings = add_photos(scorer, features, given, view, settings, feedback)
-    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
 def photos_of(given: Any) -> Iterable:
@@ -220,12 +224,16 @@ def calibrate(
     features: PhotoFeatures,
     text_embeds: TextEmbeds,
     feedback: Feedback,
+    acceptance: Acceptance | None = None,
 ) -> Calibrated:
     """Draws which photos make the bank, scores each photo against the bank without its fold, and sets the thresholds.
 
     Args:
         text_embeds: of the object's name.
+        acceptance: by which regions decide; its usual levels are made here.
     """
+    for photo in features.photos if acceptance is not None else ():
+        acceptance.require_zones(photo.size, photo.name)
     confirmed = sum(photo.role == CONFIRMED for photo in features.photos)
     split = Split.of(len(good_photos(features.photos)), settings.false_alarm_rate, settings.calibration, confirmed)
     features = replace(features, photos=tuple(split.assign(features.photos, settings.seed)))
@@ -237,6 +245,7 @@ def calibrate(
     reference = knowing_variations(scorer.model, prepared, comparisons)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
     compared, places = compared_photos(bank, view, comparisons, rows)
+    levels: dict[int, list[float]] = {}
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
         own = {row for number in fold for row in range(*photos[number].rows)}
         others = [index for index, row in enumerate(rows) if row not in own]
@@ -250,7 +259,13 @@ def calibrate(
             if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
                 nearest = compared.nearest(places[photo.rows[0]], others, without.prompt_bank.variation)
                 against = replace(without, prompt_bank=nearest)
-            photos[number] = score_photo(scorer, features, photo, against)
+            result = result_of_photo(scorer, features, photo, against)
+            photos[number] = replace(photo, score=result.score, peak=result.peak)
+            if acceptance is not None:
+                levels[number] = acceptance.levels(result)
+    if acceptance is not None:
+        acceptance = acceptance.fitted([levels[number] for number, photo in enumerate(photos) if photo.role in IN_BANK])
+        photos = [replace(each, score=max(acceptance.scores(levels[number]))) for number, each in enumerate(photos)]
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
@@ -261,7 +276,15 @@ def calibrate(
     assert reference.prompt_bank is not None
     variation = reference.prompt_bank.variation
     return Calibrated(
-        settings, about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation
+        settings,
+        about,
+        features,
+        split.method,
+        tuple(rows),
+        calibration,
+        pixel_calibration.threshold,
+        variation,
+        acceptance,
     )
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyScorer, PlainReference
+from ..engine import AnomalyScorer, DetectionResult, PlainReference
 from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
-from ..engine.tiles import Tile, View
+from ..engine.tiles import Tile, TileMerger, View
 from ..engine.variations import compare_normals, knowing_variations
 from ..modeling.vision_encoder import ImageFeatures
 from ..synthetic.pasting import part_of, paste_defect
@@ -74,7 +74,7 @@ def paste_defects(
     if not photos:
         return None
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, len(profile.good_photos) // PHOTOS_A_ROUND))
-    scores, by_half = score_spoiled(scorer, photos, rounds, profile.settings.seed, feedback)
+    scores, by_half = score_spoiled(scorer, profile, photos, rounds, feedback)
     return PastedDefects(
         profile.settings.seed,
         len(photos),
@@ -86,10 +86,15 @@ def paste_defects(
 
 
 def score_spoiled(
-    scorer: AnomalyScorer, photos: Sequence[SpoiledPhoto], rounds: int, seed: int, feedback: Feedback
+    scorer: AnomalyScorer,
+    profile: "InspectionProfile",
+    photos: Sequence[SpoiledPhoto],
+    rounds: int,
+    feedback: Feedback,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores (cells, rounds) of photos with a defect each, and those of the first rounds by half of the bank."""
     scores, by_half = np.zeros((len(CELLS), rounds)), np.zeros((len(CELLS), HALVED_ROUNDS))
+    seed = profile.settings.seed
     rng = np.random.default_rng(seed)
     draws = [(int(cell), turn) for turn in range(rounds) for cell in rng.permutation(len(CELLS))]
     with tqdm(total=len(draws), desc="pasted defects", unit="defect", disable=not feedback.progress) as bar:
@@ -101,12 +106,12 @@ def score_spoiled(
                 images = np.stack([spoil(photo, other, seed, *draw) for draw in some])
                 features = encode(scorer.model, pixel_values(scorer.reader, images))
                 for draw, tile in zip(some, compared(scorer, features, photo.tile, photo.reference), strict=True):
-                    scores[draw] = tile.score
+                    scores[draw] = deciding_score(profile, photo.tile, tile)
                 early = [place for place, (_, turn) in enumerate(some) if turn < HALVED_ROUNDS]
                 if early and photo.half is not None:
                     found = compared(scorer, features.select(early), photo.tile, photo.half)
                     for place, tile in zip(early, found, strict=True):
-                        by_half[some[place]] = tile.score
+                        by_half[some[place]] = deciding_score(profile, photo.tile, tile)
                 bar.update(len(some))
     return scores, by_half
 
@@ -117,6 +122,18 @@ def compared(
     """Scores features of several images of one tile."""
     count = len(features.image_embeds)
     return compare(scorer.model, features, [tile] * count, [reference] * count)
+
+
+def deciding_score(profile: "InspectionProfile", tile: Tile, scored: TileScore) -> float:
+    """By which a photo with this tile is decided; with an acceptance as if its other tiles showed nothing."""
+    if profile.acceptance is None:
+        return scored.score
+    merger = TileMerger(tile.tiles)
+    merger.add(tile.number, *scored)
+    view = profile.view
+    return profile.acceptance.score(
+        DetectionResult("", merger.score, merger.map, tile.tiles.size, region=view.region, ignore=view.ignore)
+    )
 
 
 def half_bank(half: Half, profile: "InspectionProfile", scores: np.ndarray, by_half: np.ndarray) -> HalfBank:
@@ -161,7 +178,10 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -
         return None
     drawn = np.random.default_rng([profile.settings.seed, len(in_bank)]).permutation(profile.bank_rows)
     rows = frozenset(drawn[: len(in_bank) // 2].tolist())
-    scored = (score_photo(scorer, profile.features, photo, banks.without(photo, rows)) for photo in calibrating)
+    scored = (
+        score_photo(scorer, profile.features, photo, banks.without(photo, rows), profile.deciding_score)
+        for photo in calibrating
+    )
     rate = profile.settings.false_alarm_rate
     return Half(rows, Calibration.at_rate([photo.score for photo in scored], rate).threshold)
 

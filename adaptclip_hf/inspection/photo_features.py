@@ -223,11 +223,19 @@ def concatenated(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Te
 
 
 def score_photo(
-    scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
+    scorer: AnomalyScorer,
+    features: PhotoFeatures,
+    photo: ProfilePhoto,
+    reference: PreparedReference,
+    score_of: Callable[[DetectionResult], float] = lambda result: result.score,
 ) -> ProfilePhoto:
-    """The photo with its score and its map's peak against a reference."""
+    """The photo with its score and its map's peak against a reference.
+
+    Args:
+        score_of: the score that decides.
+    """
     result = result_of_photo(scorer, features, photo, reference)
-    return replace(photo, score=result.score, peak=result.peak)
+    return replace(photo, score=score_of(result), peak=result.peak)
 
 
 def result_of_photo(

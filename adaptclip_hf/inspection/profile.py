@@ -20,9 +20,10 @@ from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
 from ..modeling.normal_variation import FIELDS, NormalVariation
 from ..modeling.prompt_bank import VARIATION, PromptBank, differences
-from ..processing.image_processing_adaptclip import label_of
+from ..processing.image_processing_adaptclip import ANOMALOUS, label_of
 from ..reporting import Report, print_nothing
 from . import fitting
+from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
@@ -49,6 +50,8 @@ from .split import HOW, PROMISES, SPLIT, rates
 from .verdict import verdict_of
 from .verdict_text import verdict_text
 
+SCORE = "score"  # the reason of an anomalous photo without an acceptance
+
 
 @dataclass(frozen=True, eq=False)
 class InspectionProfile(Reference):
@@ -66,6 +69,7 @@ class InspectionProfile(Reference):
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
+        acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
 
     Example:
 
@@ -92,6 +96,7 @@ class InspectionProfile(Reference):
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
+    acceptance: Acceptance | None = None
 
     @classmethod
     def fit(
@@ -116,20 +121,21 @@ class InspectionProfile(Reference):
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
             verdict: paste defects on good photos, at most 80, and count which it would find: `profile.verdict`.
-            options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
-                default that of the detector's model); and the other fields of [`FitSettings`].
+            options: `view`, how photos are looked at; `acceptance`, an [`Acceptance`] by which regions decide; `model`,
+                the name by which the profile loads its model (by default that of the detector's model); and the other
+                fields of [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        view, model = options.pop("view", None), options.pop("model", None)
+        view, model, acceptance = (options.pop(name, None) for name in ("view", "model", "acceptance"))
         view = View() if view is None else view
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
-        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
+        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, acceptance)
         profile = cls(model=model, view=view, **fitted._asdict())
         return (
             profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
@@ -157,14 +163,15 @@ class InspectionProfile(Reference):
             drop: names of photos to remove.
             verdict: paste defects anew, on a few good photos that are opened once more. One that is gone or was changed
                 is passed over.
-            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
-                to change.
+            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and to change: `acceptance`,
+                and fields of [`FitSettings`].
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
         self.require_match(detector)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
+        acceptance = options.pop("acceptance", self.acceptance)
         chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
@@ -175,7 +182,7 @@ class InspectionProfile(Reference):
             )
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
+        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback, acceptance)
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
@@ -235,21 +242,35 @@ class InspectionProfile(Reference):
         """SHA-256 of everything that its decisions depend on."""
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
         decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
-        return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
+        later = () if self.acceptance is None else (self.acceptance.to_json(),)
+        return hashlib.sha256(json.dumps([*parts, *decided, *later], sort_keys=True).encode()).hexdigest()
+
+    def deciding_score(self, result: DetectionResult) -> float:
+        """By which a result is decided: the model's score, or with an acceptance that of its regions."""
+        return result.score if self.acceptance is None else self.acceptance.score(result)
 
     def decide(self, result: DetectionResult) -> DetectionResult:
-        """A result with p-value, label and regions."""
-        p_value = float(self.calibration.p_values(result.score))  # refuses a score that is no number
-        label = label_of(result.score, self.calibration.threshold)
+        """A result with p-value, label, reason and regions; with an acceptance its score is that of the regions."""
+        score = self.deciding_score(result)
+        p_value = float(self.calibration.p_values(score))  # refuses a score that is no number
+        label = label_of(score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
-        shown = result.map_within(LARGEST_SEARCHED) if label == "anomalous" else None
+        regions, reason = self._regions(result) if label == ANOMALOUS else ([], None)
         return replace(
             result,
+            score=score,
             p_value=p_value,
             label=label,
-            regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
+            reason=reason,
+            regions=regions,
             among_normals=result.among_normals or own,
         )
+
+    def _regions(self, result: DetectionResult) -> tuple[list[dict], str]:
+        """The regions of an anomalous photo, and the reason."""
+        if self.acceptance is not None:
+            return self.acceptance.regions(result, self.calibration.threshold)
+        return find_regions(result.map_within(LARGEST_SEARCHED), self.pixel_threshold, result.size), SCORE
 
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
@@ -306,6 +327,8 @@ class InspectionProfile(Reference):
         if self.features.added.tensors:
             how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
             lines.insert(1, f"beside the photos of the bank, their {how} copies are compared with")
+        if self.acceptance is not None:
+            lines.append(self.acceptance.describe())
         if escapes := self.escapes():
             lines.append(
                 f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
@@ -343,7 +366,9 @@ class InspectionProfile(Reference):
         view = {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")}
         if self.view.bit_depth is not None:
             view["bit_depth"] = self.view.bit_depth
-        told = {} if self.pasted is None else {"verdict": self.verdict}
+        told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
+        if self.acceptance is not None:
+            told["acceptance"] = self.acceptance.to_json()
         return told | {
             "model": self.model,
             "settings": asdict(self.settings),
@@ -401,6 +426,7 @@ class InspectionProfile(Reference):
             content.pixel_threshold,
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+            None if content.acceptance is None else content.acceptance.acceptance(),
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:

@@ -9,7 +9,7 @@ from ..files import parse_json
 from ..validation import FileContent
 from .stamps import Stamp, identity
 
-RESULT = ("score", "p_value", "label", "regions", "size")
+RESULT = ("score", "p_value", "label", "reason", "regions", "size")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -27,18 +27,20 @@ class RegionContent(FileContent):
     peak: float
     mean: float
     significant: bool
+    area_mm2: float | None = None
 
 
 Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet hold
 
 
 class RowContent(FileContent):
-    """A row as results hold it; version 0.2 wrote no stamp in parts."""
+    """A row as results hold it; version 0.2 wrote no stamp in parts, and before 0.3 there was no reason."""
 
     path: Text
     score: float | None
     p_value: float | None
-    label: Literal["normal", "anomalous"] | None
+    label: Literal["normal", "anomalous", "not inspectable"] | None
+    reason: Text | None = None
     regions: list[RegionContent] | None
     size: Annotated[list[Annotated[int, Field(gt=0, lt=2**31)]], Field(min_length=2, max_length=2)] | None
     heatmap: Text | None

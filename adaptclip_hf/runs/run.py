@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..engine.result import NOT_INSPECTABLE
 from ..inspection import discoveries
+from ..inspection.profile import SCORE
 from ..passed_over import PassedOver
+from ..processing.image_processing_adaptclip import ANOMALOUS, NORMAL
 from ..reporting import Report
 from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
@@ -107,9 +110,15 @@ class Run:
             self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
 
 
+def is_decided(row: dict) -> bool:
+    """Whether a row is of a photo that could be read and inspected."""
+    return row["error"] is None and row["label"] != NOT_INSPECTABLE
+
+
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary):
-    """Sets the labels of all rows again, by Benjamini and Hochberg, and those of the summary."""
-    p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
+    """Sets the labels of all rows again, by Benjamini and Hochberg, and those of the summary; photos that are not
+    inspectable stay so."""
+    p_values = np.fromiter((row["p_value"] for row in store if is_decided(row)), np.float64)
     called = iter(discoveries(p_values, false_discovery_rate))
     summary.labels = Counter()
     corrected = {path: label for _, label, path in summary.highest}
@@ -117,11 +126,14 @@ def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummar
     def label(row: dict) -> dict:
         if row["error"] is not None:
             return row
-        label = "anomalous" if next(called) else "normal"
+        if not is_decided(row):
+            summary.labels[row["label"]] += 1
+            return row
+        label = ANOMALOUS if next(called) else NORMAL
         summary.labels[label] += 1
         if row["path"] in corrected:
             corrected[row["path"]] = label
-        return row | {"label": label}
+        return row | {"label": label, "reason": (row.get("reason") or SCORE) if label == ANOMALOUS else None}
 
     store.rewrite(label)
     summary.highest = [(score, corrected[path], path) for score, _, path in summary.highest]

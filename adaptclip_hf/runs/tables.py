@@ -25,6 +25,7 @@ REGION = pa.struct(
         "peak": pa.float64(),
         "mean": pa.float64(),
         "significant": pa.bool_(),
+        "area_mm2": pa.float64(),
     }
 )
 SCHEMA = pa.schema(
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         "score": pa.float64(),
         "p_value": pa.float64(),
         "label": pa.string(),
+        "reason": pa.string(),
         "regions": pa.list_(REGION),
         "height": pa.int32(),
         "width": pa.int32(),
@@ -42,7 +44,8 @@ SCHEMA = pa.schema(
         "among_normals": pa.bool_(),
     }
 )
-
+LATER = {"reason"}  # columns that parts of version 0.2 have not
+EARLIER_REGIONS = pa.list_(pa.struct([field for field in REGION if field.name != "area_mm2"]))
 
 BOOKKEEPING = {
     "bytes": pa.int64(),
@@ -68,9 +71,13 @@ def require_part(schema: pa.Schema):
     """
     expected = part_schema(maps=MAP_PNG in schema.names)
     wrong = [
-        name for name in schema.names if name in expected.names and schema.field(name).type != expected.field(name).type
+        name
+        for name in schema.names
+        if name in expected.names
+        and schema.field(name).type != expected.field(name).type
+        and (name != "regions" or schema.field(name).type != EARLIER_REGIONS)
     ]
-    if wrong := wrong or [name for name in SCHEMA.names if name not in schema.names]:
+    if wrong := wrong or [name for name in SCHEMA.names if name not in schema.names and name not in LATER]:
         raise ValueError(f"the columns are not those of results: {', '.join(wrong)}")
 
 
