@@ -77,8 +77,8 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         type=shared.zone,
         action="append",
         metavar="NAME:LEFT,TOP,WIDTH,HEIGHT[:MIN_AREA]",
-        help="a part of the photo with a limit of its own, in pixels of the photo; may be given again. Without MIN_AREA "
-        "it has that of --min-area, and without both each region there counts, as elsewhere",
+        help="a part of the photo with a limit of its own, in pixels of the photo; may be given again. Without its "
+        "MIN_AREA it has that of --min-area, and without both each region there counts, as elsewhere",
     )
     shared.add_augment(parser)
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")

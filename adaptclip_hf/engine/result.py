@@ -34,12 +34,13 @@ class DetectionResult:
         p_value: in (0, 1], with a profile: how often a good image scores this high or higher.
         regions: with a profile; empty for a normal image, else where the map lies above what those of good images
             reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
-            (pixels), `share` (of the image), `peak`, `mean` (of the map) and `significant`, in the image's own pixels; and `area_mm2` where the profile
-            knows the scale.
-            An anomalous image whose map is nowhere so high has one region that is not significant: its highest place.
+            (pixels), `share` (of the image), `peak`, `mean` (of the map) and `significant`, in the image's own pixels,
+            and `area_mm2` where the profile knows the scale. An anomalous image whose map is nowhere so high has one
+            region that is not significant: its highest place. Where regions of some area decide, these alone.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
         among_normals: the image is itself one of the normal images that it was compared with: its score means nothing.
+        appearance: how it looks as a whole (see [`appearance_of`]), where its reference asks for that.
         image: the RGB image; [`~AnomalyDetector.detect`] leaves it out, [`~AnomalyDetector.stream`] does not.
     """
 
@@ -54,6 +55,7 @@ class DetectionResult:
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
     among_normals: bool = False
+    appearance: np.ndarray | None = field(default=None, repr=False)
     image: Image.Image | None = field(default=None, repr=False)
 
     error: ClassVar[None] = None  # an image that could not be read has one, see [`UnreadableImage`]

@@ -1,4 +1,4 @@
-"""Acceptance as customers write it: which regions a part may not have, by their area, in zones with their own limits."""
+"""Acceptance as customers write it: how large a region a part may not have, in zones with limits of their own."""
 
 import math
 from collections.abc import Sequence
@@ -60,10 +60,10 @@ class Zone:
 class Acceptance:
     """A photo is anomalous if some region is at least so large, wherever it lies; in a zone by the zone's own limit.
 
-    How high a region must be is not chosen but calibrated. Of a photo the *level* is the highest one above which its map
-    has a connected region of the least area: that is its score, and like any score it is held against those of good
-    photos. Without zones it is the level itself. With zones each has a level u of good photos, and the score is the
-    highest level / (level + u) of all zones and of what lies outside them: the zone that stands out most decides.
+    How high a region must be is not chosen but calibrated. Of a photo the *level* is the highest one above which its
+    map has a connected region of the least area. Without zones that is its score, which is held against those of good
+    photos like any score. With zones each has a usual level u of good photos, and the score is the highest
+    level / (level + u) of all zones and of what lies outside them: the zone that stands out most decides.
 
     Attributes:
         min_area: the smallest region that counts, in pixels of the photo; outside the zones, and in those without their
@@ -137,15 +137,13 @@ class Acceptance:
             left, top, width, height = zone.box
             raise ValueError(
                 f"{name} has {size[1]} x {size[0]} pixels, and zone {zone.name} ends at {left + width}, {top + height}: "
-                "zones must lie in every photo."
+                "a zone must lie in every photo."
             )
 
     def levels(self, result: DetectionResult) -> list[float]:
         """Above which levels a photo's map has a region that counts: in each zone, and outside them."""
         parts = judged_parts(result, self.zones)
-        return [
-            highest_level(part.map, part.least(limit)) for part, limit in zip(parts, self.limits(), strict=True)
-        ]
+        return [highest_level(part.map, part.least(limit)) for part, limit in zip(parts, self.limits(), strict=True)]
 
     def fitted(self, levels: Sequence[Sequence[float]]) -> "Acceptance":
         """With the usual levels of good photos.
@@ -214,7 +212,7 @@ class Acceptance:
 
 
 class Part(NamedTuple):
-    """A map (h, w) in which what lies outside a zone is 0, and how many pixels of the photo one of its pixels covers."""
+    """A map (h, w) that is 0 outside a zone, and how many pixels of the photo one of its pixels covers."""
 
     map: np.ndarray
     covered: float

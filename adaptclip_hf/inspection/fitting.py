@@ -21,6 +21,7 @@ from .acceptance import Acceptance
 from .audit import good_photos, suspects
 from .calibration import Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .inspectable import Inspectable, mean_tokens_of
 from .near_copies import near_copies
 from .nearest import ComparedImages
 from .photo_features import (
@@ -56,6 +57,7 @@ class Calibrated(NamedTuple):
     pixel_threshold: float
     variation: NormalVariation | None
     acceptance: Acceptance | None
+    inspectable: Inspectable | None
 
 
 def fit(
@@ -273,6 +275,7 @@ def calibrate(
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
         )
     features = replace(features, photos=tuple(photos))
+    usual = [photo for photo in photos if photo.role in IN_BANK]
     assert reference.prompt_bank is not None
     variation = reference.prompt_bank.variation
     return Calibrated(
@@ -285,6 +288,7 @@ def calibrate(
         pixel_calibration.threshold,
         variation,
         acceptance,
+        Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)),
     )
 
 

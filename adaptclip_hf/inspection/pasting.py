@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..engine import AnomalyScorer, DetectionResult, PlainReference
+from ..engine.appearance import scale_of
 from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
@@ -220,23 +221,14 @@ def spoil(photo: SpoiledPhoto, other: np.ndarray, seed: int, cell: int, turn: in
 
 def colours(reader: ImageReader, values: torch.Tensor) -> np.ndarray:
     """(S, S, 3) float32 in [0, 1] of pixel values (1, 3, S, S)."""
-    mean, deviation = scale_of(reader)
+    mean, deviation = scale_of(reader.image_processor)
     return np.ascontiguousarray((values[0] * deviation + mean).permute(1, 2, 0).numpy())
 
 
 def pixel_values(reader: ImageReader, images: np.ndarray) -> torch.Tensor:
     """(B, 3, S, S) of images (B, S, S, 3) in [0, 1]."""
-    mean, deviation = scale_of(reader)
+    mean, deviation = scale_of(reader.image_processor)
     return (torch.from_numpy(images).permute(0, 3, 1, 2) - mean) / deviation
-
-
-def scale_of(reader: ImageReader) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation (3, 1, 1) of pixel values."""
-    processor = reader.image_processor
-    if not processor.do_normalize:
-        return torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (processor.image_mean, processor.image_std))
-    return mean, deviation
 
 
 def sampled_again(reader: ImageReader, photos: Iterable[ProfilePhoto], view: View, seed: int) -> PhotoSample:

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
-from ..engine.images import LoadedImage, OnError
+from ..engine.appearance import measures, scale_of
+from ..engine.images import ImageReader, LoadedImage, OnError
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
@@ -40,6 +42,7 @@ class ProfilePhoto:
         role: see above.
         rows: where its tiles' features lie, [first, end).
         score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
+        look: its `MEASURES`; empty in profiles of earlier versions.
         sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
     """
 
@@ -50,15 +53,18 @@ class ProfilePhoto:
     rows: tuple[int, int]
     score: float = 0.0
     peak: float = 0.0
+    look: tuple[float, ...] = ()
     sketch: bytes = field(default=b"", repr=False)
 
     def to_json(self) -> dict:
-        """All but the sketch, which lies beside the photos in `profile.json`."""
-        return {name: value for name, value in asdict(self).items() if name != "sketch"}
+        """All but the sketch, which lies beside the photos in `profile.json`, and a look that is not known."""
+        left_out = ("sketch",) if self.look else ("sketch", "look")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, content: dict) -> "ProfilePhoto":
-        return cls(**{**content, "size": tuple(content["size"]), "rows": tuple(content["rows"])})
+        lists = {name: tuple(content.get(name) or ()) for name in ("size", "rows", "look")}
+        return cls(**{**content, **lists})
 
 
 @dataclass(frozen=True)
@@ -177,13 +183,35 @@ def encode_photos(
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
         look_at = None if sample is None else sample.keeper(digest, image.tiles)
-        parts.append(packed_features(scorer, image, storage, copies, look_at))
+        looks = Looks(scorer.reader, look_at)
+        parts.append(packed_features(scorer, image, storage, copies, looks.add))
         count = len(image.tiles)
         about = sketch(image.image)
-        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
+        place = (rows, rows + count)
+        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, place, look=looks.mean(), sketch=about))
         rows += count
     added, added_of = copies.finish()
     return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))
+
+
+class Looks:
+    """Sums up the `MEASURES` of a photo's tiles.
+
+    Args:
+        look_at: called with each tile too.
+    """
+
+    def __init__(self, reader: ImageReader, look_at: Callable[[TileInput], object] | None = None):
+        self._scale, self._look_at = scale_of(reader.image_processor), look_at
+        self._seen: list[list[float]] = []
+
+    def add(self, tile: TileInput):
+        self._seen.append(measures(tile.pixel_values[0], *self._scale))
+        if self._look_at is not None:
+            self._look_at(tile)
+
+    def mean(self) -> tuple[float, ...]:
+        return tuple(np.mean(self._seen, axis=0).tolist())
 
 
 def packed_features(

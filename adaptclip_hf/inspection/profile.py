@@ -13,7 +13,7 @@ import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.images import OnError
-from ..engine.result import LARGEST_SEARCHED
+from ..engine.result import LARGEST_SEARCHED, NOT_INSPECTABLE
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
@@ -28,6 +28,7 @@ from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .inspectable import Inspectable, mean_tokens_of
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
 from .photo_features import (
@@ -70,6 +71,7 @@ class InspectionProfile(Reference):
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
         acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
+        inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
 
     Example:
 
@@ -97,6 +99,7 @@ class InspectionProfile(Reference):
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
     acceptance: Acceptance | None = None
+    inspectable: Inspectable | None = None
 
     @classmethod
     def fit(
@@ -233,6 +236,23 @@ class InspectionProfile(Reference):
         """The fields alone: the bank is made of the features again, and need not travel beside them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
+    @property
+    def needs_appearance(self) -> bool:
+        return self.inspectable is not None
+
+    @cached_property
+    def wholes(self) -> torch.Tensor:
+        """(k, n, d) mean patch tokens of the photos in the bank, by which another product is told."""
+        return mean_tokens_of(self.features, (photo for photo in self.features.photos if photo.role in IN_BANK))
+
+    def uninspectable(self, result: DetectionResult) -> str | None:
+        """Why a photo cannot be inspected; `None` where it can, or where nobody looked."""
+        if self.acceptance is not None and (zone := self.acceptance.outside(result.size)) is not None:
+            return f"zone {zone.name} lies outside"
+        if self.inspectable is None or result.appearance is None:
+            return None
+        return self.inspectable.reason(result.appearance, self.wholes)
+
     @cached_property
     def known(self) -> frozenset[str]:
         """Digests of its own photos, whose scores mean nothing."""
@@ -242,7 +262,7 @@ class InspectionProfile(Reference):
         """SHA-256 of everything that its decisions depend on."""
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
         decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
-        later = () if self.acceptance is None else (self.acceptance.to_json(),)
+        later = [each.to_json() for each in (self.acceptance, self.inspectable) if each is not None]
         return hashlib.sha256(json.dumps([*parts, *decided, *later], sort_keys=True).encode()).hexdigest()
 
     def deciding_score(self, result: DetectionResult) -> float:
@@ -250,12 +270,16 @@ class InspectionProfile(Reference):
         return result.score if self.acceptance is None else self.acceptance.score(result)
 
     def decide(self, result: DetectionResult) -> DetectionResult:
-        """A result with p-value, label, reason and regions; with an acceptance its score is that of the regions."""
+        """A result with p-value, label, reason and regions; with an acceptance its score is that of the regions.
+
+        A photo that is not inspectable has a score and a p-value too, which say nothing about the part.
+        """
         score = self.deciding_score(result)
         p_value = float(self.calibration.p_values(score))  # refuses a score that is no number
-        label = label_of(score, self.calibration.threshold)
+        why = self.uninspectable(result)
+        label = NOT_INSPECTABLE if why else label_of(score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
-        regions, reason = self._regions(result) if label == ANOMALOUS else ([], None)
+        regions, reason = self._regions(result) if label == ANOMALOUS else ([], why)
         return replace(
             result,
             score=score,
@@ -369,6 +393,8 @@ class InspectionProfile(Reference):
         told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
         if self.acceptance is not None:
             told["acceptance"] = self.acceptance.to_json()
+        if self.inspectable is not None:
+            told["inspectable"] = self.inspectable.to_json()
         return told | {
             "model": self.model,
             "settings": asdict(self.settings),
@@ -427,6 +453,7 @@ class InspectionProfile(Reference):
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
             None if content.acceptance is None else content.acceptance.acceptance(),
+            None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from ..engine.appearance import MEASURES
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
 from ..engine.turned_copies import NONE
@@ -100,6 +101,7 @@ class PhotoContent(FileContent):
     rows: Annotated[list[Whole], Field(min_length=2, max_length=2)]
     score: Score
     peak: Score
+    look: Annotated[list[float], Field(min_length=len(MEASURES), max_length=len(MEASURES))] | None = None
 
 
 class ZoneContent(FileContent):
@@ -127,6 +129,15 @@ class AcceptanceContent(FileContent):
 
     def acceptance(self) -> Acceptance:
         return Acceptance.from_json(self.model_dump())
+
+
+class InspectableContent(FileContent):
+    """Of an [`Inspectable`]."""
+
+    light: float
+    contrast: float
+    sharpness: float
+    unlike: Annotated[float, Field(ge=0)]
 
 
 class EscapesContent(FileContent):
@@ -230,8 +241,8 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
 class ProfileContent(FileContent):
     """The content of `profile.json`.
 
-    Versions before 0.3 wrote no `sha256`, `features_sha256` and `sketches`; `verdict` and `acceptance`
-    are there if they were asked for.
+    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches` and `inspectable`; `verdict` and `acceptance` are
+    there if they were asked for.
     """
 
     format: Literal[1]
@@ -252,6 +263,7 @@ class ProfileContent(FileContent):
     photos: Annotated[list[PhotoContent], Field(min_length=1)]
     verdict: VerdictContent | None = None
     acceptance: AcceptanceContent | None = None
+    inspectable: InspectableContent | None = None
     sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
     made_by: Annotated[dict[str, Any], AfterValidator(complete)]
     sha256: Sha256 | None = None

@@ -11,7 +11,7 @@ from .rows import SEEN
 from .sources import Source
 from .stamps import Stamp, identity
 
-NOTED = ("bytes", "modified", "changed", "sha256", "score", "label", "error")  # of a row, beside its path
+NOTED = ("bytes", "modified", "changed", "sha256", "score", "label", "reason", "error")  # of a row, beside its path
 STAMP = NOTED[:4]
 
 
@@ -34,8 +34,8 @@ class Index:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "pragma journal_mode = off; pragma synchronous = off;"
-            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, error)"
-            " without rowid;"
+            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, reason,"
+            " error) without rowid;"
             "create index row_path on row (path);"
             "create table seen (path blob primary key, file blob, bytes, modified, changed, sha256) without rowid;"
             "create table wanted (file blob primary key, path blob, bytes, modified, waits integer) without rowid;"
@@ -89,8 +89,8 @@ class Index:
         row = {**row, "error": None if row["error"] is None else ""}  # its text may not be encodable
         if SEEN[0] not in row:
             row |= self._seen(row)
-        values = (row[name] for name in NOTED)
-        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        values = (row.get(name) for name in NOTED)
+        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         return self._do(place, key_of(row["file"]), key_of(row["path"]), *values) == 1
 
     def _seen(self, row: dict) -> dict:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, InstanceOf
 
 from ..engine import Result
+from ..engine.result import NOT_INSPECTABLE
 from ..files import parse_json
 from ..validation import FileContent
 from .stamps import Stamp, identity
@@ -49,6 +50,11 @@ class RowContent(FileContent):
     among_normals: bool
     bytes: Stored | None
     modified: Stored | None
+
+
+def is_decided(row: dict) -> bool:
+    """Whether a row is of a photo that could be read and inspected."""
+    return row["error"] is None and row["label"] != NOT_INSPECTABLE
 
 
 def row_of(path: str, stamp: Stamp, result: Result) -> dict:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..engine.result import NOT_INSPECTABLE
 from ..inspection import discoveries
 from ..inspection.profile import SCORE
 from ..passed_over import PassedOver
@@ -16,6 +15,7 @@ from ..processing.image_processing_adaptclip import ANOMALOUS, NORMAL
 from ..reporting import Report
 from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
+from .rows import is_decided
 from .sources import Source
 from .store import Store
 from .summary import RunSummary
@@ -108,11 +108,6 @@ class Run:
         if row["error"] is None:
             decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
             self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
-
-
-def is_decided(row: dict) -> bool:
-    """Whether a row is of a photo that could be read and inspected."""
-    return row["error"] is None and row["label"] != NOT_INSPECTABLE
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary):

@@ -16,7 +16,7 @@ from ..reporting import Report, print_nothing
 from ..resume import parsed_settings
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
-from .rows import ROW, SEEN, read_row
+from .rows import ROW, SEEN, is_decided, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
@@ -138,7 +138,7 @@ class LineStore(Store):
         append(self.output / SEEN_FILE, as_seen(row))
         append(self.file, as_line(row))
         self.index.note(row)
-        if self.drift is not None and row["error"] is None and not row["among_normals"]:
+        if self.drift is not None and is_decided(row) and not row["among_normals"]:
             self._note_drift(row, self.drift.add(row["score"]))
 
     def finish(self):

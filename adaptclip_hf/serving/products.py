@@ -38,7 +38,10 @@ class Product:
     @cached_property
     def undecided(self) -> PreparedReference:
         """The reference without its decision, which takes memory by the photo's size and is made apart."""
-        return replace(self.reference, reference=PlainReference(view=self.profile.view))
+        profile = self.profile
+        return replace(
+            self.reference, reference=PlainReference(view=profile.view, needs_appearance=profile.needs_appearance)
+        )
 
     def describe(self) -> dict:
         """What `GET /products` shows."""
