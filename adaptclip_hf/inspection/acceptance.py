@@ -136,8 +136,8 @@ class Acceptance:
         if (zone := self.outside(size)) is not None:
             left, top, width, height = zone.box
             raise ValueError(
-                f"{name} has {size[1]} x {size[0]} pixels, and zone {zone.name} ends at {left + width}, {top + height}: "
-                "a zone must lie in every photo."
+                f"{name} has {size[1]} x {size[0]} pixels, and zone {zone.name} ends at {left + width}, "
+                f"{top + height}: a zone must lie in every photo."
             )
 
     def levels(self, result: DetectionResult) -> list[float]:

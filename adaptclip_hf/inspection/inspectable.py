@@ -12,14 +12,17 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from .photo_features import PhotoFeatures, ProfilePhoto
 
 TOO_DARK, EMPTY, BLURRED, UNLIKE = "too dark", "empty", "blurred", "unlike the product"
+EITHER = f"{BLURRED}, or {UNLIKE}"  # another product that is smoother looks as this one does when it is much blurred
 FEWEST = 5  # good photos that tell what is usual
-# how far below the median a photo may lie: so many times as far as the good photos do, and so many times darker,
-# flatter and smoother (in the square of differences of neighbours) at least
-REACHES = 3.0
-TIMES_DARKER, TIMES_FLATTER, TIMES_SMOOTHER = 4.0, 4.0, 12.0
+# how far below the median light and contrast may lie: so many times as far as the good photos do, and so many times
+# darker and flatter at least
+REACHES, TIMES_DARKER = 3.0, 4.0
 # how far a photo's mean patch token may lie from the nearest good one's: so many times as far as good ones lie from one
 # another, and so far at least (cosine distance)
-TIMES_UNLIKE, LEAST_UNLIKE = 6.0, 0.2
+TIMES_UNLIKE, LEAST_UNLIKE = 6.0, 0.25
+# a blurred photo is smoother (in the square of differences of neighbours), and its tokens lie farther off than any good
+# ones: a smooth part alone is no blur
+BLURRED_REACHES, TIMES_SMOOTHER, TIMES_FARTHER = 1.3, 4.0, 3.0
 DARKEST = 1e-6  # so that logarithms stay finite
 
 
@@ -29,12 +32,14 @@ class Inspectable:
 
     Attributes:
         light, contrast, sharpness: the least logarithms of [`qualities`].
-        unlike: the largest distance to the nearest good photo, see [`unlikeness`].
+        usual: how far good photos lie from one another at most, see [`unlikeness`].
+        unlike: how far a photo may lie from the nearest good one.
     """
 
     light: float
     contrast: float
     sharpness: float
+    usual: float
     unlike: float
 
     @classmethod
@@ -49,10 +54,11 @@ class Inspectable:
             return None
         seen = qualities(np.asarray(looks, np.float64))  # (k, 3)
         median = np.median(seen, axis=0)
-        reach = REACHES * (median - seen.min(0))
-        light, contrast, sharpness = median - np.maximum(reach, np.log([TIMES_DARKER, TIMES_FLATTER, TIMES_SMOOTHER]))
-        own = float(whole_distances(wholes, wholes, itself=True).mean(1).max())
-        return cls(float(light), float(contrast), float(sharpness), max(LEAST_UNLIKE, TIMES_UNLIKE * own))
+        reach = median - seen.min(0)
+        margins = np.log([TIMES_DARKER, TIMES_DARKER, TIMES_SMOOTHER])
+        least = median - np.maximum([REACHES, REACHES, BLURRED_REACHES] * reach, margins)
+        usual = float(whole_distances(wholes, wholes, itself=True).mean(1).max())
+        return cls(*least.tolist(), usual, max(LEAST_UNLIKE, TIMES_UNLIKE * usual))
 
     def reason(self, appearance: np.ndarray, wholes: torch.Tensor) -> str | None:
         """Why a photo cannot be inspected; `None` where it can.
@@ -66,9 +72,11 @@ class Inspectable:
             return TOO_DARK
         if contrast < self.contrast:
             return EMPTY
-        if sharpness < self.sharpness:
-            return BLURRED
-        return UNLIKE if unlikeness(appearance, wholes) > self.unlike else None
+        distance = unlikeness(appearance, wholes)
+        blurred = sharpness < self.sharpness and distance > TIMES_FARTHER * self.usual
+        if distance > self.unlike:
+            return EITHER if blurred else UNLIKE
+        return BLURRED if blurred else None
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)

@@ -137,6 +137,7 @@ class InspectableContent(FileContent):
     light: float
     contrast: float
     sharpness: float
+    usual: Annotated[float, Field(ge=0)]
     unlike: Annotated[float, Field(ge=0)]
 
 
@@ -241,8 +242,8 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
 class ProfileContent(FileContent):
     """The content of `profile.json`.
 
-    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches` and `inspectable`; `verdict` and `acceptance` are
-    there if they were asked for.
+    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches` and `inspectable`; `verdict` and `acceptance`
+    are there if they were asked for.
     """
 
     format: Literal[1]

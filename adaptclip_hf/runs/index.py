@@ -34,8 +34,8 @@ class Index:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "pragma journal_mode = off; pragma synchronous = off;"
-            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, reason,"
-            " error) without rowid;"
+            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label,"
+            " reason, error) without rowid;"
             "create index row_path on row (path);"
             "create table seen (path blob primary key, file blob, bytes, modified, changed, sha256) without rowid;"
             "create table wanted (file blob primary key, path blob, bytes, modified, waits integer) without rowid;"
