@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import Dataset
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
@@ -206,7 +207,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         reference = PreparedReference(PlainReference(), prompt_bank, text_embeds, variations)
         scores = compare(self.model, features, tiles, [reference] * len(tiles))
         about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
-        seen = [None] * len(tiles)
+        seen: list[np.ndarray | None] = [None] * len(tiles)
         if needs_appearance:
             processor, values = self.processor.image_processor, model_inputs["pixel_values"]
             seen = [appearance_of(processor, values[[n]], features.select([n])) for n in range(len(tiles))]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from false_alarms import categories
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
@@ -24,7 +25,6 @@ from adaptclip_hf.inspection.photo_features import DEFECT, GOOD
 from adaptclip_hf.model_files import DEFAULT_NAME
 from adaptclip_hf.processing.image_loading import load_image
 from adaptclip_hf.processing.image_processing_adaptclip import ANOMALOUS, NORMAL
-from false_alarms import categories
 
 ANSWERS = (NORMAL, ANOMALOUS, NOT_INSPECTABLE)
 DARK, BLUR, SIDE = 0.1, 6, 518

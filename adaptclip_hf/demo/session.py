@@ -14,9 +14,11 @@ from PIL import Image, ImageDraw
 from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result
 from ..engine.heatmap import render_heatmap
+from ..engine.result import NOT_INSPECTABLE
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
+from ..processing.image_processing_adaptclip import ANOMALOUS, NORMAL
 from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
 
@@ -119,7 +121,7 @@ class Session:
 
     def histogram(self) -> str:
         """The scores as a drawing, in HTML; empty before there are any."""
-        groups: dict[str, list[float]] = {"normal": [], "anomalous": [], "scored": []}
+        groups: dict[str, list[float]] = {NORMAL: [], ANOMALOUS: [], NOT_INSPECTABLE: [], "scored": []}
         for result in self.results:
             if isinstance(result, DetectionResult):
                 groups[result.label or "scored"].append(result.score)

@@ -9,9 +9,11 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, InstanceOf
 from tqdm.auto import tqdm
 
+from ..engine.result import NOT_INSPECTABLE
 from ..files import parse_json, write_whole
 from ..inspection.drift import Drift
 from ..inspection.verdict_text import first_and_other_lines
+from ..processing.image_processing_adaptclip import ANOMALOUS, NORMAL
 from ..reporting import Report, print_nothing, printable
 from ..runs.rows import read_row
 from ..runs.store_lines import (
@@ -137,7 +139,8 @@ def histogram(scored: list[dict], settings: SettingsContent) -> HistogramDrawing
     profile = settings.profile
     good = None if profile is None else profile.scores
     threshold = settings.threshold if profile is None or profile.threshold is None else profile.threshold
-    groups = {label: [line["score"] for line in scored if line["label"] == label] for label in ("normal", "anomalous")}
+    labels = (NORMAL, ANOMALOUS, NOT_INSPECTABLE)
+    groups = {label: [line["score"] for line in scored if line["label"] == label] for label in labels}
     groups["scored"] = [line["score"] for line in scored if line["label"] is None]
     return HistogramDrawing.of({name: scores for name, scores in groups.items() if scores}, good, threshold)
 
@@ -145,8 +148,9 @@ def histogram(scored: list[dict], settings: SettingsContent) -> HistogramDrawing
 def card(line: dict, pictures: Pictures) -> dict:
     """What the gallery shows for an image."""
     height, width = line["size"]
-    regions = line["regions"] or [] if line["label"] != "normal" else []
+    regions = line["regions"] or [] if line["label"] in (None, ANOMALOUS) else []
     return line | {
+        "reason": line.get("reason"),
         "path": printable(line["path"]),
         "name": printable(Path(line["path"]).name),
         "photo": pictures.photo(line),

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import IO
 
+from ..processing.image_processing_adaptclip import ANOMALOUS
+
 LABEL = "anomaly"
 
 
@@ -37,7 +39,7 @@ def write_list(items: Iterable[dict], opened: IO[bytes]):
 def coco_images(lines: Iterable[dict]) -> Iterator[dict]:
     for number, line in enumerate(scored(lines), start=1):
         height, width = line["size"]
-        about = {name: line[name] for name in ("score", "p_value", "label")}
+        about = {name: line.get(name) for name in ("score", "p_value", "label", "reason")}
         yield {"id": number, "file_name": line["path"], "width": width, "height": height, **about}
 
 
@@ -61,7 +63,7 @@ def as_label_studio(lines: Iterable[dict]) -> Iterator[dict]:
     """Tasks with predictions: a choice for the image, a polygon for each region; in per cent of the image's sides.
 
     For a labelling configuration with `<Image name="image" value="$image"/>`, `<Choices name="label" toName="image">`
-    (normal, anomalous) and `<PolygonLabels name="region" toName="image">` (anomaly).
+    (normal, anomalous, not inspectable) and `<PolygonLabels name="region" toName="image">` (anomaly).
     """
     for line in scored(lines):
         yield {
@@ -97,7 +99,7 @@ def marks(line: dict) -> Iterable[dict]:
 
 def regions_of(line: dict) -> list[dict]:
     """What is marked in an image: the regions of one that is called anomalous."""
-    return line["regions"] or [] if line["label"] == "anomalous" else []
+    return line["regions"] or [] if line["label"] == ANOMALOUS else []
 
 
 def scored(lines: Iterable[dict]) -> Iterator[dict]:

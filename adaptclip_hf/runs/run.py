@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..engine.result import NOT_INSPECTABLE
 from ..inspection import discoveries
 from ..inspection.profile import SCORE
 from ..passed_over import PassedOver
@@ -107,7 +108,8 @@ class Run:
     def _tell(self, row: dict):
         if row["error"] is None:
             decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
-            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
+            why = f" ({row['reason']})" if row["label"] == NOT_INSPECTABLE else ""
+            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}{why}  {row['path']}")
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary):
