@@ -29,11 +29,12 @@ def add_command(commands) -> argparse.ArgumentParser:
 A score by itself decides nothing: what good parts score is different for every product. `adaptclip fit` finds a
 threshold from photos of good parts, at a false-alarm rate that you choose.
 
-Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, regions, heatmap, error, ...), and
+Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, reason, regions, ...), and
 OUTPUT/heatmaps/*.png, all on one fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip
 report OUTPUT` makes a page of them. Started again with the same arguments, or with more images, it goes on: what has a
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
-called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
+called good no longer look like the profile's own. A photo that is too dark, empty, blurred or of another product is
+labelled "not inspectable", neither normal nor anomalous, and named at the end. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
 run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
