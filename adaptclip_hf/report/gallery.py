@@ -80,7 +80,10 @@ class Card:
             regions=(row["regions"] or ()) if row["label"] != NORMAL else (),
             among_normals=row["among_normals"],
             stamp=f"{row.get('bytes')}-{row.get('modified')}",
-            **{name: row.get(name) for name in ("part", "part_label", "reason", "nearest")},
+            part=row.get("part"),
+            part_label=row.get("part_label"),
+            reason=row.get("reason"),
+            nearest=row.get("nearest"),
             **more,
         )
 

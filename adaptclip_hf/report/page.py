@@ -142,8 +142,8 @@ def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Galle
         by_rule=by_rule,
         threshold=settings.used_threshold,
         permanent=WITHOUT_PROFILE if profile is None else WITH_PROFILE,
-        calibration=(profile and profile.scores) or (),
-        profile=profile and profile.digest,
+        calibration=() if profile is None or profile.scores is None else profile.scores,
+        profile=None if profile is None else profile.digest,
         key=key_of(rows, settings),
         unread=[(printable(row["path"]), printable(row["error"])) for row in failures[:NAMED]],
         failed=len(failures),
@@ -151,7 +151,7 @@ def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Galle
         description=list(map(printable, profile.description.splitlines())) if profile else (),
         verdict=list(map(printable, verdict)),
         more_of_the_verdict=list(map(printable, more)),
-        pixel_threshold=profile and profile.pixel_threshold,
+        pixel_threshold=None if profile is None else profile.pixel_threshold,
     )
 
 

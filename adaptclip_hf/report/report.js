@@ -148,7 +148,7 @@ function tellThreshold(found) {
   }
   by("trial").textContent = words;
   by("permanent").hidden = !trying;
-  by("value").textContent = !trying ? "" : calibration.length ? percent(rateAt(threshold)).replace(" ", "") : threshold.toFixed(4);
+  by("value").textContent = !trying ? "" : calibration.length ? `${(Math.ceil(1e4 * rateAt(threshold)) / 100).toFixed(2)}%` : threshold.toFixed(4);
   by("slider").setAttribute("aria-valuetext", words || "no threshold");
 }
 
@@ -208,16 +208,18 @@ function isShown(number) {
   return wait.show === "all" || (wait.show === "open" ? !decisions.has(number) : card.dataset.label === wait.show);
 }
 
+const buttons = [...document.querySelectorAll("button[data-show]")];
+
 function show() {
   let count = 0;
   cards.forEach((card, number) => {
     card.hidden = !isShown(number);
     count += !card.hidden;
   });
-  by("count").textContent = `${count} of ${run.cards.filter((card) => card.listed).length}`;
+  by("count").textContent = `${count} of ${wait.show === "drawn" ? wait.drawn : run.cards.filter((card) => card.listed).length}`;
+  for (const button of buttons) if (button.dataset.show === "drawn") button.hidden = !wait.drawn;
 }
 
-const buttons = [...document.querySelectorAll("button[data-show]")];
 function choose(wanted) {
   wait.show = wanted;
   for (const each of buttons) each.setAttribute("aria-pressed", each.dataset.show === wanted);
@@ -226,7 +228,14 @@ function choose(wanted) {
 for (const button of buttons) button.addEventListener("click", () => choose(button.dataset.show));
 by("name").addEventListener("input", show);
 for (const [box, name, whenChecked] of [["overlay", "no-overlay", false], ["outlines", "no-regions", false], ["beside", "beside", true]])
-  by(box).addEventListener("change", () => document.body.classList.toggle(name, by(box).checked === whenChecked));
+  by(box).addEventListener("change", () => {
+    document.body.classList.toggle(name, by(box).checked === whenChecked);
+    for (const button of document.querySelectorAll(`[data-box=${box}]`)) button.setAttribute("aria-pressed", by(box).checked);
+  });
+for (const button of document.querySelectorAll("[data-box]")) {
+  button.setAttribute("aria-pressed", by(button.dataset.box).checked);
+  button.addEventListener("click", () => by(button.dataset.box).click());
+}
 
 // ---------------------------------------------------------------- one photo after the other
 
@@ -250,6 +259,7 @@ function enlarge(number) {
   figure.append(...views.childNodes);
   for (const picture of figure.querySelectorAll("img")) picture.loading = "eager";
   by("stage").replaceChildren(figure);
+  const held = by("told").contains(document.activeElement) ? document.activeElement.dataset.verdict : null;
   const about = card.querySelector(".about").cloneNode(true);
   about.querySelector("details")?.setAttribute("open", "");
   by("told").replaceChildren(about);
@@ -258,6 +268,7 @@ function enlarge(number) {
   for (const [id, step] of [["before", -1], ["after", 1]]) by(id).disabled = beside(number, step) === null;
   wait.large = number;
   if (!by("large").open) by("large").showModal();
+  if (held) about.querySelector(`[data-verdict="${held}"]`).focus(); // who decides by Tab and Enter goes on there
 }
 
 by("before").addEventListener("click", () => go(-1));
@@ -267,7 +278,8 @@ by("large").addEventListener("click", (event) => event.target === by("large") &&
 by("large").addEventListener("close", () => {
   const number = wait.large;
   wait.large = null;
-  if (number !== null && !cards[number].hidden) cards[number].querySelector(".views").focus();
+  const back = cards[number]?.hidden ? (beside(number, 1) ?? beside(number, -1)) : number;
+  if (back !== null) cards[back].querySelector(".views").focus();
 });
 
 function current() {
@@ -330,6 +342,8 @@ document.addEventListener("keydown", (event) => {
     g: () => decide(number, "good part", true),
     d: () => decide(number, "defect", true),
     u: undo,
+    s: () => by("beside").click(),
+    m: () => by("overlay").click(),
     ArrowLeft: () => go(-1),
     ArrowRight: () => go(1),
   };
