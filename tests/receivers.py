@@ -16,7 +16,7 @@ class Hook:
         hook = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802
+            def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = hook.statuses.pop(0) if hook.statuses else 204
                 if status == 204:
@@ -27,7 +27,7 @@ class Hook:
                     self.send_header("Location", f"http://127.0.0.1:{hook.port}/elsewhere")
                 self.end_headers()
 
-            def do_GET(self):  # noqa: N802
+            def do_GET(self):
                 raise AssertionError("a redirection was followed")
 
             def log_message(self, *_):
@@ -35,6 +35,7 @@ class Hook:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/in"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
