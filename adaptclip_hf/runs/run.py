@@ -47,11 +47,11 @@ class Run:
             try:
                 summary = self.score(sources)
             except KeyboardInterrupt:
-                self.store.write_formats(self.spec.formats)
+                self.store.write_formats(self.spec.formats, self.spec.addresses)
                 raise
             if self.spec.false_discovery_rate is not None:
                 correct_labels(self.store, self.spec.false_discovery_rate, summary)
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
@@ -70,7 +70,7 @@ class Run:
                     total.join(self.score([Source(str(path)) for path in paths], self._tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         return total
 
     def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:
