@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ..model_files import is_exported
-from ..runs.formats import FORMATS
+from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
 from .delivery_arguments import add_delivery_arguments, check_delivery, targets_of
 
@@ -64,7 +64,22 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
         "--watch", action="store_true", help="watch one folder and score images as they appear (--engine local)"
     )
     parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=(),
+        help="also write the results in these formats: csv has a line an image, regions a line a region (regions.csv)",
+    )
+    parser.add_argument(
+        "--label-studio-prefix",
+        metavar="PREFIX",
+        help="with --format label-studio: where Label Studio finds the images, such as /data/local-files/?d= or "
+        "https://HOST/photos/; their paths follow it, percent-encoded",
+    )
+    parser.add_argument(
+        "--label-studio-root",
+        metavar="FOLDER",
+        help="the folder that PREFIX stands for; the current one by default",
     )
     shared.add_object_name(parser)
     shared.add_augment(parser)
@@ -134,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
         args.save_maps,
         args.false_discovery_rate,
         args.format,
+        label_studio_addresses(args),
     )
     delivery = Delivery(targets, report)
     if args.engine == RAY:
@@ -150,6 +166,15 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
         print(f"written: {printable(run.store.written)}")
     return 1 if summary.unreadable or unreadable or delivery.undelivered else 0
+
+
+def label_studio_addresses(args: argparse.Namespace):
+    """Where Label Studio finds the images; `None` where no prefix is given."""
+    from ..runs.label_studio import ImageAddresses
+
+    if args.label_studio_prefix is None:
+        return None
+    return ImageAddresses(args.label_studio_prefix, str(Path(args.label_studio_root or ".").absolute()))
 
 
 def parts(args: argparse.Namespace, spec, detector, report):
@@ -205,6 +230,10 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
     if args.augment and not args.normal:
         args.parser.error("--augment makes copies of the images of --normal: give both")
+    if args.label_studio_prefix is not None and LABEL_STUDIO not in args.format:
+        args.parser.error(f"--label-studio-prefix belongs to --format {LABEL_STUDIO}")
+    if args.label_studio_root is not None and args.label_studio_prefix is None:
+        args.parser.error("--label-studio-root is the folder of a --label-studio-prefix: give both")
     for name in shared.given(args, "threshold", "object_name", *shared.VIEW_ARGUMENTS) if args.profile else ():
         args.parser.error(f"the profile holds what {shared.option(name)} says: leave it out, or fit another profile")
     if args.false_discovery_rate and not args.profile:

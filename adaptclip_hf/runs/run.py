@@ -54,11 +54,11 @@ class Run:
                 with self.deliver():
                     summary = self.score(sources)
             except KeyboardInterrupt:
-                self.store.write_formats(self.spec.formats)
+                self.store.write_formats(self.spec.formats, self.spec.addresses)
                 raise
             if self.spec.false_discovery_rate is not None:
                 correct_labels(self.store, self.spec.false_discovery_rate, summary)
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
@@ -86,7 +86,7 @@ class Run:
                         total.join(self.score([Source(str(path)) for path in paths], tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         total.unreadable, total.failed = len(unread), list(unread)[:SHOWN]  # what was read later is not among them
         return total
 
