@@ -10,7 +10,8 @@ from ..validation import FileContent
 from .stamps import Stamp, identity
 
 RESULT = ("score", "p_value", "label", "regions", "size")
-ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
+ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", "part", "part_label")
+LATER = ("part", "part_label")  # of rows of earlier versions there is none
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
 Text = InstanceOf[str]  # also with surrogates, where a name is in no encoding
@@ -47,15 +48,19 @@ class RowContent(FileContent):
     among_normals: bool
     bytes: Stored | None
     modified: Stored | None
+    part: Text | None = None
+    part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
 
 
-def row_of(path: str, stamp: Stamp, result: Result) -> dict:
+def row_of(path: str, stamp: Stamp, result: Result, part: str | None = None) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
+        part: that the photo belongs to; the decision on it is not known here.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
+    row |= {"part": part, "part_label": None}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
@@ -78,4 +83,9 @@ def checked_row(row) -> dict:
     RowContent.of(row)
     if row["error"] is None and (row["score"] is None or row["size"] is None):
         raise ValueError("score, size: there is none, and no error that says why")
-    return row
+    return completed(row)
+
+
+def completed(row: dict) -> dict:
+    """A row with what rows of earlier versions lack."""
+    return dict.fromkeys(LATER) | row

@@ -16,7 +16,7 @@ from ..reporting import Report, print_nothing
 from ..resume import parsed_settings
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
-from .rows import ROW, SEEN, read_row
+from .rows import ROW, SEEN, completed, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
@@ -46,7 +46,7 @@ class LineStore(Store):
         self.folder_here, self.place = output, str(output)
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         profile = spec.reference
-        self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
+        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, InspectionProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
         """
@@ -109,7 +109,7 @@ class LineStore(Store):
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
-            yield from map(json.loads, opened)
+            yield from map(completed, map(json.loads, opened))
 
     def rewrite(self, change: Callable[[dict], dict | None]):
         """Also removes what was written of the images whose rows go."""
