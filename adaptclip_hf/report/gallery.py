@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.heatmap import STOPS
+from ..engine.colour_scale import ColourScale
 from ..reporting import printable
 from .assets import inlined, template
 from .histogram_drawing import HistogramDrawing
@@ -150,8 +150,7 @@ class Gallery:
         hidden: how many photos are not in the gallery because others score higher.
         own: how many photos are among the profile's own.
         description, verdict, more_of_the_verdict, drifts, missing: lines to show.
-        pixel_threshold: from which map value on regions begin.
-        stops: colours of the map: (value, red, green, blue, opacity) each.
+        pixel_threshold: from which map value on regions and colours begin; `None` for the fixed scale.
         framed: another page shows this one in a frame: no heading, no summary.
     """
 
@@ -175,7 +174,6 @@ class Gallery:
     drifts: Sequence[str] = ()
     missing: Sequence[str] = ()
     pixel_threshold: float | None = None
-    stops: Sequence[Sequence[float]] = tuple(map(tuple, STOPS.tolist()))
     framed: bool = False
 
     @property
@@ -219,7 +217,7 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
         drawn=sum(card.drawn is not None for card in cards),
         most_regions=MOST_REGIONS,
         title=printable(gallery.title),
-        gradient=gradient(gallery.stops),
+        gradient=gradient(ColourScale(gallery.pixel_threshold).stops),
         style=inlined("report.css"),
         script=inlined("report.js"),
         told={
