@@ -16,7 +16,6 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 from .image_loading import image_of_row, is_in_unit_range, is_open_file, load_image, load_mask, resized_mask
 
 BACKEND = "pil"
-NORMAL, ANOMALOUS = "normal", "anomalous"
 EIGHT_BITS = 1 / 255
 # what pixel values depend on, besides the size
 SETTINGS = (
@@ -204,9 +203,9 @@ def label_of(score: float, threshold: float | None) -> str | None:
     if threshold is None:
         return None
     if score > threshold:
-        return ANOMALOUS
+        return "anomalous"
     if score <= threshold:
-        return NORMAL
+        return "normal"
     raise ValueError(f"The score {score} cannot be held against the threshold {threshold}: one of them is no number.")
 
 

@@ -14,11 +14,10 @@ from PIL import Image, ImageDraw
 from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result
 from ..engine.heatmap import render_heatmap
-from ..engine.result import NOT_INSPECTABLE
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from ..modeling.checksums import CHECKSUMS_FILE
-from ..processing.image_processing_adaptclip import ANOMALOUS, NORMAL
 from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
 
@@ -176,7 +175,7 @@ def overlay_of(result: DetectionResult) -> Image.Image:
 def map_of(result: DetectionResult) -> Image.Image:
     """The map alone, in the same colours over grey."""
     anomaly_map = result.drawn_map
-    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map)
+    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map, result.colours)
 
 
 def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:

@@ -23,11 +23,13 @@ from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
 from .added_tokens import AddedTokens
 from .near_copies import sketch
+from .parts import PartOf, part_finder
 from .photo_sample import PhotoSample
 
 # what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
 GOOD, BANK, CALIBRATION, BOTH, CONFIRMED, DEFECT = "good", "bank", "calibration", "both", "confirmed", "defect"
+NO_PART = part_finder(None)
 IN_BANK, CALIBRATING = (BANK, BOTH, CONFIRMED), (CALIBRATION, BOTH)
 
 
@@ -44,6 +46,7 @@ class ProfilePhoto:
         score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
         look: its `MEASURES`; empty in profiles of earlier versions.
         sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
+        part: name of the part that it shows, where several photos show one; else `None`.
     """
 
     name: str
@@ -55,10 +58,12 @@ class ProfilePhoto:
     peak: float = 0.0
     look: tuple[float, ...] = ()
     sketch: bytes = field(default=b"", repr=False)
+    part: str | None = None
 
     def to_json(self) -> dict:
-        """All but the sketch, which lies beside the photos in `profile.json`, and a look that is not known."""
-        left_out = ("sketch",) if self.look else ("sketch", "look")
+        """All but the sketch, which lies beside the photos in `profile.json`, and what is not known of a photo."""
+        unknown = [name for name, known in (("look", self.look), ("part", self.part is not None)) if not known]
+        left_out = ("sketch", *unknown)
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -158,6 +163,7 @@ def encode_photos(
     known: Sequence[ProfilePhoto] = (),
     after_each: Callable[[], object] = lambda: None,
     sample: PhotoSample | None = None,
+    part_of: PartOf = NO_PART,
 ) -> PhotoFeatures:
     """Encodes photos, each once, in memory that holds one photo and the features of all.
 
@@ -167,11 +173,12 @@ def encode_photos(
         copies: turns them.
         known: photos that are there already.
         sample: keeps the pixels of a few.
+        part_of: says which part a photo shows.
     """
     seen = {photo.digest: photo.name for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
-    for image in scorer.reader.read(images, view, feedback.on_error):
+    for number, image in enumerate(scorer.reader.read(images, view, feedback.on_error)):
         after_each()
         if isinstance(image, UnreadableImage):
             continue
@@ -187,8 +194,10 @@ def encode_photos(
         parts.append(packed_features(scorer, image, storage, copies, looks.add))
         count = len(image.tiles)
         about = sketch(image.image)
-        place = (rows, rows + count)
-        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, place, look=looks.mean(), sketch=about))
+        place, part = (rows, rows + count), part_of(number, image.name)
+        photos.append(
+            ProfilePhoto(image.name, digest, image.tiles.size, role, place, look=looks.mean(), sketch=about, part=part)
+        )
         rows += count
     added, added_of = copies.finish()
     return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))

@@ -1,17 +1,21 @@
 """A run's rows: one for each image, a dict that JSON can hold."""
 
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, InstanceOf
 
-from ..engine import Result
-from ..engine.result import NOT_INSPECTABLE
 from ..files import parse_json
+from ..labels import NOT_INSPECTABLE
 from ..validation import FileContent
 from .stamps import Stamp, identity
 
-RESULT = ("score", "p_value", "label", "reason", "regions", "size")
-ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
+if TYPE_CHECKING:
+    from ..engine import Result
+
+RESULT = ("score", "p_value", "label", "regions", "size")
+LATER = ("time", "part", "part_label", "reason")  # columns that earlier versions did not write
+ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
 Text = InstanceOf[str]  # also with surrogates, where a name is in no encoding
@@ -35,13 +39,12 @@ Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet
 
 
 class RowContent(FileContent):
-    """A row as results hold it; version 0.2 wrote no stamp in parts, and before 0.3 there was no reason."""
+    """A row as results hold it; version 0.2 wrote no stamp in parts."""
 
     path: Text
     score: float | None
     p_value: float | None
     label: Literal["normal", "anomalous", "not inspectable"] | None
-    reason: Text | None = None
     regions: list[RegionContent] | None
     size: Annotated[list[Annotated[int, Field(gt=0, lt=2**31)]], Field(min_length=2, max_length=2)] | None
     heatmap: Text | None
@@ -50,6 +53,10 @@ class RowContent(FileContent):
     among_normals: bool
     bytes: Stored | None
     modified: Stored | None
+    time: str | None = None
+    part: Text | None = None
+    part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
+    reason: Text | None = None
 
 
 def is_decided(row: dict) -> bool:
@@ -57,14 +64,20 @@ def is_decided(row: dict) -> bool:
     return row["error"] is None and row["label"] != NOT_INSPECTABLE
 
 
-def row_of(path: str, stamp: Stamp, result: Result) -> dict:
+def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
+        part: that the photo belongs to; the decision on it is not known here.
+
+    Returns:
+        The row; its `time` is now: when the image was decided, UTC, to the millisecond.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
+    row |= {"part": part, "part_label": None, "reason": result.reason}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
+    row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
 
@@ -78,7 +91,7 @@ def read_row(text: str | bytes) -> dict:
 
 
 def checked_row(row) -> dict:
-    """A row that was read.
+    """A row that was read; what its version did not write is `None`.
 
     Raises:
         ValueError: it is no row, or a result without a score; names the fields.
@@ -86,4 +99,9 @@ def checked_row(row) -> dict:
     RowContent.of(row)
     if row["error"] is None and (row["score"] is None or row["size"] is None):
         raise ValueError("score, size: there is none, and no error that says why")
-    return row
+    return completed(row)
+
+
+def completed(row: dict) -> dict:
+    """A row with what rows of earlier versions lack."""
+    return dict.fromkeys(LATER) | row

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
-from ..engine.result import NOT_INSPECTABLE
-from ..processing.image_processing_adaptclip import ANOMALOUS, NORMAL
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from ..reporting import printable
 
 WORTH_A_SHARE = 20  # images
@@ -26,6 +25,7 @@ class RunSummary:
         failed: paths of the first files that could not be read.
         unseen: (path, reason) of the first photos that were not inspectable.
         seconds: of the whole run.
+        parts: what came of the parts, in words; `None` where photos are decided one by one.
         waited: seconds of them in which the model waited for an image to be read.
     """
 
@@ -39,6 +39,7 @@ class RunSummary:
     unseen: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     waited: float = 0.0
+    parts: str | None = None
 
     def add(self, row: dict):
         """Adds a row, which the caller counts as scored now or before."""
@@ -68,7 +69,8 @@ class RunSummary:
         self.before += other.before
         self.labels += other.labels
         self.lowest = min(self.lowest, other.lowest)
-        self.highest = nlargest(SHOWN, [*self.highest, *other.highest])
+        newest = {each[2]: each for each in (*self.highest, *other.highest)}  # a photo may be scored again
+        self.highest = nlargest(SHOWN, newest.values())
         self.failed = [*self.failed, *other.failed][:SHOWN]
         self.unseen = [*self.unseen, *other.unseen][:SHOWN]
         self.seconds += other.seconds
@@ -86,6 +88,8 @@ class RunSummary:
             lines[0] += f": {self.labels[ANOMALOUS]} anomalous, {self.labels[NORMAL]} normal"
             if unseen := self.labels[NOT_INSPECTABLE]:
                 lines[0] += f", {unseen} not inspectable"
+        if self.parts:
+            lines.append(self.parts)
         if self.highest:
             lines.append("highest scores:" if total > len(self.highest) else "scores:")
             lines += [f"  {score:.4f}  {label:9}  {printable(path)}" for score, label, path in self.highest]
