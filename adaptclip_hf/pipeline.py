@@ -116,7 +116,8 @@ class AnomalyDetectionPipeline(ChunkPipeline):
 
         Returns:
             For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", or `None` without a
-            threshold or profile), `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map`
+            threshold or profile), `margin` (the score over the threshold, likewise), `p_value` and `regions` (with a
+            profile, see [`DetectionResult`]), `anomaly_map`
             (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over the image on a fixed
             scale), `among_normals` (the image is itself one of the normal ones: its score means nothing) and `path` (of
             a file, else `None`).
@@ -216,6 +217,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             "score": result.score,
             "label": result.label,
             "p_value": result.p_value,
+            "margin": result.margin,
             "regions": result.regions,
             "anomaly_map": result.anomaly_map,
             "heatmap": result.heatmap(),

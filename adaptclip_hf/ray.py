@@ -87,7 +87,7 @@ class Detect:
                 (H, W, 3) or image files' bytes).
 
         Returns:
-            `pyarrow.Table`: path, score, p_value, label, regions, height, width, error, ...; a row an image, in order.
+            `pyarrow.Table`: path, score, p_value, margin, label, regions, height, width, error, ...; a row an image.
         """
         reader, view = self.scorer.reader, self.spec.reference.view
         if IMAGE in batch:
@@ -103,7 +103,7 @@ class Detect:
         while batch := list(islice(read, self.spec.batch_size)):
             results = score_each(self.scorer, [(image, self.reference) for *_, image in batch], pass_over)
             for (path, stamp, _), result in zip(batch, results, strict=True):
-                rows.append(with_map(row_of(path, stamp, result), result, self.schema))
+                rows.append(with_map(row_of(path, stamp, result, self.spec.profile), result, self.schema))
         return table_of(rows, self.schema)
 
 

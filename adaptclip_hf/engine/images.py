@@ -49,6 +49,7 @@ class UnreadableImage:
     score: ClassVar[None] = None
     label: ClassVar[None] = None
     p_value: ClassVar[None] = None
+    margin: ClassVar[None] = None
     regions: ClassVar[None] = None
     anomaly_map: ClassVar[None] = None
     size: ClassVar[None] = None

@@ -28,6 +28,7 @@ class DetectionResult:
         model_map: (h, w) float32 in [0, 1] of what was looked at, as fine as the model sees it.
         size: (height, width) of the image.
         label: "normal", "anomalous", or `None` without a threshold or profile.
+        margin: the score over the threshold, with one: above 1 the score is anomalous, and far above it clearly so.
         p_value: in (0, 1], with a profile: how often a good image scores this high or higher.
         regions: with a profile; empty for a normal image, else where the map lies above what those of good images
             reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
@@ -45,6 +46,7 @@ class DetectionResult:
     size: tuple[int, int]
     label: str | None = None
     p_value: float | None = None
+    margin: float | None = None
     regions: list[dict] | None = None
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.images import OnError
+from ..engine.reference import times_the_threshold
 from ..engine.result import LARGEST_SEARCHED
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
@@ -20,13 +21,14 @@ from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
 from ..modeling.normal_variation import FIELDS, NormalVariation
 from ..modeling.prompt_bank import VARIATION, PromptBank, differences
-from ..processing.image_processing_adaptclip import label_of
+from ..processing.image_processing_adaptclip import label_of, margin_of
 from ..reporting import Report, print_nothing
 from . import fitting
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, History, changed_photos, now
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
 from .photo_features import (
@@ -43,11 +45,13 @@ from .photo_features import (
 )
 from .photo_sample import PhotoSample
 from .profile_content import ProfileContent
-from .profile_files import IGNORE, read_profile, write_profile
+from .profile_files import IGNORE, earlier_folder, read_profile, saving, write_profile
 from .regions import find_regions
-from .split import HOW, PROMISES, SPLIT, rates
+from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
 from .verdict import verdict_of
-from .verdict_text import verdict_text
+from .verdict_text import WARNING, verdict_text
+
+ALARMING = 0.2  # of good parts: a rate of false alarms that nobody asked for and nobody can work with
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,7 @@ class InspectionProfile(Reference):
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
+        history: what was done to it, by whom and when; the oldest first.
 
     Example:
 
@@ -92,6 +97,7 @@ class InspectionProfile(Reference):
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
+    history: History = field(default=(), repr=False)
 
     @classmethod
     def fit(
@@ -117,20 +123,21 @@ class InspectionProfile(Reference):
             progress: show a bar.
             verdict: paste defects on good photos, at most 80, and count which it would find: `profile.verdict`.
             options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
-                default that of the detector's model); and the other fields of [`FitSettings`].
+                default that of the detector's model); `by`, who makes it, for its history; and the other fields of
+                [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        view, model = options.pop("view", None), options.pop("model", None)
+        view, model, by = (options.pop(name, None) for name in ("view", "model", "by"))
         view = View() if view is None else view
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
         fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
-        profile = cls(model=model, view=view, **fitted._asdict())
+        profile = cls(model=model, view=view, **fitted._asdict()).changed(FITTED, by)
         return (
             profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
         )
@@ -157,14 +164,15 @@ class InspectionProfile(Reference):
             drop: names of photos to remove.
             verdict: paste defects anew, on a few good photos that are opened once more. One that is gone or was changed
                 is passed over.
-            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
-                to change.
+            options: `on_error`, `report`, `progress` and `by` as in [`~InspectionProfile.fit`]; `reviews`, a [`Review`]
+                of some photos by their names, for the history; and fields of [`FitSettings`] to change.
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
         self.require_match(detector)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
+        by, reviews = options.pop("by", None), options.pop("reviews", {})
         chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
@@ -180,7 +188,43 @@ class InspectionProfile(Reference):
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
         updated = replace(self, pasted=older, **fitted._asdict())
+        photos = changed_photos(self.features.photos, updated.features.photos, reviews)
+        updated = updated.changed(UPDATED, by, self, photos)
         return updated.with_new_verdict(detector, feedback) if verdict else updated
+
+    def changed(
+        self,
+        what: str,
+        by: str | None = None,
+        before: "InspectionProfile | None" = None,
+        photos: Sequence[ChangedPhoto] = (),
+    ) -> "InspectionProfile":
+        """The profile with a change noted in its history.
+
+        Args:
+            what: "fitted", "updated" or "went back".
+            before: the profile that it was.
+            photos: that were added or dropped.
+        """
+        older = {} if before is None else asdict(before.settings)
+        settings = [
+            f"{name} {older[name]} -> {value}"
+            for name, value in asdict(self.settings).items()
+            if name in older and older[name] != value
+        ]
+        change = Change.of(
+            {
+                "time": now(),
+                "by": by,
+                "what": what,
+                "before": None if before is None else before.digest(),
+                "after": self.digest(),
+                "threshold": self.calibration.threshold,
+                "photos": [photo.model_dump() for photo in photos],
+                "settings": settings,
+            }
+        )
+        return replace(self, history=(*self.history, change))
 
     def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
         """The profile with defects pasted anew, on good photos that are opened once more.
@@ -207,7 +251,7 @@ class InspectionProfile(Reference):
     @property
     def verdict_text(self) -> str | None:
         """The verdict in plain words, lines for people; `None` where there is none."""
-        return None if (verdict := self.verdict) is None else verdict_text(verdict)
+        return None if (verdict := self.verdict) is None else verdict_text(verdict, self.warning)
 
     @property
     def object_name(self) -> str | None:
@@ -232,7 +276,11 @@ class InspectionProfile(Reference):
         return frozenset(photo.digest for photo in self.features.photos)
 
     def digest(self) -> str:
-        """SHA-256 of everything that its decisions depend on."""
+        """SHA-256 of everything that its decisions depend on: rows and decisions carry it."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
         decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
@@ -246,10 +294,16 @@ class InspectionProfile(Reference):
         return replace(
             result,
             p_value=p_value,
+            margin=margin_of(result.score, self.calibration.threshold),
             label=label,
             regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
             among_normals=result.among_normals or own,
         )
+
+    def place_of(self, score: float) -> str:
+        """A score beside the threshold and among the good photos that calibrate, in words."""
+        margin = times_the_threshold(margin_of(score, self.calibration.threshold))
+        return ", ".join(filter(None, (margin, self.calibration.place_of(score))))
 
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
@@ -290,6 +344,7 @@ class InspectionProfile(Reference):
         """A few lines for people: what it is made of, and what may be expected of it."""
         photos, calibration = self.features.photos, self.calibration
         calibrating, in_bank = (sum(photo.role in roles for photo in photos) for roles in (CALIBRATING, IN_BANK))
+        chosen, expected = self.settings.choice != FALSE_ALARMS, calibration.expected_rate
         choice = {
             FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
             ESCAPES: f"an escape rate of {percent(self.settings.escape_rate)}",
@@ -298,10 +353,12 @@ class InspectionProfile(Reference):
         lines = [
             f"{in_bank} good photos in the bank, {calibrating} calibrate, {HOW[self.method]}; {rates(calibrating)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)} on "
+            *(() if chosen else (asked_and_given(calibrating, self.settings.false_alarm_rate, expected),)),
+            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(expected)} on "
             "average, below "
             f"{percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
+            self.warning,
         ]
         if self.features.added.tensors:
             how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
@@ -311,7 +368,22 @@ class InspectionProfile(Reference):
                 f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
                 f"({percent(escapes['rate'])}; 95 % interval {percent(escapes['low'])} to {percent(escapes['high'])})"
             )
-        return "\n".join(lines)
+        return "\n".join(filter(None, lines))
+
+    @property
+    def warning(self) -> str | None:
+        """A line for people where a threshold by known defects calls many good parts anomalous; `None` otherwise."""
+        settings, calibration = self.settings, self.calibration
+        expected, defects = calibration.expected_rate, [photo for photo in self.features.photos if photo.role == DEFECT]
+        if settings.choice == FALSE_ALARMS or expected < ALARMING or expected <= settings.false_alarm_rate:
+            return None
+        line = f"{WARNING}: at this threshold about {percent(expected)} of good parts are false alarms"
+        usual = Calibration.at_rate(calibration.scores.tolist(), settings.false_alarm_rate).threshold
+        found, here = (sum(photo.score > each for photo in defects) for each in (usual, calibration.threshold))
+        return (
+            f"{line}, so that {here} of {len(defects)} known defects are found; without --choose (false alarms up to "
+            f"{percent(settings.false_alarm_rate)}) {found} are: the scores hardly tell these defects from good parts"
+        )
 
     def summary(self) -> dict:
         """What results keep of the profile, as JSON values."""
@@ -360,6 +432,7 @@ class InspectionProfile(Reference):
             "photos": [photo.to_json() for photo in self.features.photos],
             "sketches": [photo.sketch.hex() for photo in self.features.photos],
             "made_by": as_json(self.made_by),
+            "history": [change.model_dump() for change in self.history],
         }
 
     @classmethod
@@ -401,7 +474,29 @@ class InspectionProfile(Reference):
             content.pixel_threshold,
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+            tuple(content.history),
         )
+
+    @classmethod
+    def go_back(cls, folder: str | Path, by: str | None = None) -> "InspectionProfile":
+        """Brings back the profile that a folder held before the last save. The one that goes is kept in its place, so
+        that the same call brings it back again.
+
+        Args:
+            by: who goes back, for the history.
+
+        Raises:
+            FileNotFoundError: no profile, or none before it.
+            ValueError: one of them is damaged; names the file and the field.
+        """
+        folder = Path(folder)
+        with saving(folder):
+            current = cls.from_pretrained(folder)
+            earlier = cls.from_pretrained(earlier_folder(folder))
+            since = (change for change in current.history if change not in earlier.history)
+            restored = replace(earlier, history=(*earlier.history, *since)).changed(WENT_BACK, by, current)
+            restored.save_pretrained(folder)
+        return restored
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Pushes the profile and its card; `InspectionProfile.from_pretrained(repo_id)` and `profile=repo_id` load it.

@@ -21,6 +21,7 @@ from ..validation import FileContent
 from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .fit_settings import FitSettings
+from .history import Change
 from .near_copies import NUMBERS
 from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
 from .split import CROSS, LEAVE_ONE_OUT, SPLIT
@@ -202,7 +203,8 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
 class ProfileContent(FileContent):
     """The content of `profile.json`.
 
-    Versions before 0.3 wrote no `sha256`, `features_sha256` and `sketches`; `verdict` is there if it was asked for.
+    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches`, `history` and `earlier`; `verdict` is there if
+    it was asked for. `earlier` names the folder in which the profile before this one is kept.
     """
 
     format: Literal[1]
@@ -224,6 +226,8 @@ class ProfileContent(FileContent):
     verdict: VerdictContent | None = None
     sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
     made_by: Annotated[dict[str, Any], AfterValidator(complete)]
+    history: list[Change] = []
+    earlier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     sha256: Sha256 | None = None
 
     @model_validator(mode="after")

@@ -129,14 +129,14 @@ class Here(Executor):
 
     def _keep(self, store: Store, path: str, stamp: Stamp, result: Result) -> dict:
         """The row of a result, which is in the store; its error where the memory does not suffice for its pictures."""
-        row = row_of(path, stamp, result)
+        row = row_of(path, stamp, result, self.spec.profile)
         try:
             store.add(row, result)
         except MemoryError:
             refused = refused_for_memory(path)
             self._pass_over(path, refused)
             unreadable = UnreadableImage(path, str(refused))
-            row = row_of(path, stamp, unreadable)
+            row = row_of(path, stamp, unreadable, self.spec.profile)
             store.add(row, unreadable)
         return row
 

@@ -10,7 +10,8 @@ from ..validation import FileContent
 from .stamps import Stamp, identity
 
 RESULT = ("score", "p_value", "label", "regions", "size")
-ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
+LATER = ("margin", "profile")  # columns that earlier versions did not write: null where they are not known
+ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
 Text = InstanceOf[str]  # also with surrogates, where a name is in no encoding
@@ -33,7 +34,7 @@ Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet
 
 
 class RowContent(FileContent):
-    """A row as results hold it; version 0.2 wrote no stamp in parts."""
+    """A row as results hold it; version 0.2 wrote no stamp in parts, and none of the columns of `LATER`."""
 
     path: Text
     score: float | None
@@ -47,16 +48,20 @@ class RowContent(FileContent):
     among_normals: bool
     bytes: Stored | None
     modified: Stored | None
+    margin: float | None = None
+    profile: Text | None = None
 
 
-def row_of(path: str, stamp: Stamp, result: Result) -> dict:
+def row_of(path: str, stamp: Stamp, result: Result, profile: str | None = None) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
+        profile: the digest of the profile that decided.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
+    row |= {"margin": result.margin, "profile": profile}
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
 
@@ -70,7 +75,7 @@ def read_row(text: str | bytes) -> dict:
 
 
 def checked_row(row) -> dict:
-    """A row that was read.
+    """A row that was read, with all columns.
 
     Raises:
         ValueError: it is no row, or a result without a score; names the fields.
@@ -78,4 +83,4 @@ def checked_row(row) -> dict:
     RowContent.of(row)
     if row["error"] is None and (row["score"] is None or row["size"] is None):
         raise ValueError("score, size: there is none, and no error that says why")
-    return row
+    return dict.fromkeys(LATER) | row

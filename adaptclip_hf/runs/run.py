@@ -103,8 +103,8 @@ class Run:
 
     def _tell(self, row: dict):
         if row["error"] is None:
-            decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
-            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
+            place = self.spec.reference.place_of(row["score"])
+            self.report("  ".join(filter(None, (f"{row['score']:.4f}", f"{row['label'] or '':9}", place, row["path"]))))
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary):

@@ -16,7 +16,7 @@ from ..reporting import Report, print_nothing
 from ..resume import parsed_settings
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
-from .rows import ROW, SEEN, read_row
+from .rows import LATER, ROW, SEEN, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
@@ -109,7 +109,7 @@ class LineStore(Store):
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
-            yield from map(json.loads, opened)
+            yield from (dict.fromkeys(LATER) | json.loads(text) for text in opened)
 
     def rewrite(self, change: Callable[[dict], dict | None]):
         """Also removes what was written of the images whose rows go."""

@@ -113,17 +113,18 @@ def test_against_nonconform():
 
 
 def test_plans():
-    assert Split.of(40, 0.05, SPLIT) == Split(SPLIT, 20, 20) and Split.of(30, 0.05, SPLIT) == Split(SPLIT, 11, 19)
+    assert Split.of(40, 0.05, SPLIT) == Split(SPLIT, 21, 19) and Split.of(30, 0.05, SPLIT) == Split(SPLIT, 11, 19)
+    assert Split.of(30, 0.1, SPLIT) == Split(SPLIT, 11, 19)  # not 15, which use 6.25 % of the 10
     for count, rate in ((9, 0.1), (30, 0.1), (40, 0.05), (98, 0.05), (148, 0.01)):  # no photo is wasted
         assert Split.of(count, rate) == Split(LEAVE_ONE_OUT, count, count)
-    assert Split.of(100, 0.05) == Split(SPLIT, 50, 50) and Split.of(149, 0.01) == Split(SPLIT, 50, 99)
+    assert Split.of(100, 0.05) == Split(SPLIT, 61, 39) and Split.of(149, 0.01) == Split(SPLIT, 50, 99)
     assert Split.of(90, 0.05, confirmed=5).method == SPLIT  # of 45 and the five that are in the bank anyway
     assert Split.of(100, 0.05, CROSS) == Split(CROSS, 100, 100)
     for method in ("fold", "", None):
         with pytest.raises(ValueError, match=r"There is no calibration .*auto, split, cross, leave-one-out"):
             Split.of(40, 0.05, method)
     for count, rate, needed in ((4, 0.01, 99), (18, 0.05, 19), (1, 0.05, 19)):
-        with pytest.raises(ValueError, match=f"{count} good photos cannot carry .*takes {needed}"):
+        with pytest.raises(ValueError, match=f"{count} good photos? cannot carry .*takes {needed}"):
             Split.of(count, rate)
     with pytest.raises(ValueError, match="when split"):
         Split.of(19, 0.05, "split")
