@@ -12,7 +12,7 @@ from ..validation import FileContent
 from .photo_features import CONFIRMED, DEFECT, GOOD, ProfilePhoto
 
 FITTED, UPDATED, WENT_BACK = "fitted", "updated", "went back"
-WORDS = {GOOD: "added as good", CONFIRMED: "confirmed as good", DEFECT: "added as known defects", DROPPED: "dropped"}
+WORDS = {GOOD: "added as good", CONFIRMED: "confirmed as good", DEFECT: "added as known defects", "dropped": "dropped"}
 NAMED = 3  # photos of a kind that a line names
 SHORT = 12  # characters of a digest that people are shown
 
