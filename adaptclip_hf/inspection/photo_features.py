@@ -163,6 +163,7 @@ def encode_photos(
         sample: keeps the pixels of a few.
     """
     seen = {photo.digest: photo.name for photo in known}
+    roles = {photo.digest: photo.role for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
     for image in scorer.reader.read(images, view, feedback.on_error):
@@ -171,7 +172,9 @@ def encode_photos(
             continue
         digest = pixel_digest(image.image)
         if digest in seen:
-            feedback.report(f"{image.name} is a copy of {seen[digest]}: left out")
+            feedback.report(
+                f"{image.name} is a copy of {seen[digest]}{contradiction(roles.get(digest), role)}: left out"
+            )
             continue
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
@@ -184,6 +187,14 @@ def encode_photos(
         rows += count
     added, added_of = copies.finish()
     return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))
+
+
+def contradiction(there: str | None, given: str) -> str:
+    """What to do where a photo that is given as a defect is there as a good one, or the other way round."""
+    if there is None or (there == DEFECT) == (given == DEFECT):
+        return ""
+    kind = "a known defect" if there == DEFECT else "a good photo"
+    return f", which the profile has as {kind} (take that out with --drop to change it)"
 
 
 def packed_features(
