@@ -15,6 +15,7 @@ from adaptclip_hf.files import csv_cell, from_csv_cell, inside
 from adaptclip_hf.resume import parsed_settings
 from adaptclip_hf.runs import executor, sources
 from adaptclip_hf.runs.rows import LATER, read_row
+from adaptclip_hf.runs.tables import part_schema, require_part, rows_of, table_of
 
 
 def lines(output: Path) -> list[dict]:
@@ -337,3 +338,14 @@ def test_a_photo_that_is_too_large_for_the_memory_ends_only_itself(run, where, m
     assert [row["error"] is None for row in rows] == [True, False, True]
     assert "too large for the memory" in rows[1]["error"] and rows[1]["heatmap"] is None
     assert not list(Path("out/heatmaps").glob(".unfinished*"))
+
+
+def test_tables_hold_the_margin_and_the_profile_and_older_ones_lack_them(tmp_path):
+    row = dict.fromkeys(LATER) | ROW | {"margin": 1.25, "profile": "ab" * 32}
+    table = table_of([row], part_schema(maps=False))
+    [again] = rows_of(table)
+    assert (again["margin"], again["profile"]) == (1.25, "ab" * 32)
+    older = table.drop_columns(list(LATER))
+    require_part(older.schema)
+    [again] = rows_of(older)
+    assert again["margin"] is None and again["profile"] is None and again["score"] == row["score"]
