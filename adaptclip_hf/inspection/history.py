@@ -12,7 +12,12 @@ from ..validation import FileContent
 from .photo_features import CONFIRMED, DEFECT, GOOD, ProfilePhoto
 
 FITTED, UPDATED, WENT_BACK = "fitted", "updated", "went back"
-WORDS = {GOOD: "added as good", CONFIRMED: "confirmed as good", DEFECT: "added as known defects", "dropped": "dropped"}
+WORDS = {  # of one photo, of more
+    GOOD: ("good photo added", "good photos added"),
+    CONFIRMED: ("confirmed as good", "confirmed as good"),
+    DEFECT: ("known defect added", "known defects added"),
+    "dropped": ("dropped", "dropped"),
+}
 NAMED = 3  # photos of a kind that a line names
 SHORT = 12  # characters of a digest that people are shown
 
@@ -89,7 +94,7 @@ class Change(FileContent):
         some = [photo for photo in self.photos if photo.role == role]
         names = [f"{printable(Path(each.name).name)}{reviewed(each)}" for each in some[:NAMED]]
         more = [f"{len(some) - NAMED} more"] if len(some) > NAMED else []
-        return f"{len(some)} {WORDS[role]} ({', '.join(names + more)})" if some else ""
+        return f"{len(some)} {WORDS[role][len(some) > 1]} ({', '.join(names + more)})" if some else ""
 
 
 History = tuple[Change, ...]
