@@ -10,6 +10,7 @@ from scipy import stats
 
 CERTAINTY = 0.95
 TOLERANCE = 1e-9  # of products such as 0.05 * 20, which are inexact in floats
+PHOTOS, PARTS = "photos", "parts"  # what is counted, for messages
 MOST_PHOTOS = 1e15  # that a rate is ever said to need
 
 
@@ -85,13 +86,13 @@ class Calibration:
             raise ValueError(f"Expected scores that are finite numbers, got {scores[~np.isfinite(scores)].flat[0]}.")
         return (1 + count - np.searchsorted(self.scores, scores, side="left")) / (count + 1)
 
-    def place_of(self, score: float) -> str:
-        """Above how many of the calibrating photos a score lies, in words for people, with its p-value."""
+    def place_of(self, score: float, what: str = PHOTOS) -> str:
+        """Above how many of the calibrating photos (or parts) a score lies, in words for people, with its p-value."""
         count, p_value = len(self.scores), float(self.p_values(score))
         below = count + 1 - round(p_value * (count + 1))
         place = "all" if below == count else f"{below or 'none'} of"
         lowest = f", the lowest that {count} can give" if below == count else ""
-        return f"above {place} {counted(count, 'good photo')} (p {p_value:.3f}{lowest})"
+        return f"above {place} {counted(count, f'good {what}')} (p {p_value:.3f}{lowest})"
 
     @property
     def exceeding(self) -> int:
@@ -170,17 +171,17 @@ def photos_that_use(rate: float, near: int) -> tuple[int, int]:
     return photos_needed(rate / max(1, steps)), photos_needed(rate / (steps + 1))
 
 
-def cannot_carry(count: int, rate: float) -> str:
+def cannot_carry(count: int, rate: float, what: str = PHOTOS) -> str:
     lowest = percent(math.ceil(lowest_rate(count) * 1000 - TOLERANCE) / 1000)
     return (
-        f"{counted(count, 'good photo')} cannot carry a false-alarm rate of {percent(rate)}: it takes "
+        f"{counted(count, f'good {what}')} cannot carry a false-alarm rate of {percent(rate)}: it takes "
         f"{photos_needed(rate)}, and {'this one carries' if count == 1 else 'these carry'} {lowest} at the lowest"
     )
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, what: str) -> str:
+    """`1 photo`, `2 photos`, of a plural."""
+    return f"{count} {what.removesuffix('s') if count == 1 else what}"
 
 
 def require_defects(count: int, escape_rate: float):

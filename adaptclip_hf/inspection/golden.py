@@ -73,7 +73,7 @@ class Check(FileContent):
         right, count = sum(photo.is_right for photo in self.photos), len(self.photos)
         since = "" if digest == self.profile else "; the profile was changed since: check it again"
         return (
-            f"last check: {shown_time(self.time)}, {counted(count, 'golden photo')}: {right} as expected "
+            f"last check: {shown_time(self.time)}, {counted(count, 'golden photos')}: {right} as expected "
             f"({printable(self.golden)}){since}"
         )
 
