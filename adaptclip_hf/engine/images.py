@@ -50,6 +50,7 @@ class UnreadableImage:
     label: ClassVar[None] = None
     reason: ClassVar[None] = None
     p_value: ClassVar[None] = None
+    margin: ClassVar[None] = None
     regions: ClassVar[None] = None
     anomaly_map: ClassVar[None] = None
     size: ClassVar[None] = None

@@ -31,6 +31,7 @@ class DetectionResult:
         label: "normal", "anomalous", "not inspectable" (which is neither), or `None` without a threshold or profile.
         reason: with a profile: by which rule it is anomalous ("score", "area", "zone NAME"), or why it is not
             inspectable.
+        margin: the score over the threshold, with one: above 1 the score is anomalous, and far above it clearly so.
         p_value: in (0, 1], with a profile: how often a good image scores this high or higher.
         regions: with a profile; empty for a normal image, else where the map lies above what those of good images
             reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
@@ -53,6 +54,7 @@ class DetectionResult:
     label: str | None = None
     reason: str | None = None
     p_value: float | None = None
+    margin: float | None = None
     regions: list[dict] | None = None
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)

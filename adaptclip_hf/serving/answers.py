@@ -24,6 +24,8 @@ class Inspection(BaseModel):
     product: str | None = Field(description="the product whose profile decided")
     score: float = Field(description="from 0, normal, to 1")
     p_value: float | None = Field(description="how often a good photo scores this high or higher")
+    margin: float | None = Field(description="the score over the profile's threshold")
+    profile: str | None = Field(description="the digest of the profile that decided")
     label: str | None = Field(
         description="normal, anomalous or not inspectable, which is neither; null without a product"
     )
@@ -50,6 +52,8 @@ def inspected(product: Product | None, photo: Photo, result: DetectionResult, in
         product=None if product is None else product.name,
         score=result.score,
         p_value=result.p_value,
+        margin=result.margin,
+        profile=None if product is None else product.digest,
         label=result.label,
         reason=result.reason,
         regions=result.regions,
