@@ -14,7 +14,6 @@ import torch
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
-from ..engine.result import LARGEST_SEARCHED
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
@@ -243,7 +242,7 @@ class InspectionProfile(Reference):
         p_value = float(self.calibration.p_values(result.score))  # refuses a score that is no number
         label = label_of(result.score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
-        shown = result.map_within(LARGEST_SEARCHED) if label == "anomalous" else None
+        shown = result.map_searched() if label == "anomalous" else None
         return replace(
             result,
             p_value=p_value,
