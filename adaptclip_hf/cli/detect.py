@@ -1,11 +1,13 @@
 """`adaptclip detect`: scores and heatmaps of image files."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ..model_files import is_exported
 from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
+from .delivery_arguments import add_delivery_arguments, check_delivery, targets_of
 
 LOCAL, RAY = "local", "ray"
 
@@ -34,6 +36,10 @@ OUTPUT/heatmaps/*.png, all on one fixed colour scale (blue from 0.15, green 0.25
 report OUTPUT` makes a page of them. Started again with the same arguments, or with more images, it goes on: what has a
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
+
+A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
+`part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;
+with --watch as soon as one photo is anomalous or as many have come as a part usually has.
 
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
 run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
@@ -93,6 +99,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
     )
     parser.add_argument("--batch-size", type=shared.positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_delivery_arguments(parser)
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
     bulk.add_argument(
         "--engine",
@@ -116,6 +123,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
+    from ..delivery.couriers import Delivery
     from ..image_files import ImageFiles
     from ..passed_over import PassedOver
     from ..reporting import print_line, print_nothing, printable
@@ -125,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     from ..runs.spec import RunSpec
     from ..runs.store_lines import LineStore
 
+    targets = targets_of(args)
     output, report, passed_over = Path(args.output), print_nothing if args.quiet else print_line, PassedOver()
     if args.engine == RAY:
         sources = Sources(addresses=(*args.paths, *args.input), passed_over=passed_over)
@@ -146,19 +155,21 @@ def run(args: argparse.Namespace) -> int:
         args.format,
         label_studio_addresses(args),
     )
+    delivery = Delivery(targets, report)
     if args.engine == RAY:
         executor, store = parts(args, spec, detector, report)
+        run = Run(executor, store, report, not args.quiet)
     else:
-        executor, store = Here(spec, detector, report), LineStore(output, spec, report)
-    run = Run(executor, store, report, progress=not args.quiet)
+        lines = LineStore(output, spec, report)
+        run = Run(Here(spec, detector, report), lines, report, not args.quiet, partial(delivery.of, lines))
     if args.watch:
         summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
     else:
         summary = run.run(sources, args.overwrite)
     if not args.quiet:
         print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
-        print(f"written: {printable(store.written)}")
-    return 1 if summary.unreadable or unreadable else 0
+        print(f"written: {printable(run.store.written)}")
+    return 1 if summary.unreadable or unreadable or delivery.undelivered else 0
 
 
 def label_studio_addresses(args: argparse.Namespace):
@@ -235,6 +246,7 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--false-discovery-rate looks at all images at once, and --watch never has them all")
     if args.watch and (len(args.paths) != 1 or args.input):
         args.parser.error("--watch takes one folder")
+    check_delivery(args)
 
 
 def remember(detector, paths: list[Path], view, quiet: bool, **augment: str):

@@ -77,4 +77,4 @@ def data_url(image: Image.Image, longest_side: int, quality: int) -> str:
     """A JPEG copy for a web page, with no side longer than `longest_side` pixels."""
     image = image.copy()
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-    return f"data:image/jpeg;base64,{image_base64(image, 'JPEG', quality=quality)}"
+    return f"data:image/jpeg;base64,{image_base64(image, 'JPEG', quality=quality, optimize=True)}"

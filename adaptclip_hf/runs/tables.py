@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from ..files import csv_cell
 from .index import key_of, path_of
-from .rows import ROW, SEEN
+from .rows import LATER, ROW, SEEN
 from .stamps import UNKNOWN
 
 ROWS_AT_ONCE = 5000
@@ -39,6 +39,9 @@ SCHEMA = pa.schema(
         "map": pa.string(),
         "error": pa.string(),
         "among_normals": pa.bool_(),
+        "time": pa.string(),
+        "part": pa.string(),
+        "part_label": pa.string(),
     }
 )
 
@@ -72,7 +75,7 @@ def require_part(schema: pa.Schema):
     wrong = [
         name for name in schema.names if name in expected.names and schema.field(name).type != expected.field(name).type
     ]
-    if wrong := wrong or [name for name in SCHEMA.names if name not in schema.names]:
+    if wrong := wrong or [name for name in SCHEMA.names if name not in (*schema.names, *LATER)]:
         raise ValueError(f"the columns are not those of results: {', '.join(wrong)}")
 
 
