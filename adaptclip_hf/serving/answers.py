@@ -141,16 +141,25 @@ class Refusal(BaseModel):
 REFUSALS = {
     400: ("the form is damaged", "The form is damaged."),
     401: ("the token is missing or wrong", "A valid token is needed."),
-    403: ("nobody may change products", "Products cannot be changed here: the service was started without an admin token."),
+    403: (
+        "nobody may change products",
+        "Products cannot be changed here: the service was started without an admin token.",
+    ),
     404: ("there is no such product", "There is no product 'bottle'."),
-    408: ("the body came too slowly", "The body did not come in time: expected all of it within 30 s, and at 1 kB/s from 10 s on."),
+    408: (
+        "the body came too slowly",
+        "The body did not come in time: expected all of it within 30 s, and at 1 kB/s from 10 s on.",
+    ),
     413: ("the body is too long", "The body is longer than 20 MB, the limit of this service."),
     415: ("the body is of another type", "Expected multipart/form-data or application/json, got text/plain."),
     422: ("a field is missing or wrong, or the image cannot be read", "product: there is no 'botle', there is bottle."),
     500: ("the service failed", "The service failed at this request: its log says why."),
-    503: ("too much is asked at once: try again", "128 images are being scored, the most that this service takes: try again."),
+    503: (
+        "too much is asked at once: try again",
+        "128 images are being scored, the most that this service takes: try again.",
+    ),
     507: ("the disk is full", "Nothing could be stored, the disk is full: No space left on device."),
-}  # fmt: skip
+}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -275,7 +275,7 @@ def test_a_region_reaches_as_far_as_its_defect():
     anomaly_map = (0.05 + np.where((columns > 10) & (columns < 90), crack, 0)).astype(np.float32)
     anomaly_map[50:55, 5:9] = 0.38
     [found] = find_regions(anomaly_map, 0.4)
-    x, y, width, height = found["box"]
+    x, _, width, height = found["box"]
     assert x == pytest.approx(11, abs=1) and x + width == pytest.approx(90, abs=3) and 20 < height < 30
     for size in ((60, 100), (600, 1500)):
         [region] = find_regions(anomaly_map, 0.4, size)
