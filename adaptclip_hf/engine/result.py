@@ -94,6 +94,16 @@ class DetectionResult:
         size = self._size_within(pixels)
         return self.anomaly_map if size == self.size else self._map_of(size)
 
+    def map_searched(self, most: int = LARGEST_SEARCHED) -> np.ndarray:
+        """The anomaly map as fine as the model sees it, at the image's own size at most: regions are looked for there.
+
+        Args:
+            most: pixels.
+        """
+        height, width = self.size
+        seen = height * width if self.region is None else self.region[2] * self.region[3]
+        return self.map_within(min(most, math.ceil(self.model_map.size * height * width / seen)))
+
     def _size_within(self, pixels: int) -> tuple[int, int]:
         height, width = self.size
         shrink = math.sqrt(pixels / (height * width))

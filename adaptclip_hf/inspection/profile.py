@@ -15,7 +15,7 @@ from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
 from ..engine.reference import times_the_threshold
-from ..engine.result import LARGEST_SEARCHED, Result
+from ..engine.result import Result
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
 from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
@@ -401,7 +401,7 @@ class InspectionProfile(Reference):
         """The regions of an anomalous photo, and the reason."""
         if self.acceptance is not None:
             return self.acceptance.regions(result, self.calibration.threshold)
-        return find_regions(result.map_within(LARGEST_SEARCHED), self.pixel_threshold, result.size), SCORE
+        return find_regions(result.map_searched(), self.pixel_threshold, result.size), SCORE
 
     @property
     def calibrates(self) -> str:

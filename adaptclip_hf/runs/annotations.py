@@ -21,7 +21,7 @@ def write_coco(lines: Iterable[dict], opened: IO[bytes]):
     opened.write(b"}\n")
 
 
-def write_label_studio(lines: Iterable[dict], opened: IO[bytes], addresses: ImageAddresses = ImageAddresses()):
+def write_label_studio(lines: Iterable[dict], opened: IO[bytes], addresses: ImageAddresses):
     """Tasks with predictions, see [`tasks`]."""
     write_list(tasks(scored(lines), addresses), opened)
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from commands import run_command
 from PIL import Image, ImageDraw
+from scipy import ndimage
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, View
 from adaptclip_hf.cli import main
 from adaptclip_hf.inspection import Calibration, photo_features
-from adaptclip_hf.inspection.regions import find_regions
+from adaptclip_hf.inspection.regions import crosses_itself, find_regions
 from adaptclip_hf.inspection.split import Split
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -259,14 +260,51 @@ def test_regions_in_the_images_own_pixels():
         x, y, width, height = region["box"]
         points = np.array(region["polygon"])
         assert (points >= (x, y)).all() and (points <= (x + width, y + height)).all()
-        xs, ys = points.T
-        area = abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
-        assert area == pytest.approx(width * height, rel=0.06)
+        assert polygon_area(points) == pytest.approx(width * height, rel=0.1)
     [likely] = find_regions(anomaly_map, 0.95)
     assert likely["box"] == edge["box"] and not likely["significant"]
     assert find_regions(np.zeros((8, 8), np.float32), 0.3) == []
     whole = find_regions(np.ones((8, 9), np.float32), 0.3)
     assert whole[0]["box"] == [0, 0, 9, 8] and len(whole) == 1
+
+
+def test_a_region_reaches_as_far_as_its_defect():
+    """A crack: high in places, lower in between, and a good place that is as high as the lower parts."""
+    rows, columns = np.mgrid[:60, :100]
+    crack = np.exp(-(((rows - 20 - columns / 5) / 3) ** 2)) * (0.45 + 0.2 * np.cos(columns / 8))
+    anomaly_map = (0.05 + np.where((columns > 10) & (columns < 90), crack, 0)).astype(np.float32)
+    anomaly_map[50:55, 5:9] = 0.38
+    [found] = find_regions(anomaly_map, 0.4)
+    x, _, width, height = found["box"]
+    assert x == pytest.approx(11, abs=1) and x + width == pytest.approx(90, abs=3) and 20 < height < 30
+    for size in ((60, 100), (600, 1500)):
+        [region] = find_regions(anomaly_map, 0.4, size)
+        points = np.array(region["polygon"])
+        assert 6 < len(points) < 40 and not crosses_itself(points)
+        box = np.array(region["box"])
+        assert (points >= box[:2]).all() and (points <= box[:2] + box[2:]).all() and (box >= 0).all()
+        assert polygon_area(points) == pytest.approx(region["area"], rel=0.12)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 2, 5])
+def test_outlines_of_any_map_are_valid(sigma):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        anomaly_map = ndimage.gaussian_filter(rng.random((50, 70)), sigma)
+        anomaly_map -= anomaly_map.min()
+        for region in find_regions(anomaly_map / anomaly_map.max(), 0.8, (501, 333)):
+            points, box = np.array(region["polygon"]), np.array(region["box"])
+            assert len(points) >= 3 and not crosses_itself(points)
+            assert (points >= box[:2]).all() and (points <= box[:2] + box[2:]).all()
+            assert (box[:2] >= 0).all() and box[0] + box[2] <= 333 and box[1] + box[3] <= 501
+    square, bow = [(0, 0), (4, 0), (4, 4), (0, 4)], [(0, 0), (4, 4), (4, 0), (0, 4)]
+    crenel = [(0, 0), (6, 0), (6, 2), (4, 2), (4, 1), (2, 1), (2, 2), (0, 2)]  # two sides on one line, apart
+    assert [crosses_itself(np.array(each)) for each in (square, bow, crenel)] == [False, True, False]
+
+
+def polygon_area(points) -> float:
+    xs, ys = np.transpose(points)
+    return abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
 
 
 def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tmp_path, capsys):
