@@ -96,6 +96,10 @@ class Card:
         return printable(Path(self.path).name)
 
     @property
+    def shown_part(self) -> str:
+        return printable(self.part or "")
+
+    @property
     def shown_nearest(self) -> str:
         return printable(self.nearest or "")
 
