@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
+from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
 from ..engine.result import LARGEST_SEARCHED
 from ..engine.turned_copies import ROTATIONS
@@ -249,7 +250,13 @@ class InspectionProfile(Reference):
             label=label,
             regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
             among_normals=result.among_normals or own,
+            colours=self.colours,
         )
+
+    @property
+    def colours(self) -> ColourScale:
+        """What its heatmaps are drawn with: colours begin at what the maps of good photos reach."""
+        return ColourScale(self.pixel_threshold)
 
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
 from .sources import Source
 from .store import Store
-from .summary import RunSummary
+from .summary import SHOWN, RunSummary
 from .watching import FolderWatch
+
+Deliver = Callable[[], AbstractContextManager[None]]
 
 
 class Run:
@@ -25,10 +28,13 @@ class Run:
     Args:
         report: called with lines for people.
         progress: show a bar.
+        deliver: gives a context in which decisions are delivered while images are scored.
     """
 
-    def __init__(self, executor: Executor, store: Store, report: Report, progress: bool = True):
-        self.executor, self.store, self.report, self.progress = executor, store, report, progress
+    def __init__(
+        self, executor: Executor, store: Store, report: Report, progress: bool = True, deliver: Deliver = nullcontext
+    ):
+        self.executor, self.store, self.report, self.progress, self.deliver = executor, store, report, progress, deliver
         self.spec = executor.spec
 
     def run(self, sources: Iterable[Source], overwrite: bool = False) -> RunSummary:
@@ -45,13 +51,14 @@ class Run:
         with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             try:
-                summary = self.score(sources)
+                with self.deliver():
+                    summary = self.score(sources)
             except KeyboardInterrupt:
-                self.store.write_formats(self.spec.formats)
+                self.store.write_formats(self.spec.formats, self.spec.addresses)
                 raise
             if self.spec.false_discovery_rate is not None:
                 correct_labels(self.store, self.spec.false_discovery_rate, summary)
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
@@ -61,16 +68,26 @@ class Run:
             passed_over: counts and tells what is passed over.
         """
         total = RunSummary()
+        unread: dict[str, None] = {}
+
+        def tell(row: dict):
+            self._tell(row)
+            unread.pop(row["path"], None)
+            if row["error"] is not None:
+                unread[row["path"]] = None
+
         with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             self.report(f"watching {folder}; Ctrl-C stops")
             try:
                 watch = FolderWatch(folder, self._is_scored, self.store.folder_here, passed_over, self.report)
-                for paths in watch.complete_images():
-                    total.join(self.score([Source(str(path)) for path in paths], self._tell))
+                with self.deliver():
+                    for paths in watch.complete_images():
+                        total.join(self.score([Source(str(path)) for path in paths], tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
+        total.unreadable, total.failed = len(unread), list(unread)[:SHOWN]  # what was read later is not among them
         return total
 
     def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:
