@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.heatmap import STOPS
+from ..engine.colour_scale import FIXED, ColourScale
 from ..reporting import printable
 from .assets import inlined, template
 from .histogram_drawing import HistogramDrawing
@@ -155,7 +155,7 @@ class Gallery:
         own: how many photos are among the profile's own.
         description, verdict, more_of_the_verdict, drifts, missing: lines to show.
         pixel_threshold: from which map value on regions begin.
-        stops: colours of the map: (value, red, green, blue, opacity) each.
+        colours: with which the maps were drawn.
         framed: another page shows this one in a frame: no heading, no summary.
     """
 
@@ -179,7 +179,7 @@ class Gallery:
     drifts: Sequence[str] = ()
     missing: Sequence[str] = ()
     pixel_threshold: float | None = None
-    stops: Sequence[Sequence[float]] = tuple(map(tuple, STOPS.tolist()))
+    colours: ColourScale = FIXED
     framed: bool = False
 
     @property
@@ -223,7 +223,7 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
         drawn=sum(card.drawn is not None for card in cards),
         most_regions=MOST_REGIONS,
         title=printable(gallery.title),
-        gradient=gradient(gallery.stops),
+        gradient=gradient(gallery.colours),
         style=inlined("report.css"),
         script=inlined("report.js"),
         told={
@@ -280,10 +280,10 @@ def packed(scores: Sequence[float]) -> str:
     return base64.b64encode(np.sort(np.asarray(scores, "<f8")).tobytes()).decode()
 
 
-def gradient(stops: Sequence[Sequence[float]]) -> str:
+def gradient(colours: ColourScale) -> str:
     """The colours of the map from 0 to 1 as CSS."""
-    colours = [
-        f"rgba({red:.0f},{green:.0f},{blue:.0f},{alpha:.2f}) {100 * value:.1f}%"
-        for value, red, green, blue, alpha in stops
+    stops = [
+        f"rgba({red:.0f},{green:.0f},{blue:.0f},{opacity:.2f}) {100 * value:.1f}%"
+        for value, red, green, blue, opacity in colours.stops
     ]
-    return f"linear-gradient(to right, {', '.join(colours)})"
+    return f"linear-gradient(to right, transparent {100 * colours.stops[0][0]:.1f}%, {', '.join(stops)})"

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, InstanceOf
 from tqdm.auto import tqdm
 
+from ..engine.colour_scale import FIXED, ColourScale
 from ..files import parse_json, write_whole
 from ..inspection.noted_drift import Drift
 from ..inspection.verdict_lines import first_and_other_lines
@@ -152,7 +153,15 @@ def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Galle
         verdict=list(map(printable, verdict)),
         more_of_the_verdict=list(map(printable, more)),
         pixel_threshold=None if profile is None else profile.pixel_threshold,
+        colours=ColourScale(profile.pixel_threshold)
+        if profile is not None and any(map(in_own_colours, rows))
+        else FIXED,
     )
+
+
+def in_own_colours(row: dict) -> bool:
+    """Whether its heatmap is on the profile's own scale: versions that noted no time drew all on the fixed one."""
+    return row.get("time") is not None
 
 
 def key_of(rows: list[dict], settings: SettingsContent) -> str:
