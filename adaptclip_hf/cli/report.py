@@ -28,8 +28,8 @@ exit status: 0 done, 1 DIR holds no results, 2 wrong call""",
         "--sample",
         type=positive,
         default=60,
-        help="number of normal images, drawn at random from all, that the page offers for review: only they tell how "
-        "many defects pass as normal. Without one defect among 60 it is below 6.0 %% with 95 %% certainty (%(default)s)",
+        help="number of normal images, drawn at random from all, that the page offers for review: only they tell "
+        "how many defects pass as normal. Without one defect among 60 it is below 6.0 %% with 95 %% certainty (%(default)s)",
     )
     return parser
 
