@@ -37,6 +37,10 @@ report OUTPUT` makes a page of them. Started again with the same arguments, or w
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
+A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
+`part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;
+with --watch as soon as one photo is anomalous or as many have come as a part usually has.
+
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
 run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )

@@ -29,7 +29,8 @@ exit status: 0 done, 1 DIR holds no results, 2 wrong call""",
         type=positive,
         default=60,
         help="number of normal images, drawn at random from all, that the page offers for review: only they tell "
-        "how many defects pass as normal. Without one defect among 60 it is below 6.0 %% with 95 %% certainty (%(default)s)",
+        "how many defects pass as normal. Without one defect among 60 it is below 6.0 %% with 95 %% certainty "
+        "(%(default)s)",
     )
     return parser
 

@@ -69,7 +69,7 @@ class ColourScale:
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """The colour (256, 3) and the opacity (256,) of each level between the lowest value and 1; none at the lowest."""
+        """The colour (256, 3) and the opacity (256,) of each level from the lowest value, which has none, to 1."""
         values, stops = np.linspace(self.low, 1, LEVELS), np.array(self.stops)
         colours = np.stack([np.interp(values, stops[:, 0], stops[:, channel]) for channel in (1, 2, 3)], 1)
         opacities = np.interp(values, stops[:, 0], stops[:, 4])

@@ -7,8 +7,10 @@ from ..detector import AnomalyDetector
 from ..engine import AnomalyScorer, Reference
 from ..inspection import InspectionProfile
 from ..inspection.calibration import require_discoverable
+from ..inspection.parts import UsualPart
 from ..inspection.photo_features import made_by
 from .label_studio import ImageAddresses
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,17 @@ class RunSpec:
     def __post_init__(self):
         if self.false_discovery_rate is not None and isinstance(self.reference, InspectionProfile):
             require_discoverable(len(self.reference.calibration.scores), self.false_discovery_rate)
+
+    @property
+    def usual_part(self) -> UsualPart | None:
+        """The parts of a profile that decides part by part."""
+        return self.reference.usual_part if isinstance(self.reference, InspectionProfile) else None
+
+    def part_of(self, source: Source) -> str | None:
+        """The part that an image belongs to: as a list says it, or its name by the profile's pattern."""
+        if source.part is not None or self.usual_part is None:
+            return source.part
+        return self.usual_part.part_of(source.path)
 
     def scorer(self) -> AnomalyScorer:
         """The model, loaded."""

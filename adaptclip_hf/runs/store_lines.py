@@ -28,7 +28,7 @@ from .folder_content import (
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
 from .outbox import OUTBOX_FILE, Outbox
-from .rows import LATER, ROW, SEEN, read_row
+from .rows import ROW, SEEN, completed, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
@@ -52,7 +52,7 @@ class LineStore(Store):
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         self.outbox: Outbox | None = None
         profile = spec.reference
-        self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
+        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, InspectionProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
         """
@@ -115,8 +115,7 @@ class LineStore(Store):
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
-            for text in opened:
-                yield dict.fromkeys(LATER) | json.loads(text)
+            yield from map(completed, map(json.loads, opened))
 
     def rewrite(self, change: Callable[[dict], dict | None]):
         """Also removes what was written of the images whose rows go."""

@@ -40,6 +40,8 @@ SCHEMA = pa.schema(
         "error": pa.string(),
         "among_normals": pa.bool_(),
         "time": pa.string(),
+        "part": pa.string(),
+        "part_label": pa.string(),
     }
 )
 
