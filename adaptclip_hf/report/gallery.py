@@ -12,11 +12,7 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD
 from ..engine.colour_scale import FIXED, ColourScale
-=======
-from ..engine.colour_scale import ColourScale
->>>>>>> 549961100f1a720134f0c192a334515e3a20427c
 from ..reporting import printable
 from .assets import inlined, template
 from .histogram_drawing import HistogramDrawing
@@ -158,12 +154,8 @@ class Gallery:
         hidden: how many photos are not in the gallery because others score higher.
         own: how many photos are among the profile's own.
         description, verdict, more_of_the_verdict, drifts, missing: lines to show.
-<<<<<<< HEAD
         pixel_threshold: from which map value on regions begin.
         colours: with which the maps were drawn.
-=======
-        pixel_threshold: from which map value on regions and colours begin; `None` for the fixed scale.
->>>>>>> 549961100f1a720134f0c192a334515e3a20427c
         framed: another page shows this one in a frame: no heading, no summary.
     """
 
@@ -187,10 +179,7 @@ class Gallery:
     drifts: Sequence[str] = ()
     missing: Sequence[str] = ()
     pixel_threshold: float | None = None
-<<<<<<< HEAD
     colours: ColourScale = FIXED
-=======
->>>>>>> 549961100f1a720134f0c192a334515e3a20427c
     framed: bool = False
 
     @property
@@ -234,11 +223,7 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
         drawn=sum(card.drawn is not None for card in cards),
         most_regions=MOST_REGIONS,
         title=printable(gallery.title),
-<<<<<<< HEAD
         gradient=gradient(gallery.colours),
-=======
-        gradient=gradient(ColourScale(gallery.pixel_threshold).stops),
->>>>>>> 549961100f1a720134f0c192a334515e3a20427c
         style=inlined("report.css"),
         script=inlined("report.js"),
         told={
