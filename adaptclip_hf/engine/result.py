@@ -36,6 +36,7 @@ class DetectionResult:
             An anomalous image whose map is nowhere so high has one region that is not significant: its highest place.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
+        nearest: with a profile, for an image that is looked at whole, the name of the good photo that is most like it.
         among_normals: the image is itself one of the normal images that it was compared with: its score means nothing.
         colours: which colour a value of the map has in the heatmap: with a profile they begin at what the maps of good
             photos reach, otherwise they are one fixed scale.
@@ -51,6 +52,7 @@ class DetectionResult:
     regions: list[dict] | None = None
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
+    nearest: str | None = None
     among_normals: bool = False
     colours: ColourScale = field(default=FIXED, repr=False)
     image: Image.Image | None = field(default=None, repr=False)

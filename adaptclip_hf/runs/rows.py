@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..engine import Result
 
 RESULT = ("score", "p_value", "label", "regions", "size")
-LATER = ("time", "part", "part_label")  # columns that earlier versions did not write
+LATER = ("time", "part", "part_label", "nearest")  # columns that earlier versions did not write
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -54,6 +54,7 @@ class RowContent(FileContent):
     time: str | None = None
     part: Text | None = None
     part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
+    nearest: Text | None = None
 
 
 def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -> dict:
@@ -67,7 +68,7 @@ def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
-    row |= {"part": part, "part_label": None}
+    row |= {"part": part, "part_label": None, "nearest": result.nearest}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}

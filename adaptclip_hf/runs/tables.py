@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         "time": pa.string(),
         "part": pa.string(),
         "part_label": pa.string(),
+        "nearest": pa.string(),
     }
 )
 
