@@ -114,11 +114,6 @@ class Card:
         return SCORED if self.label is None else self.label
 
     @property
-    def by_score(self) -> bool:
-        """Whether another threshold would decide it anew."""
-        return self.label != NOT_INSPECTABLE and self.reason in (None, BY_SCORE)
-
-    @property
     def badges(self) -> list[tuple[str, str]]:
         """(kind, text) of what is said beside the label."""
         badges = []
@@ -142,8 +137,8 @@ class Gallery:
 
     Attributes:
         title, written: what the page is of, and when it was made.
-        scores: {label, or "scored": scores} of all photos of the run, shown or not, that the threshold decides.
-        by_rule: {label: scores} of those that it does not: not inspectable, or anomalous by another rule.
+        scores: {label, or "scored": scores} of all photos of the run, shown or not.
+        parts: {label: how many parts} where photos were decided together.
         threshold: of the run, or `None`.
         permanent: what to call to decide with another threshold from now on.
         calibration: scores of the good photos that calibrated.
@@ -162,7 +157,7 @@ class Gallery:
     title: str
     written: str = ""
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    by_rule: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)
     threshold: float | None = None
     permanent: str = "adaptclip detect ... --threshold"
     calibration: Sequence[float] = ()
@@ -185,11 +180,7 @@ class Gallery:
     @property
     def counts(self) -> dict[str, int]:
         """{label: number of photos}."""
-        counts = dict.fromkeys((ANOMALOUS, NORMAL, NOT_INSPECTABLE, SCORED), 0)
-        for groups in (self.scores, self.by_rule):
-            for label, scores in groups.items():
-                counts[label] += len(scores)
-        return counts
+        return {label: len(self.scores.get(label, ())) for label in (ANOMALOUS, NORMAL, NOT_INSPECTABLE, SCORED)}
 
     @property
     def total(self) -> int:
@@ -200,11 +191,8 @@ class Gallery:
         return self.threshold is not None or bool(self.total - self.failed - self.counts[SCORED])
 
     def histogram(self) -> HistogramDrawing | None:
-        groups = {
-            label: [*self.scores.get(label, ()), *self.by_rule.get(label, ())]
-            for label in (NORMAL, ANOMALOUS, NOT_INSPECTABLE, SCORED)
-        }
-        groups = {label: scores for label, scores in groups.items() if scores}
+        order = (NORMAL, ANOMALOUS, NOT_INSPECTABLE, SCORED)
+        groups = {label: self.scores[label] for label in order if len(self.scores.get(label, ()))}
         return HistogramDrawing.of(groups, self.calibration, self.threshold) if groups else None
 
 
@@ -238,7 +226,6 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
                 for card in cards
             ],
             "scores": {label: packed(scores) for label, scores in gallery.scores.items() if len(scores)},
-            "byRule": {label: packed(scores) for label, scores in gallery.by_rule.items() if len(scores)},
             "threshold": gallery.threshold,
             "end": 1.0 if histogram is None else histogram.end,
             "calibration": packed(gallery.calibration),
@@ -249,15 +236,13 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
     )
 
 
-def groups_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """`scores` and `by_rule` of a [`Gallery`], from rows without an error."""
-    by_score: dict[str, list[float]] = {}
-    by_rule: dict[str, list[float]] = {}
+def groups_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The `scores` of a [`Gallery`], from rows without an error."""
+    groups: dict[str, list[float]] = {}
     for row in rows:
         label = SCORED if row["label"] is None else row["label"]
-        follows = label != NOT_INSPECTABLE and row.get("reason") in (None, BY_SCORE)
-        (by_score if follows else by_rule).setdefault(label, []).append(row["score"])
-    return by_score, by_rule
+        groups.setdefault(label, []).append(row["score"])
+    return groups
 
 
 def ranks_of(scores: Sequence[float]) -> list[int]:

@@ -27,13 +27,13 @@ def told(page: str) -> dict:
 def test_a_card_shows_all_that_a_row_tells():
     row = ROW | {"part": "A7", "part_label": "normal", "reason": "zone <rim>", "nearest": "good/003.png"}
     rows = [row, ROW | {"label": "not inspectable", "reason": "too dark", "score": 0.5}]
-    scores, by_rule = groups_of(rows)
-    assert scores == {} and by_rule == {"anomalous": [0.75], "not inspectable": [0.5]}
+    scores = groups_of(rows)
+    assert scores == {"anomalous": [0.75], "not inspectable": [0.5]}
     cards = [Card.of(each, 0.5, rank=3 - number) for number, each in enumerate(rows)]
-    page = gallery_page(cards, Gallery(title="line", scores=scores, by_rule=by_rule, threshold=0.5))
+    page = gallery_page(cards, Gallery(title="line", scores=scores, parts={"normal": 2}, threshold=0.5))
     for text in ("part A7: normal", "zone &lt;rim&gt;", "most like this good part: good/003.png", "1.50&nbsp;&times;"):
         assert text in page
-    assert "3rd highest of 2" in page and "too dark" in page and page.count(" data-fixed") == 2
+    assert "3rd highest of 2" in page and "too dark" in page and "<b>2</b> parts normal" in page
     assert re.search(r"<b>1</b> not inspectable", page) and 'data-show="not inspectable"' in page
     # rows of earlier versions have none of these columns
     plain = gallery_page([Card.of(ROW, None, rank=1)], Gallery(title="line", scores={"anomalous": [0.75]}))
