@@ -52,6 +52,10 @@ class Reference(ABC):
         """Words for people that say more of a score; none by default."""
         return ""
 
+    def normal_name(self, place: int | None) -> str | None:
+        """The name of a normal image by its place in the bank; `None` where it is not known."""
+        return None
+
     @abstractmethod
     def require_match(self, scorer: "AnomalyScorer"):
         """Raises a ValueError that names what differs, where another model or preprocessing made the reference."""

@@ -40,6 +40,7 @@ class DetectionResult:
             region that is not significant: its highest place. Where regions of some area decide, these alone.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
+        nearest: with a profile, for an image that is looked at whole, the name of the good photo that is most like it.
         among_normals: the image is itself one of the normal images that it was compared with: its score means nothing.
         appearance: how it looks as a whole (see [`appearance_of`]), where its reference asks for that.
         colours: which colour a value of the map has in the heatmap: with a profile they begin at what the maps of good
@@ -58,6 +59,7 @@ class DetectionResult:
     regions: list[dict] | None = None
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
+    nearest: str | None = None
     among_normals: bool = False
     appearance: np.ndarray | None = field(default=None, repr=False)
     colours: ColourScale = field(default=FIXED, repr=False)

@@ -413,6 +413,13 @@ class InspectionProfile(Reference):
         margin = times_the_threshold(margin_of(score, self.calibration.threshold))
         return ", ".join(filter(None, (margin, self.calibration.place_of(score, self.calibrates))))
 
+    def normal_name(self, place: int | None) -> str | None:
+        """The name of a photo of the bank."""
+        if place is None or place >= len(self.bank_rows):
+            return None
+        row = self.bank_rows[place]
+        return next(photo.name for photo in self.features.photos if photo.rows[0] <= row < photo.rows[1])
+
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RESULT = ("score", "p_value", "label", "regions", "size")
 # columns that earlier versions did not write: null where they are not known
-LATER = ("time", "part", "part_label", "reason", "margin", "profile")
+LATER = ("time", "part", "part_label", "reason", "margin", "profile", "nearest")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -60,6 +60,7 @@ class RowContent(FileContent):
     reason: Text | None = None
     margin: float | None = None
     profile: Text | None = None
+    nearest: Text | None = None
 
 
 def is_decided(row: dict) -> bool:
@@ -79,7 +80,7 @@ def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None, p
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
-    row |= {"part": part, "part_label": None, "reason": result.reason}
+    row |= {"part": part, "part_label": None, "reason": result.reason, "nearest": result.nearest}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     row |= {"margin": result.margin, "profile": profile}

@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         "reason": pa.string(),
         "margin": pa.float64(),
         "profile": pa.string(),
+        "nearest": pa.string(),
     }
 )
 

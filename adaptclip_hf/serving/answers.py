@@ -43,7 +43,10 @@ class Inspection(BaseModel):
                     "product": "bottle",
                     "score": 0.412,
                     "p_value": 0.024,
+                    "margin": 1.31,
+                    "profile": "5f1c" * 16,
                     "label": "anomalous",
+                    "reason": "score",
                     "regions": [
                         {
                             "box": [186, 167, 40, 31],
