@@ -5,18 +5,21 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from tqdm.auto import tqdm
 
 from ..detector import AnomalyDetector
-from ..engine import DetectionResult, Result
+from ..engine import DetectionResult, Result, View
 from ..engine.heatmap import render_heatmap
+from ..image_files import reason_against_file
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
+from ..passed_over import PassedOver
 from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
 
@@ -29,6 +32,7 @@ EXAMPLES = {
 EXAMPLE_SIZE, EXAMPLE_NORMALS, EXAMPLE_GOOD = 240, 20, 2
 LARGEST_PROFILE, MOST_FILES = 500_000_000, 3  # bytes, unpacked; files
 OUTLINE = 3  # pixels at least
+GOOD_PART, DEFECT_SEEN = "good part", "defect"  # what an inspector says of a photo
 
 
 @dataclass(frozen=True)
@@ -38,37 +42,81 @@ class Session:
     Attributes:
         profile: `None` before one is made or loaded; photos are then scored zero-shot.
         results: of the inspected photos, with their images.
-        left_out: names of good photos that could not be read.
+        left_out: why good photos were left out, a line each.
+        decisions: what was said of inspected photos: {path: "good part" or "defect"}, not yet in the profile.
     """
 
     profile: InspectionProfile | None = None
     results: tuple[Result, ...] = field(default=(), repr=False)
     left_out: tuple[str, ...] = ()
+    decisions: Mapping[str, str] = field(default_factory=dict)
 
-    def fit(self, detector: AnomalyDetector, photos: Sequence[str], false_alarm_rate: float) -> "Session":
+    def fit(
+        self, detector: AnomalyDetector, files: Sequence[str] | None, false_alarm_rate: float, view: View = View()
+    ) -> "Session":
         """Makes a profile of photos of good parts and drops earlier results; unreadable photos are left out.
 
         Raises:
-            ValueError: too few photos for the rate, or none.
+            ValueError: too few photos for the rate, or none; or nothing to look at.
         """
+        photos, passed_over = photos_among(files)
         if not photos:
-            raise ValueError("Add photos of good parts first.")
-        left_out: list[str] = []
+            raise ValueError(f"Add photos of good parts first. {passed_over}".strip())
+        left_out = [passed_over] if passed_over else []
+
+        def leave_out(name: str, error: Exception):
+            left_out.append(without_folder(name, str(error)))
+
         profile = InspectionProfile.fit(
-            detector, photos, false_alarm_rate, on_error=lambda name, error: left_out.append(Path(name).name)
+            detector, photos, false_alarm_rate, on_error=leave_out, view=view, progress=True
         )
         return Session(profile, left_out=tuple(left_out))
 
-    def inspect(self, detector: AnomalyDetector, photos: Sequence[str]) -> "Session":
-        """Inspects photos, which replace the earlier ones.
+    def inspect(self, detector: AnomalyDetector, files: Sequence[str] | None) -> "Session":
+        """Inspects photos, which replace the earlier ones; what is no photo is passed over.
 
         Raises:
             ValueError: there are none.
         """
+        photos, passed_over = photos_among(files)
         if not photos:
-            raise ValueError("Add photos to inspect first.")
+            raise ValueError(f"Add photos to inspect first. {passed_over}".strip())
+        return replace(self, results=self._inspected(detector, photos), decisions={})
+
+    def _inspected(self, detector: AnomalyDetector, photos: Sequence[str]) -> tuple[Result, ...]:
         results = detector.stream(photos, profile=self.profile, on_error=lambda name, error: None)
-        return replace(self, results=tuple(results))
+        return tuple(tqdm(results, desc="inspected", unit="photo", total=len(photos)))
+
+    def decided(self, verdicts: Mapping[str, str | None]) -> "Session":
+        """With what an inspector says of photos: "good part", "defect", or `None` to take it back.
+
+        Raises:
+            ValueError: another word, or a photo that was not inspected.
+        """
+        inspected = {result.name for result in self.results if result.error is None}
+        for name, verdict in verdicts.items():
+            if name not in inspected or verdict not in (GOOD_PART, DEFECT_SEEN, None):
+                raise ValueError(f"Expected {GOOD_PART!r} or {DEFECT_SEEN!r} for an inspected photo, got {verdict!r}.")
+        said = {**self.decisions, **verdicts}
+        return replace(self, decisions={name: verdict for name, verdict in said.items() if verdict is not None})
+
+    def update(self, detector: AnomalyDetector) -> "Session":
+        """Takes the decisions into the profile, and decides all photos again by the new one.
+
+        Good parts join the bank as confirmed, defects tell how many escape.
+
+        Raises:
+            ValueError: there is no profile, or no decision.
+        """
+        profile = self._made_profile()
+        if not self.decisions:
+            raise ValueError("Say of some photos first what they show: a good part or a defect.")
+        good, defects = (
+            [name for name, said in self.decisions.items() if said == verdict] for verdict in (GOOD_PART, DEFECT_SEEN)
+        )
+        updated = profile.update(detector, confirmed=good, defects=defects, progress=True)
+        made = replace(self, profile=updated, decisions={})
+        return replace(made, results=made._inspected(detector, [result.name for result in self.results]))
 
     def with_threshold(self, threshold: float) -> "Session":
         """Decides the same photos by another threshold, and keeps it in the profile.
@@ -122,7 +170,7 @@ class Session:
         groups: dict[str, list[float]] = {"normal": [], "anomalous": [], "scored": []}
         for result in self.results:
             if isinstance(result, DetectionResult):
-                groups[result.label or "scored"].append(result.score)
+                groups.setdefault(result.label or "scored", []).append(result.score)
         groups = {name: scores for name, scores in groups.items() if scores}
         calibration = None if self.profile is None else self.profile.calibration
         if not groups and calibration is None:
@@ -133,6 +181,24 @@ class Session:
     def ranked(self) -> list[Result]:
         """The results, the highest scores first, those without a score at the end."""
         return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
+
+
+def photos_among(files: Sequence[str] | None) -> tuple[list[str], str]:
+    """Those of some files whose names are of photos, and a line about the others, empty without any."""
+    photos, lines = [], list[str]()
+    passed_over = PassedOver(lines.append)
+    for file in files or ():
+        if reason := reason_against_file(Path(file).name):
+            passed_over(Path(file).name, reason)
+        else:
+            photos.append(file)
+    passed_over.tell()
+    return photos, "; ".join(lines)
+
+
+def without_folder(name: str, text: str) -> str:
+    """What is said of a file, without the folder that the page keeps it in."""
+    return text.replace(str(Path(name).parent) + os.sep, "")
 
 
 def unpack_profile(file: Path, folder: Path):

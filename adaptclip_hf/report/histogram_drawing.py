@@ -70,7 +70,7 @@ class HistogramDrawing:
         return Markup(template("histogram.html").render(histogram=self))
 
 
-def template(name: str):
-    """A Jinja template of this folder."""
+def template(name: str, package: str | None = __package__):
+    """A Jinja template that lies in the folder of a package, by default of this one."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))

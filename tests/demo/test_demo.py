@@ -1,5 +1,6 @@
 """The page as a visitor meets it, in a real browser, and what stands behind it."""
 
+import html
 import io
 import os
 import random
@@ -20,8 +21,10 @@ from PIL import Image
 
 from adaptclip_hf import AnomalyDetector
 from adaptclip_hf.cli import main
-from adaptclip_hf.demo.page import PageFolder, profile_views, result_views
+from adaptclip_hf.demo.page_folder import PageFolder
+from adaptclip_hf.demo.regions import DrawnRegions, regions_frame
 from adaptclip_hf.demo.session import EXAMPLES, Session, make_example
+from adaptclip_hf.demo.views import about_profile, table_of, threshold_slider
 from adaptclip_hf.inspection import profile as profile_module
 from adaptclip_hf.inspection.pasted_defects import CELLS, Cell, PastedDefects
 
@@ -46,6 +49,18 @@ def example(tmp_path_factory) -> tuple[list[str], list[str]]:
     return make_example("ring", tmp_path_factory.mktemp("example"))
 
 
+@pytest.fixture(scope="module")
+def fitted(detector, example) -> Session:
+    """With a profile of the example's good parts."""
+    return Session().fit(detector, example[0], 0.2)
+
+
+@pytest.fixture(scope="module")
+def inspected(detector, fitted, example) -> Session:
+    """With the example's photos decided."""
+    return fitted.inspect(detector, example[1])
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_are_at_hand(name, tmp_path):
     good, photos = make_example(name, tmp_path)
@@ -57,7 +72,8 @@ def test_a_profile_of_the_page_decides_as_it_did_there(detector, small_folder, e
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     session = Session().fit(detector, [*good, str(broken)], 0.2).inspect(detector, [*photos, str(broken)])
-    assert session.left_out == ("broken.png",) and session.results[-1].error
+    assert session.results[-1].error
+    assert len(session.left_out) == 1 and session.left_out[0].startswith("broken.png cannot be opened")
     for moved in (session, session.with_threshold(0.9 * session.results[0].score)):
         zipfile.ZipFile(moved.save(tmp_path)).extractall(tmp_path / "unpacked")
         call = [
@@ -81,7 +97,7 @@ def test_the_page_tells_what_the_profile_would_find(detector, example, monkeypat
     pasted = PastedDefects(0, 3, tuple(Cell(*cell, (0.0,)) for cell in CELLS), 1.0)
     monkeypatch.setattr(profile_module, "paste_defects", lambda *given: pasted)
     session = Session().fit(detector, example[0], 0.2)
-    about = profile_views(session, PageFolder())[0]
+    about = about_profile(session)
     assert "verdict: nearly blind; of 40 defects pasted on good photos it would find 0" in about and "WARNING" in about
 
 
@@ -102,6 +118,61 @@ def test_what_is_wrong_is_said(detector, example, tmp_path):
     with pytest.raises(ValueError, match="is not a profile"):
         Session.load(detector, wrong)
     assert not (tmp_path.parent / "profile.json").exists()
+
+
+def test_what_is_no_photo_is_named_and_passed_over(detector, example, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no photo")
+    session = Session().fit(detector, [*example[0], str(notes)], 0.2).inspect(detector, [str(notes), *example[1]])
+    assert session.left_out == ("passed over, no images (.txt): notes.txt",) and "notes.txt" in about_profile(session)
+    assert [each.name for each in session.results] == example[1]
+    with pytest.raises(ValueError, match=r"Add photos to inspect first.*notes\.txt"):
+        session.inspect(detector, [str(notes)])
+
+
+def test_decisions_make_the_profile_of_tomorrow(detector, example, inspected):
+    session = inspected
+    first, second, third = (each.name for each in session.ranked()[:3])
+    said = session.decided({first: "defect", second: "good part", third: "defect"}).decided({third: None})
+    assert said.decisions == {first: "defect", second: "good part"} and not session.decisions
+    tomorrow = said.update(detector)
+    roles = {photo.name: photo.role for photo in tomorrow.profile.features.photos}
+    assert roles[first] == "defect" and roles[second] == "confirmed" and not tomorrow.decisions
+    again = {each.name: each for each in tomorrow.results}
+    assert again[second].among_normals and again.keys() == {each.name for each in session.results}
+    assert tomorrow.profile.digest() != session.profile.digest()
+    for wrong in ({first: "scrap"}, {"/etc/passwd": "good part"}):
+        with pytest.raises(ValueError, match="inspected photo"):
+            session.decided(wrong)
+    with pytest.raises(ValueError, match="Say of some photos"):
+        session.update(detector)
+    with pytest.raises(ValueError, match="no profile"):
+        Session().inspect(detector, example[1]).decided({first: "defect"}).update(detector)
+
+
+def test_drawn_regions_are_used_and_saved(detector, example, tmp_path):
+    triangle = {"outline": [[100, 0], [140, 0], [100, 40]]}
+    drawn = DrawnRegions.of(
+        {"size": [240, 240], "look": [20, 30, 200, 180], "hide": [{"box": [0, 0, 50, 60]}, triangle]}
+    )
+    session = Session().fit(detector, example[0], 0.2, drawn.view())
+    view = Session.load(detector, session.save(tmp_path)).profile.view
+    assert view.region == (20, 30, 200, 180) and view.ignore.shape == (240, 240)
+    assert view.ignore[:60, :50].all() and not view.ignore[60].any() and not view.ignore[:, 50:100].any()
+    assert view.ignore[5, 110] and not view.ignore[39, 139] and view.ignore.sum() < 50 * 60 + 41 * 41
+    assert "looks only at 200 x 180 pixels at (20, 30)" in about_profile(session)
+    everywhere = DrawnRegions.of({"size": [240, 240], "hide": [{"box": [0, 0, 240, 240]}]})
+    with pytest.raises(ValueError, match="nothing is left to look at"):
+        everywhere.view()
+    for wrong in ({"size": [240]}, {"size": [9, 9], "look": [0, 0, -1, 5]}, {"size": [9, 9], "hide": [{"box": "all"}]}):
+        with pytest.raises(ValueError, match=r"size|look|hide"):
+            DrawnRegions.of(wrong)
+
+
+def test_names_of_photos_are_no_html(example, tmp_path):
+    named = tmp_path / "<b onclick=alert(1)>.png"
+    shutil.copy(example[0][0], named)
+    assert "<b onclick" not in html.unescape(regions_frame([str(named)], None))
 
 
 def test_zero_shot_before_there_is_a_profile(detector, example):
@@ -204,8 +275,8 @@ def packed_profile(file, session, tmp_path, name="profile/{}", change=lambda con
     return file
 
 
-def test_archives_of_other_programs_open(detector, example, tmp_path):
-    session = Session().fit(detector, example[0], 0.2)
+def test_archives_of_other_programs_open(detector, fitted, tmp_path):
+    session = fitted
     for name in ("profile\\{}", "{}", "a/b/profile/{}", "./{}", "C:\\photos\\profile\\{}"):
         loaded = Session.load(detector, packed_profile(tmp_path / "other.zip", session, tmp_path, name))
         assert loaded.profile.digest() == session.profile.digest(), name
@@ -221,8 +292,8 @@ def test_archives_of_other_programs_open(detector, example, tmp_path):
         assert "bom.zip" in str(error)
 
 
-def test_every_corrupt_archive_is_one_line(detector, example, tmp_path):
-    whole = packed_profile(tmp_path / "whole.zip", Session().fit(detector, example[0], 0.2), tmp_path).read_bytes()
+def test_every_corrupt_archive_is_one_line(detector, fitted, tmp_path):
+    whole = packed_profile(tmp_path / "whole.zip", fitted, tmp_path).read_bytes()
     deflated = io.BytesIO()
     with zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("profile.json", b"{}" * 5000)
@@ -256,13 +327,11 @@ def test_an_archive_of_two_profiles_or_of_a_large_one(detector, tmp_path, monkey
         Session.load(detector, file)
 
 
-def test_a_threshold_below_every_score_is_shown_and_saved(detector, example, tmp_path):
-    session = Session().fit(detector, example[0], 0.2).inspect(detector, example[1])
-    folder = PageFolder()
+def test_a_threshold_below_every_score_is_shown_and_saved(detector, inspected, tmp_path):
+    session = inspected
     for threshold in (0, 1e-9, 1, 1.0):
         moved = session.with_threshold(threshold)
-        views = [*profile_views(moved, folder), *result_views(moved)]
-        about, label, table = views[0], views[3].label, views[4]
+        about, label, table = about_profile(moved), threshold_slider(moved).label, table_of(moved)
         assert not re.search(r"\bnan\b", f"{about} {label} {table}", re.IGNORECASE), threshold
         assert Session.load(detector, moved.save(tmp_path)).profile.calibration.threshold == threshold
     for wrong in (None, float("nan"), float("inf"), -1, "0.5"):
@@ -279,14 +348,14 @@ def test_postscript_in_a_png_is_named_and_never_run(detector, example, tmp_path,
     part.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\nshowpage\n")
     session = Session().inspect(detector, [str(part), example[1][0]])
     assert session.results[0].error and session.results[1].score is not None and not canary.exists()
-    assert Session().fit(detector, [*example[0], str(part)], 0.2).left_out == ("part.png",) and not canary.exists()
+    assert len(Session().fit(detector, [*example[0], str(part)], 0.2).left_out) == 1 and not canary.exists()
 
 
 def test_the_pages_files_do_not_stay(monkeypatch):
     folder = PageFolder()
     first = folder.new()
     assert folder.new().is_dir() and first.is_dir()
-    monkeypatch.setattr("adaptclip_hf.demo.page.COPYING", -60)
+    monkeypatch.setattr("adaptclip_hf.demo.page_folder.COPYING", -60)
     last = folder.new()
     assert last.is_dir() and not first.exists()
     del folder
