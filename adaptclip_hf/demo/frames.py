@@ -3,29 +3,29 @@
 import gradio as gr
 from markupsafe import Markup
 
-# the frame's height is as it says, and all else that it says goes to the listener of `input`
+# the frame's height is as it says; a threshold that is tried goes to the listener of `release`, all else to `input`
 CARRY = """
 window.addEventListener("message", (event) => {
   const frame = element.querySelector("iframe");
   if (!frame || event.source !== frame.contentWindow || !event.data) return;
-  if (event.data.what === "height") frame.style.height = `${event.data.height}px`;
-  else trigger("input", event.data);
+  if (event.data.type === "adaptclip-height") frame.style.height = `${event.data.height}px`;
+  else trigger(event.data.type === "adaptclip-threshold" ? "release" : "input", event.data);
 });
 """
 
 
-def framed() -> gr.HTML:
-    """A place for a [`frame`]; its messages are events of `input`."""
-    return gr.HTML(js_on_load=CARRY)
+def framed(min_height: int | None = None) -> gr.HTML:
+    """A place for a [`frame`]; its messages are events of `input` and `release`."""
+    return gr.HTML(js_on_load=CARRY, min_height=min_height)
 
 
 def frame(document: str, title: str, height: str) -> str:
     """An HTML document as a frame.
 
     Args:
-        document: what it shows; its messages are objects, of which `what` says the kind.
+        document: what it shows; its messages to the page around are objects, of which `type` says the kind.
         title: for those who do not see it.
-        height: in CSS; `{what: "height", height: PIXELS}` changes it.
+        height: in CSS; the message `{type: "adaptclip-height", height: PIXELS}` changes it.
     """
     made = Markup('<iframe title="{}" srcdoc="{}" style="width: 100%; height: {}; border: 0"></iframe>')
     return str(made.format(title, document, height))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from functools import partial
+from dataclasses import replace
 from importlib.resources import files
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -11,13 +11,15 @@ import gradio as gr
 
 from ..detector import AnomalyDetector
 from ..engine import View
+from ..inspection.calibration import percent
 from ..inspection.fit_settings import FitSettings
 from ..reporting import print_line
+from .desk import Decisions, Threshold, desk_frame
 from .frames import framed
 from .page_folder import PageFolder
 from .regions import DrawnRegions, regions_frame
-from .session import DEFECT_SEEN, EXAMPLES, GOOD_PART, Session, make_example, photos_among
-from .views import about_profile, alert, pictures_of, table_of, threshold_slider
+from .session import EXAMPLES, Session, make_example, photos_among
+from .views import about_profile, alert, status
 
 TITLE = "AdaptCLIP inspection"
 # fonts of the reader's own machine, so that nothing is fetched
@@ -28,8 +30,10 @@ CSS = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 MANY_FILES = {"file_count": "multiple", "height": 170}
 KEPT = (3600, 86400)  # seconds: how often Gradio looks for copies and uploads to delete, and how old they may become
 RATE = {"minimum": 1, "maximum": 30, "step": 1, "value": round(100 * FitSettings().false_alarm_rate)}
-COLUMNS = {"photo": "str", "score": "number", "p-value": "number", "label": "str", "reviewed": "str", "note": "str"}
+# the profile is packed when it is asked for: each copy stays in Gradio's folder for a day
+DOWNLOAD = "() => setTimeout(() => document.querySelector('#saved-profile').click(), 200)"
 COUNTED = gr.Progress(track_tqdm=True)  # shows the bars of long work
+UPDATE, KEEP = "Update the profile with these decisions", "Keep the threshold that is tried"
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +45,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
     """
     folder = PageFolder()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=KEPT) as page:
-        session, drawn, chosen = gr.State(Session()), gr.State(), gr.State()
+        session, drawn, said, trial = gr.State(Session()), gr.State(), gr.State([]), gr.State()
         gr.Markdown(
             f"# {TITLE}\nShow it good parts once; it finds what is different on others. Photos stay on the machine "
             "that runs this page."
@@ -56,42 +60,34 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
                 fit = gr.Button("Learn these parts", variant="primary")
                 with gr.Row():
                     examples = [gr.Button(f"Example: {name}", size="sm", min_width=90) for name in EXAMPLES]
+            with gr.Column(min_width=320):
+                gr.Markdown("## 2. Inspect")
+                photos = gr.File(label="Photos to inspect", **MANY_FILES)
+                inspect = gr.Button("Inspect", variant="primary")
+                gr.Markdown("### The profile")
                 about = gr.Markdown(about_profile(Session()), min_height=70)
                 with gr.Accordion("Save or load a profile", open=False):
                     save = gr.Button("Save the profile")
                     saved = gr.DownloadButton(visible="hidden", elem_id="saved-profile")
                     load = gr.File(label="Load a profile (.zip)", file_types=[".zip"])
-            with gr.Column(min_width=320):
-                gr.Markdown("## 2. Inspect")
-                photos = gr.File(label="Photos to inspect", **MANY_FILES)
-                inspect = gr.Button("Inspect", variant="primary")
-                histogram = gr.HTML()
-                threshold = gr.Slider(0, 1, 0.5, step=0.0001, label="Threshold", visible=False)
-        gr.Markdown("## 3. Results, the highest scores first\nChoose a row to see its pictures, and say what it shows.")
-        table = gr.Dataframe(
-            headers=list(COLUMNS),
-            datatype=list(COLUMNS.values()),
-            interactive=False,
-            label="Results",
-            show_label=True,
-            wrap=True,
-        )
+        gr.Markdown("## 3. Results, the highest scores first")
         with gr.Row():
-            good_part = gr.Button("It is a good part")
-            defect = gr.Button("It is a defect")
-            update = gr.Button("Update the profile with these decisions", variant="primary")
-        pictures = gr.HTML()
+            update = gr.Button(UPDATE, variant="primary", interactive=False)
+            keep = gr.Button(KEEP, interactive=False)
+        desk = framed(min_height=90)
 
-        decided = [histogram, table]
-        shown = [session, notice, about, threshold, chosen, pictures, *decided]
+        shown = [session, notice, about, desk, said, trial, update, keep]
 
-        def answer(session: Session, work, *arguments) -> list:
+        def views(session: Session, decisions) -> list:
+            """What the page shows of a session, in the order of `shown`, without the notice."""
+            view = [about_profile(session), desk_frame(session, decisions), decisions, None]
+            return [*view, update_button(session, decisions), gr.Button(KEEP, interactive=False)]
+
+        def answer(session: Session, work, *arguments, decisions=(), done="") -> list:
             """What the page shows after some work; an error is shown above, and the rest stays."""
             try:
                 made = work(*arguments)
-                first = 0 if made.results else None
-                views = [about_profile(made), threshold_slider(made), first, pictures_of(made, first)]
-                return [made, "", *views, made.histogram(), table_of(made)]
+                return [made, status(done), *views(made, list(decisions))]
             except Exception as error:
                 return [session, told(error), *(gr.skip() for _ in shown[2:])]
 
@@ -100,11 +96,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             return regions_frame(named, None), None, alert(passed_over) if passed_over else ""
 
         def on_drawn(event: gr.EventData):
-            try:
-                made = None if event.drawn is None else DrawnRegions.of(event.drawn)
-                return made, ""
-            except Exception as error:
-                return gr.skip(), told(error)
+            return None if event.drawn is None else DrawnRegions.of(event.drawn)
 
         def on_fit(files, rate, drawn, session, progress=COUNTED):
             return answer(session, lambda: session.fit(detector, files, rate / 100, drawn.view() if drawn else View()))
@@ -113,27 +105,23 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             return answer(session, Session.load, detector, file)
 
         def on_inspect(files, session, progress=COUNTED):
-            return answer(session, session.inspect, detector, files)
+            return answer(session, session.inspect, detector, files, done=photos_among(files)[1])
 
-        def on_update(session, progress=COUNTED):
-            return answer(session, session.update, detector)
+        def on_decisions(session, event: gr.EventData):
+            made = Decisions.of({"decisions": event.decisions}).decisions
+            return made, update_button(session, made)
 
-        def on_threshold(threshold, session):
-            try:
-                moved = session.with_threshold(threshold)
-                return [moved, "", about_profile(moved), moved.histogram(), table_of(moved)]
-            except Exception as error:
-                return [session, told(error), *(gr.skip() for _ in range(3))]
+        def on_update(said, session, progress=COUNTED):
+            verdicts = {decision.path: decision.verdict for decision in said}
+            done = f"The profile has {counted(len(verdicts), 'photo')} more, and all photos are decided again by it."
+            return answer(session, session.update, detector, verdicts, done=done)
 
-        def on_choice(session, event: gr.SelectData):
-            return event.index[0], pictures_of(session, event.index[0])
+        def on_threshold(session, event: gr.EventData):
+            tried = Threshold.of({"threshold": event.threshold}).threshold
+            return tried, keep_button(session, tried)
 
-        def on_review(verdict, number, session):
-            try:
-                said = session.decided({session.ranked()[number].name: verdict})
-                return said, "", table_of(said)
-            except Exception as error:
-                return session, told(error), gr.skip()
+        def on_keep(tried, said, session):
+            return answer(session, session.with_threshold, tried, decisions=said)
 
         def on_save(session):
             try:
@@ -141,30 +129,38 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             except Exception as error:
                 return gr.skip(), told(error)
 
+        at_once = {"trigger_mode": "always_last", "show_progress": "hidden"}
         good.change(on_good, good, [good_photos, drawn, notice])
-        good_photos.input(on_drawn, None, [drawn, notice])
+        good_photos.input(on_drawn, None, drawn, **at_once)
         fit.click(on_fit, [good, rate, drawn, session], shown, show_progress_on=about)
         load.upload(on_load, [load, session], shown, show_progress_on=about)
-        inspect.click(on_inspect, [photos, session], shown, show_progress_on=table)
-        update.click(on_update, session, shown, show_progress_on=table)
-        threshold.input(
-            on_threshold,
-            [threshold, session],
-            [session, notice, about, *decided],
-            trigger_mode="always_last",
-            show_progress="hidden",
-        )
-        for button, verdict in ((good_part, GOOD_PART), (defect, DEFECT_SEEN)):
-            button.click(partial(on_review, verdict), [chosen, session], [session, notice, table])
-        table.select(on_choice, session, [chosen, pictures])
+        inspect.click(on_inspect, [photos, session], shown, show_progress_on=desk)
+        desk.input(on_decisions, session, [said, update], **at_once)
+        desk.release(on_threshold, session, [trial, keep], **at_once)
+        update.click(on_update, [said, session], shown, show_progress_on=desk)
+        keep.click(on_keep, [trial, said, session], shown, show_progress_on=desk)
         save.click(on_save, session, [saved, notice]).success(None, None, None, js=DOWNLOAD)
         for button, name in zip(examples, EXAMPLES, strict=True):
             button.click(lambda name=name: make_example(name, folder.new()), None, [good, photos])
     return page
 
 
-# the profile is packed when it is asked for: each copy stays in Gradio's folder for a day
-DOWNLOAD = "() => setTimeout(() => document.querySelector('#saved-profile').click(), 200)"
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def update_button(session: Session, decisions: list) -> gr.Button:
+    """The button that takes decisions into the profile, with their number."""
+    label = f"{UPDATE} ({len(decisions)})" if decisions else UPDATE
+    return gr.Button(label, interactive=bool(decisions) and session.profile is not None)
+
+
+def keep_button(session: Session, tried: float | None) -> gr.Button:
+    """The button that keeps a threshold that is tried, with the false alarms to expect."""
+    if tried is None or session.profile is None:
+        return gr.Button(KEEP, interactive=False)
+    rate = replace(session.profile.calibration, threshold=tried).expected_rate
+    return gr.Button(f"Keep the threshold {tried:.4f} (false alarms: {percent(rate)})", interactive=True)
 
 
 def told(error: Exception) -> str:

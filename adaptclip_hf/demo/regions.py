@@ -11,7 +11,7 @@ from pydantic import Field
 from ..engine import View
 from ..engine.heatmap import data_url
 from ..processing.image_loading import load_image
-from ..report.histogram_drawing import template
+from ..report.assets import template
 from ..validation import FileContent
 from .frames import frame
 

@@ -9,18 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm.auto import tqdm
 
 from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result, View
-from ..engine.heatmap import render_heatmap
 from ..image_files import reason_against_file
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
 from ..passed_over import PassedOver
-from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
 
 # procedural products of categories that no stage of adaptclip-tiny's training has seen: seed, name, defects
@@ -31,8 +29,7 @@ EXAMPLES = {
 }
 EXAMPLE_SIZE, EXAMPLE_NORMALS, EXAMPLE_GOOD = 240, 20, 2
 LARGEST_PROFILE, MOST_FILES = 500_000_000, 3  # bytes, unpacked; files
-OUTLINE = 3  # pixels at least
-GOOD_PART, DEFECT_SEEN = "good part", "defect"  # what an inspector says of a photo
+GOOD_PART, DEFECTIVE = "good part", "defect"  # what an inspector says of a photo
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,11 @@ class Session:
         profile: `None` before one is made or loaded; photos are then scored zero-shot.
         results: of the inspected photos, with their images.
         left_out: why good photos were left out, a line each.
-        decisions: what was said of inspected photos: {path: "good part" or "defect"}, not yet in the profile.
     """
 
     profile: InspectionProfile | None = None
     results: tuple[Result, ...] = field(default=(), repr=False)
     left_out: tuple[str, ...] = ()
-    decisions: Mapping[str, str] = field(default_factory=dict)
 
     def fit(
         self, detector: AnomalyDetector, files: Sequence[str] | None, false_alarm_rate: float, view: View = View()
@@ -81,41 +76,47 @@ class Session:
         photos, passed_over = photos_among(files)
         if not photos:
             raise ValueError(f"Add photos to inspect first. {passed_over}".strip())
-        return replace(self, results=self._inspected(detector, photos), decisions={})
+        return replace(self, results=self._inspected(detector, photos))
 
     def _inspected(self, detector: AnomalyDetector, photos: Sequence[str]) -> tuple[Result, ...]:
         results = detector.stream(photos, profile=self.profile, on_error=lambda name, error: None)
         return tuple(tqdm(results, desc="inspected", unit="photo", total=len(photos)))
 
-    def decided(self, verdicts: Mapping[str, str | None]) -> "Session":
-        """With what an inspector says of photos: "good part", "defect", or `None` to take it back.
+    @property
+    def by_name(self) -> dict[str, Result]:
+        """The results by the names that people know photos by; of one name the second is called `part.png (2)`."""
+        found: dict[str, Result] = {}
+        for result in self.results:
+            name = shown = Path(result.name).name
+            number = 1
+            while shown in found:
+                number += 1
+                shown = f"{name} ({number})"
+            found[shown] = result
+        return found
 
-        Raises:
-            ValueError: another word, or a photo that was not inspected.
-        """
-        inspected = {result.name for result in self.results if result.error is None}
-        for name, verdict in verdicts.items():
-            if name not in inspected or verdict not in (GOOD_PART, DEFECT_SEEN, None):
-                raise ValueError(f"Expected {GOOD_PART!r} or {DEFECT_SEEN!r} for an inspected photo, got {verdict!r}.")
-        said = {**self.decisions, **verdicts}
-        return replace(self, decisions={name: verdict for name, verdict in said.items() if verdict is not None})
-
-    def update(self, detector: AnomalyDetector) -> "Session":
-        """Takes the decisions into the profile, and decides all photos again by the new one.
+    def update(self, detector: AnomalyDetector, verdicts: Mapping[str, str]) -> "Session":
+        """Takes what an inspector said into the profile, and decides all photos again by the new one.
 
         Good parts join the bank as confirmed, defects tell how many escape.
 
+        Args:
+            verdicts: {name of an inspected photo: "good part" or "defect"}.
+
         Raises:
-            ValueError: there is no profile, or no decision.
+            ValueError: there is no profile, no verdict, or a photo that was not inspected.
         """
-        profile = self._made_profile()
-        if not self.decisions:
+        profile, photos = self._made_profile(), self.by_name
+        if not verdicts:
             raise ValueError("Say of some photos first what they show: a good part or a defect.")
+        if unknown := verdicts.keys() - photos.keys():
+            raise ValueError(f"{min(unknown)} is not among the inspected photos.")
         good, defects = (
-            [name for name, said in self.decisions.items() if said == verdict] for verdict in (GOOD_PART, DEFECT_SEEN)
+            [photos[name].name for name, said in verdicts.items() if said == verdict]
+            for verdict in (GOOD_PART, DEFECTIVE)
         )
         updated = profile.update(detector, confirmed=good, defects=defects, progress=True)
-        made = replace(self, profile=updated, decisions={})
+        made = replace(self, profile=updated)
         return replace(made, results=made._inspected(detector, [result.name for result in self.results]))
 
     def with_threshold(self, threshold: float) -> "Session":
@@ -165,23 +166,6 @@ class Session:
             raise ValueError("There is no profile yet: add photos of good parts first.")
         return self.profile
 
-    def histogram(self) -> str:
-        """The scores as a drawing, in HTML; empty before there are any."""
-        groups: dict[str, list[float]] = {"normal": [], "anomalous": [], "scored": []}
-        for result in self.results:
-            if isinstance(result, DetectionResult):
-                groups.setdefault(result.label or "scored", []).append(result.score)
-        groups = {name: scores for name, scores in groups.items() if scores}
-        calibration = None if self.profile is None else self.profile.calibration
-        if not groups and calibration is None:
-            return ""
-        good, threshold = (None, None) if calibration is None else (calibration.scores.tolist(), calibration.threshold)
-        return str(HistogramDrawing.of(groups, good, threshold).html())
-
-    def ranked(self) -> list[Result]:
-        """The results, the highest scores first, those without a score at the end."""
-        return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
-
 
 def photos_among(files: Sequence[str] | None) -> tuple[list[str], str]:
     """Those of some files whose names are of photos, and a line about the others, empty without any."""
@@ -225,22 +209,6 @@ def profile_members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     if sum(each.file_size for each in members.values()) > LARGEST_PROFILE:
         raise ValueError("it holds more than a profile")
     return members
-
-
-def overlay_of(result: DetectionResult) -> Image.Image:
-    """The photo under its map, regions outlined."""
-    overlay = result.heatmap()
-    draw, width = ImageDraw.Draw(overlay), max(OUTLINE, max(overlay.size) // 200)
-    for region in result.regions or []:
-        points = [tuple(point) for point in region["polygon"]]
-        draw.line([*points, points[0]], fill="white", width=width, joint="curve")
-    return overlay
-
-
-def map_of(result: DetectionResult) -> Image.Image:
-    """The map alone, in the same colours over grey."""
-    anomaly_map = result.drawn_map
-    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map)
 
 
 def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:

@@ -1,13 +1,15 @@
 """A run's rows: one for each image, a dict that JSON can hold."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, InstanceOf
 
-from ..engine import Result
 from ..files import parse_json
 from ..validation import FileContent
 from .stamps import Stamp, identity
+
+if TYPE_CHECKING:
+    from ..engine import Result
 
 RESULT = ("score", "p_value", "label", "regions", "size")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
@@ -49,7 +51,7 @@ class RowContent(FileContent):
     modified: Stored | None
 
 
-def row_of(path: str, stamp: Stamp, result: Result) -> dict:
+def row_of(path: str, stamp: Stamp, result: "Result") -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.

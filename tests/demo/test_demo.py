@@ -21,10 +21,11 @@ from PIL import Image
 
 from adaptclip_hf import AnomalyDetector
 from adaptclip_hf.cli import main
+from adaptclip_hf.demo.desk import Decisions, Threshold, desk_frame
 from adaptclip_hf.demo.page_folder import PageFolder
 from adaptclip_hf.demo.regions import DrawnRegions, regions_frame
 from adaptclip_hf.demo.session import EXAMPLES, Session, make_example
-from adaptclip_hf.demo.views import about_profile, table_of, threshold_slider
+from adaptclip_hf.demo.views import about_profile
 from adaptclip_hf.inspection import profile as profile_module
 from adaptclip_hf.inspection.pasted_defects import CELLS, Cell, PastedDefects
 
@@ -131,23 +132,38 @@ def test_what_is_no_photo_is_named_and_passed_over(detector, example, tmp_path):
 
 
 def test_decisions_make_the_profile_of_tomorrow(detector, example, inspected):
-    session = inspected
-    first, second, third = (each.name for each in session.ranked()[:3])
-    said = session.decided({first: "defect", second: "good part", third: "defect"}).decided({third: None})
-    assert said.decisions == {first: "defect", second: "good part"} and not session.decisions
-    tomorrow = said.update(detector)
-    roles = {photo.name: photo.role for photo in tomorrow.profile.features.photos}
-    assert roles[first] == "defect" and roles[second] == "confirmed" and not tomorrow.decisions
-    again = {each.name: each for each in tomorrow.results}
-    assert again[second].among_normals and again.keys() == {each.name for each in session.results}
-    assert tomorrow.profile.digest() != session.profile.digest()
-    for wrong in ({first: "scrap"}, {"/etc/passwd": "good part"}):
-        with pytest.raises(ValueError, match="inspected photo"):
-            session.decided(wrong)
+    bad, good = "ring_crack.png", "ring_good_20.png"
+    tomorrow = inspected.update(detector, {bad: "defect", good: "good part"})
+    roles = {Path(photo.name).name: photo.role for photo in tomorrow.profile.features.photos}
+    assert roles[bad] == "defect" and roles[good] == "confirmed"
+    assert tomorrow.by_name.keys() == inspected.by_name.keys() and tomorrow.by_name[good].among_normals
+    assert tomorrow.profile.digest() != inspected.profile.digest()
+    with pytest.raises(ValueError, match="passwd is not among the inspected photos"):
+        inspected.update(detector, {"/etc/passwd": "good part"})
     with pytest.raises(ValueError, match="Say of some photos"):
-        session.update(detector)
+        inspected.update(detector, {})
     with pytest.raises(ValueError, match="no profile"):
-        Session().inspect(detector, example[1]).decided({first: "defect"}).update(detector)
+        Session().inspect(detector, example[1]).update(detector, {bad: "defect"})
+
+
+def test_the_desk_shows_photos_by_their_names(detector, example, inspected, tmp_path):
+    twin, broken = tmp_path / Path(example[1][0]).name, tmp_path / "broken.png"
+    shutil.copy(example[1][1], twin)
+    broken.write_bytes(b"no image")
+    session = inspected.inspect(detector, [*example[1], str(twin), str(broken)])
+    item = {"path": "ring_hole.png", "verdict": "defect", "reviewer": None, "time": "2026-01-05T09:30:00.000Z"}
+    said = Decisions.of({"decisions": [item | {"chosen": "worst-first"}]}).decisions
+    shown = html.unescape(desk_frame(session, said))
+    assert 'aria-label="enlarge ring_good_20.png (2)"' in shown and "broken.png cannot be opened" in shown
+    assert str(tmp_path) not in shown and str(Path(example[1][0]).parent) not in shown
+    assert '"verdict": "defect"' in shown and session.profile.digest() in shown
+    assert desk_frame(Session(), []) == ""
+    for wrong in (item, item | {"chosen": "at will"}, item | {"chosen": "worst-first", "verdict": "scrap"}):
+        with pytest.raises(ValueError, match=r"decisions\.0\."):
+            Decisions.of({"decisions": [wrong]})
+    assert Threshold.of({"threshold": 1}).threshold == 1 and Threshold.of({"threshold": None}).threshold is None
+    with pytest.raises(ValueError, match="threshold"):
+        Threshold.of({"threshold": float("nan")})
 
 
 def test_drawn_regions_are_used_and_saved(detector, example, tmp_path):
@@ -177,8 +193,9 @@ def test_names_of_photos_are_no_html(example, tmp_path):
 
 def test_zero_shot_before_there_is_a_profile(detector, example):
     session = Session().inspect(detector, example[1])
-    assert all(each.label is None and each.score is not None for each in session.ranked())
-    assert "5 scored" in session.histogram() and Session().histogram() == ""
+    assert all(each.label is None and each.score is not None for each in session.results)
+    assert all(result.name in example[1] for result in session.by_name.values())
+    assert "5 scored" in re.sub(r"<[^>]+>", "", html.unescape(desk_frame(session, [])))
 
 
 @pytest.fixture(scope="module")
@@ -331,8 +348,8 @@ def test_a_threshold_below_every_score_is_shown_and_saved(detector, inspected, t
     session = inspected
     for threshold in (0, 1e-9, 1, 1.0):
         moved = session.with_threshold(threshold)
-        about, label, table = about_profile(moved), threshold_slider(moved).label, table_of(moved)
-        assert not re.search(r"\bnan\b", f"{about} {label} {table}", re.IGNORECASE), threshold
+        shown = about_profile(moved) + html.unescape(desk_frame(moved, [])).split("<script", 1)[0]
+        assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]+", "", shown), re.IGNORECASE), threshold
         assert Session.load(detector, moved.save(tmp_path)).profile.calibration.threshold == threshold
     for wrong in (None, float("nan"), float("inf"), -1, "0.5"):
         with pytest.raises(ValueError, match="threshold"):

@@ -1,0 +1,82 @@
+"""The gallery of inspected photos on the page: what it shows of a session, and what comes back from it."""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..engine import DetectionResult
+from ..engine.heatmap import data_url
+from ..report.gallery import gallery_page
+from ..report.page import SettingsContent, cards_of, gallery_of
+from ..report.pictures import LONGEST_SIDE, QUALITY
+from ..runs.rows import row_of
+from ..runs.stamps import UNKNOWN
+from ..validation import FileContent
+from .frames import frame
+from .session import Session, without_folder
+
+MOST_SHOWN, MOST_DRAWN = 200, 60  # photos with the highest scores; normal ones drawn at random
+HEIGHT = "90vh"
+
+
+class Decision(FileContent):
+    """What an inspector says of a photo, as the gallery tells it."""
+
+    path: str
+    verdict: Literal["good part", "defect"]
+    reviewer: str | None
+    time: str
+    chosen: Literal["worst-first", "random-normal"]
+
+
+class Decisions(FileContent):
+    """All that an inspector has said."""
+
+    decisions: list[Decision]
+
+
+class Threshold(FileContent):
+    """The threshold that is tried, or `None` for the profile's own."""
+
+    threshold: Annotated[float, Field(ge=0, le=1, strict=False)] | None
+
+
+def desk_frame(session: Session, decisions: list[Decision]) -> str:
+    """The gallery as HTML; empty before photos are inspected.
+
+    Args:
+        decisions: that were made before.
+    """
+    if not session.results:
+        return ""
+    rows = []
+    for name, result in session.by_name.items():
+        row = row_of(name, UNKNOWN, result)
+        rows.append(row | {"error": row["error"] and without_folder(result.name, row["error"])})
+    settings = SettingsContent(profile=None)
+    if session.profile is not None:
+        settings = SettingsContent.of({"profile": session.profile.summary()})
+    cards = cards_of(rows, settings, SessionPictures(session), MOST_SHOWN, MOST_DRAWN)
+    gallery = gallery_of(rows, settings, "Inspected photos")
+    shown = sum(card.listed for card in cards)
+    said = [decision.model_dump() for decision in decisions]
+    gallery = replace(gallery, framed=True, key="", decisions=said, hidden=gallery.total - gallery.failed - shown)
+    return frame(gallery_page(cards, gallery), "Inspected photos, the highest scores first", HEIGHT)
+
+
+class SessionPictures:
+    """Pictures of a session's results, by the names that they are shown by."""
+
+    def __init__(self, session: Session):
+        self._results = session.by_name
+
+    def photo(self, row: dict) -> str:
+        result = self._results[row["path"]]
+        assert result.image is not None  # of a stream
+        return data_url(result.image, LONGEST_SIDE, QUALITY)
+
+    def heatmap(self, row: dict) -> str:
+        result = self._results[row["path"]]
+        assert isinstance(result, DetectionResult)
+        return data_url(result.heatmap(), LONGEST_SIDE, QUALITY)
