@@ -3,15 +3,23 @@
 import gradio as gr
 from markupsafe import Markup
 
+from ..files import parse_json
+
 # the frame's height is as it says; a threshold that is tried goes to the listener of `release`, all else to `input`
 CARRY = """
 window.addEventListener("message", (event) => {
   const frame = element.querySelector("iframe");
   if (!frame || event.source !== frame.contentWindow || !event.data) return;
   if (event.data.type === "adaptclip-height") frame.style.height = `${event.data.height}px`;
-  else trigger(event.data.type === "adaptclip-threshold" ? "release" : "input", event.data);
+  else trigger(event.data.type === "adaptclip-threshold" ? "release" : "input", { text: JSON.stringify(event.data) });
 });
 """
+
+
+def message_of(event: gr.EventData) -> dict:
+    """What a frame says. It travels as text, because Gradio takes an object with a `path` for a file of its own."""
+    message = parse_json(event.text)
+    return {name: value for name, value in message.items() if name != "type"}
 
 
 def framed(min_height: int | None = None) -> gr.HTML:

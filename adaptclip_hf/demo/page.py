@@ -15,7 +15,7 @@ from ..inspection.calibration import percent
 from ..inspection.fit_settings import FitSettings
 from ..reporting import print_line
 from .desk import Decisions, Threshold, desk_frame
-from .frames import framed
+from .frames import framed, message_of
 from .page_folder import PageFolder
 from .regions import DrawnRegions, regions_frame
 from .session import EXAMPLES, Session, make_example, photos_among
@@ -96,7 +96,8 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             return regions_frame(named, None), None, alert(passed_over) if passed_over else ""
 
         def on_drawn(event: gr.EventData):
-            return None if event.drawn is None else DrawnRegions.of(event.drawn)
+            drawn = message_of(event)["drawn"]
+            return None if drawn is None else DrawnRegions.of(drawn)
 
         def on_fit(files, rate, drawn, session, progress=COUNTED):
             return answer(session, lambda: session.fit(detector, files, rate / 100, drawn.view() if drawn else View()))
@@ -108,7 +109,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             return answer(session, session.inspect, detector, files, done=photos_among(files)[1])
 
         def on_decisions(session, event: gr.EventData):
-            made = Decisions.of({"decisions": event.decisions}).decisions
+            made = Decisions.of(message_of(event)).decisions
             return made, update_button(session, made)
 
         def on_update(said, session, progress=COUNTED):
@@ -117,7 +118,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             return answer(session, session.update, detector, verdicts, done=done)
 
         def on_threshold(session, event: gr.EventData):
-            tried = Threshold.of({"threshold": event.threshold}).threshold
+            tried = Threshold.of(message_of(event)).threshold
             return tried, keep_button(session, tried)
 
         def on_keep(tried, said, session):

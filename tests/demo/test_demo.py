@@ -199,7 +199,13 @@ def test_zero_shot_before_there_is_a_profile(detector, example):
 
 
 @pytest.fixture(scope="module")
-def page(small_folder, tmp_path_factory):
+def temporary_files(tmp_path_factory) -> Path:
+    """Where the page keeps files."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def page(small_folder, tmp_path_factory, temporary_files):
     """The address of `adaptclip demo` in a process of its own."""
     folder = tmp_path_factory.mktemp("demo")
     with socket.socket() as free:
@@ -207,9 +213,10 @@ def page(small_folder, tmp_path_factory):
         port = free.getsockname()[1]
     (folder / "secret.txt").write_text("secret")
     command = [sys.executable, "-m", "adaptclip_hf.cli", "demo", "--no-browser", "--port", str(port)]
+    places = {"TMPDIR": str(temporary_files)}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "--model", str(small_folder)], stdout=log, stderr=log, cwd=folder, env=dict(os.environ)
+            [*command, "--model", str(small_folder)], stdout=log, stderr=log, cwd=folder, env=os.environ | places
         )
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):
@@ -232,13 +239,53 @@ def test_nothing_outside_its_folder_is_served(page, small_folder):
         assert refused.value.code in (403, 404)
 
 
+# what has the focus, in whatever frame, by its name
+FOCUSED = """() => {
+  let element = document.activeElement;
+  while (element?.contentDocument) element = element.contentDocument.activeElement;
+  return element?.getAttribute("aria-label") || element?.innerText || element?.value || "";
+}"""
+
+
+def tab_to(tab, name: str, key: str = "Tab"):
+    """Presses Tab until the focus is on what has a name."""
+    for _ in range(150):
+        tab.keyboard.press(key)
+        if name in tab.evaluate(FOCUSED):
+            return
+    raise AssertionError(f"{key} does not lead to {name}")
+
+
+def press(tab, name: str):
+    tab_to(tab, name)
+    tab.keyboard.press("Enter")
+
+
+def serious_faults(tab) -> list:
+    """What axe finds in the page and in each of its frames."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = []
+    for frame in tab.frames:
+        faults = axe.Axe().run(frame).response["violations"]
+        found += [
+            (each["id"], [node["html"][:200] for node in each["nodes"]])
+            for each in faults
+            if each["impact"] in ("serious", "critical")
+        ]
+    return found
+
+
+def folders_in(folder: Path) -> int:
+    return sum(each.is_dir() for each in folder.rglob("*"))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_in_a_browser(page, tmp_path):
+def test_in_a_browser(page, tmp_path, temporary_files):
     playwright = pytest.importorskip("playwright.sync_api")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    broken = tmp_path / "broken.png"
+    broken, notes = tmp_path / "broken.png", tmp_path / "notes.txt"
     broken.write_bytes(b"no image")
+    notes.write_text("no photo")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -247,40 +294,67 @@ def test_in_a_browser(page, tmp_path):
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(page)
+        good, desk = (tab.frame_locator(f"iframe[title^={title}]") for title in ("Good", "Inspected"))
         tab.get_by_role("button", name="Learn these parts").click()  # without photos
         tab.get_by_text("Add photos of good parts first").wait_for()
-        tab.get_by_role("button", name="Example: ring").click()
-        tab.get_by_text("ring_good_0").first.wait_for()
-        tab.get_by_role("button", name="Learn these parts").focus()
-        tab.keyboard.press("Enter")  # by keyboard
+        press(tab, "Example: ring")  # from here to the decisions of tomorrow by keyboard, but for one box
+        good.get_by_role("button", name="ring_good_3.png").wait_for()
+
+        good.get_by_text("Look only at a part").click()
+        good.locator(".board svg").wait_for()
+        board = good.locator(".board").bounding_box()
+        for name, corners in (("Look only here", (0.1, 0.1, 0.9, 0.9)), ("Leave out an outline", (0.1, 0.1, 0.3, 0.2))):
+            good.get_by_role("button", name=name, exact=True).click()
+            left, top, right, bottom = (board["width"] * share for share in corners)
+            tab.mouse.move(board["x"] + left, board["y"] + top)
+            tab.mouse.down()
+            tab.mouse.move(board["x"] + right, board["y"] + top)
+            tab.mouse.move(board["x"] + right, board["y"] + bottom)
+            tab.mouse.up()
+        assert good.get_by_label("width").input_value() == "192"
+        press(tab, "Add by numbers")
+        tab.keyboard.type("7")  # in the first field of the box that was added
+        assert "leaves out 2 parts" in good.locator("#told").inner_text()
+
+        press(tab, "Learn these parts")
         tab.get_by_text("good photos in the bank").wait_for()
-        tab.get_by_role("button", name="Inspect", exact=True).click()
-        tab.get_by_role("img", name=re.compile("Overlay with regions of ring")).wait_for()
-        assert tab.locator("svg.histogram").count() == 1
-        decided = tab.locator(".decision li").first.inner_text()
-        assert "p-value" in decided and "score" in decided
-        slider = tab.get_by_role("slider", name=re.compile("Threshold"))
-        slider.focus()
-        for _ in range(3):
-            slider.press("Home")
-        slider.press("ArrowRight")
-        violations = axe.Axe().run(tab).response["violations"]
-        serious = [
-            (each["id"], [node["html"][:200] for node in each["nodes"]])
-            for each in violations
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert not serious, serious
+        assert "looks only at" in tab.content() and "leaves out" in tab.content()
+        press(tab, "Inspect")
+        desk.get_by_role("button", name="enlarge ring_crack.png").wait_for()
+        assert not serious_faults(tab)
         tab.set_viewport_size({"width": 390, "height": 844})
         tab.wait_for_timeout(500)
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert all(frame.evaluate("document.documentElement.scrollWidth <= innerWidth") for frame in tab.frames)
+        assert not serious_faults(tab)
         tab.set_viewport_size({"width": 1280, "height": 900})
-        tab.locator("input[type=file]").nth(1).set_input_files([str(broken)])
+
+        tab_to(tab, "enlarge ring")
+        tab.keyboard.type("ddg")
+        tab.get_by_role("button", name="with these decisions (3)").wait_for()
+        tab_to(tab, "with these decisions (3)", "Shift+Tab")
+        tab.keyboard.press("Enter")
+        tab.get_by_text("The profile has 3 photos more").wait_for()
+        desk.get_by_text("one of the profile's own").first.wait_for()
+
+        before = folders_in(temporary_files)
+        for number in range(10):
+            desk.get_by_label("Threshold as a number").fill(f"0.{30 + number}")
+            tab.get_by_role("button", name=f"Keep the threshold 0.{30 + number}00").wait_for()
+        tab.get_by_role("button", name="Keep the threshold").click()
+        tab.get_by_text("threshold: score 0.3900").wait_for()
+        assert folders_in(temporary_files) <= before + 1
+        tab.get_by_role("button", name="Save or load").click()
+        with tab.expect_download() as download:
+            tab.get_by_role("button", name="Save the profile").click()
+        assert zipfile.ZipFile(download.value.path()).testzip() is None
+
+        tab.locator("input[type=file]").nth(1).set_input_files([str(broken), str(notes)])
         tab.get_by_role("button", name="Inspect", exact=True).click()
-        tab.get_by_text("broken.png cannot be opened as an image").first.wait_for(state="attached")
-        assert str(tmp_path) not in tab.content()
+        desk.get_by_text("broken.png cannot be opened as an image").wait_for()
+        tab.get_by_text("notes.txt").last.wait_for()
+        assert all(str(tmp_path) not in frame.content() for frame in tab.frames)
         assert not complaints
-        assert all(url.startswith((page, "data:", "blob:")) for url in requests), requests
+        assert all(url.startswith((page, "data:", "blob:", "about:srcdoc")) for url in requests), requests
         browser.close()
 
 
