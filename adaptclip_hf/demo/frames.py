@@ -5,15 +5,22 @@ from markupsafe import Markup
 
 from ..files import parse_json
 
-# the frame's height is as it says; a threshold that is tried goes to the listener of `release`, all else to `input`
+# The frame's height is as it says; a threshold that is tried goes to the listener of `release`, all else to `input`. Of
+# messages of a kind that follow one another at once the last counts: each says all that there is to say.
 CARRY = """
+const waiting = {};
 window.addEventListener("message", (event) => {
-  const frame = element.querySelector("iframe");
-  if (!frame || event.source !== frame.contentWindow || !event.data) return;
-  if (event.data.type === "adaptclip-height") frame.style.height = `${event.data.height}px`;
-  else trigger(event.data.type === "adaptclip-threshold" ? "release" : "input", { text: JSON.stringify(event.data) });
+  const frame = element.querySelector("iframe"), { type, height } = event.data ?? {};
+  if (!frame || event.source !== frame.contentWindow) return;
+  if (type === "adaptclip-height") frame.style.height = `${height}px`;
+  else {
+    const listener = type === "adaptclip-threshold" ? "release" : "input";
+    clearTimeout(waiting[type]);
+    waiting[type] = setTimeout(() => trigger(listener, { text: JSON.stringify(event.data) }), 100);
+  }
 });
 """
+EACH = {"trigger_mode": "multiple", "show_progress": "hidden"}  # for listeners to messages: none is lost
 
 
 def message_of(event: gr.EventData) -> dict:

@@ -15,7 +15,7 @@ from ..inspection.calibration import percent
 from ..inspection.fit_settings import FitSettings
 from ..reporting import print_line
 from .desk import Decisions, Threshold, desk_frame
-from .frames import framed, message_of
+from .frames import EACH, framed, message_of
 from .page_folder import PageFolder
 from .regions import DrawnRegions, regions_frame
 from .session import EXAMPLES, Session, make_example, photos_among
@@ -130,14 +130,13 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             except Exception as error:
                 return gr.skip(), told(error)
 
-        at_once = {"trigger_mode": "always_last", "show_progress": "hidden"}
         good.change(on_good, good, [good_photos, drawn, notice])
-        good_photos.input(on_drawn, None, drawn, **at_once)
+        good_photos.input(on_drawn, None, drawn, **EACH)
         fit.click(on_fit, [good, rate, drawn, session], shown, show_progress_on=about)
         load.upload(on_load, [load, session], shown, show_progress_on=about)
         inspect.click(on_inspect, [photos, session], shown, show_progress_on=desk)
-        desk.input(on_decisions, session, [said, update], **at_once)
-        desk.release(on_threshold, session, [trial, keep], **at_once)
+        desk.input(on_decisions, session, [said, update], **EACH)
+        desk.release(on_threshold, session, [trial, keep], **EACH)
         update.click(on_update, [said, session], shown, show_progress_on=desk)
         keep.click(on_keep, [trial, said, session], shown, show_progress_on=desk)
         save.click(on_save, session, [saved, notice]).success(None, None, None, js=DOWNLOAD)
