@@ -5,19 +5,18 @@ from markupsafe import Markup
 
 from ..files import parse_json
 
-# The frame's height is as it says; a threshold that is tried goes to the listener of `release`, all else to `input`. Of
-# messages of a kind that follow one another at once the last counts: each says all that there is to say.
+# The frame's height is as it says; a threshold that is tried goes to the listener of `release`, where of many at once
+# the last counts, and all else to `input`.
 CARRY = """
-const waiting = {};
+let moving;
 window.addEventListener("message", (event) => {
   const frame = element.querySelector("iframe"), { type, height } = event.data ?? {};
   if (!frame || event.source !== frame.contentWindow) return;
+  const say = (listener) => trigger(listener, { text: JSON.stringify(event.data) });
+  clearTimeout(type === "adaptclip-threshold" && moving);
   if (type === "adaptclip-height") frame.style.height = `${height}px`;
-  else {
-    const listener = type === "adaptclip-threshold" ? "release" : "input";
-    clearTimeout(waiting[type]);
-    waiting[type] = setTimeout(() => trigger(listener, { text: JSON.stringify(event.data) }), 100);
-  }
+  else if (type === "adaptclip-threshold") moving = setTimeout(say, 100, "release");
+  else say("input");
 });
 """
 EACH = {"trigger_mode": "multiple", "show_progress": "hidden"}  # for listeners to messages: none is lost
