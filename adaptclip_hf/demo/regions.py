@@ -58,7 +58,8 @@ class DrawnRegions(FileContent):
         Raises:
             ValueError: nothing is left to look at.
         """
-        return View(region=None if self.look is None else tuple(self.look), ignore=self._mask() if self.hide else None)
+        region = None if self.look is None else (self.look[0], self.look[1], self.look[2], self.look[3])
+        return View(region=region, ignore=self._mask() if self.hide else None)
 
     def _mask(self) -> np.ndarray:
         """(H, W), true where something was left out."""

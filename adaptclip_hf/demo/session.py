@@ -40,11 +40,13 @@ class Session:
         profile: `None` before one is made or loaded; photos are then scored zero-shot.
         results: of the inspected photos, with their images.
         left_out: why good photos were left out, a line each.
+        good: the photos that the profile was made of here; those that a loaded one names are none of the page's files.
     """
 
     profile: InspectionProfile | None = None
     results: tuple[Result, ...] = field(default=(), repr=False)
     left_out: tuple[str, ...] = ()
+    good: frozenset[str] = field(default=frozenset(), repr=False)
 
     def fit(
         self, detector: AnomalyDetector, files: Sequence[str] | None, false_alarm_rate: float, view: View = View()
@@ -65,7 +67,7 @@ class Session:
         profile = InspectionProfile.fit(
             detector, photos, false_alarm_rate, on_error=leave_out, view=view, progress=True
         )
-        return Session(profile, left_out=tuple(left_out))
+        return Session(profile, left_out=tuple(left_out), good=frozenset(photos))
 
     def inspect(self, detector: AnomalyDetector, files: Sequence[str] | None) -> "Session":
         """Inspects photos, which replace the earlier ones; what is no photo is passed over.
@@ -116,7 +118,7 @@ class Session:
             for verdict in (GOOD_PART, DEFECTIVE)
         )
         updated = profile.update(detector, confirmed=good, defects=defects, progress=True)
-        made = replace(self, profile=updated)
+        made = replace(self, profile=updated, good=self.good | set(good))
         return replace(made, results=made._inspected(detector, [result.name for result in self.results]))
 
     def with_threshold(self, threshold: float) -> "Session":

@@ -57,6 +57,7 @@ class UnreadableImage:
     region: ClassVar[None] = None
     ignore: ClassVar[None] = None
     image: ClassVar[None] = None
+    nearest: ClassVar[None] = None
     among_normals: ClassVar[bool] = False
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:

@@ -44,6 +44,10 @@ class Reference(ABC):
     def decide(self, result: DetectionResult) -> DetectionResult:
         """The result with its label, and whatever else the reference knows about it."""
 
+    def normal_name(self, place: int | None) -> str | None:
+        """The name of a normal image by its place in the bank; `None` where it is not known."""
+        return None
+
     @abstractmethod
     def require_match(self, scorer: "AnomalyScorer"):
         """Raises a ValueError that names what differs, where another model or preprocessing made the reference."""

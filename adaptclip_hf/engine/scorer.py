@@ -18,7 +18,18 @@ from .contract import ScoringModel
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
-from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, encode_tiles, join, score, tile_inputs
+from .scoring import (
+    TILES_AT_ONCE,
+    TileInput,
+    backend_of,
+    compare,
+    encode,
+    encode_tiles,
+    join,
+    nearest_image,
+    score,
+    tile_inputs,
+)
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 from .turned_copies import AUTO, TurnedCopies, ignored
@@ -229,6 +240,10 @@ class AnomalyScorer:
             scores = compare(self.model, features, [each.tile for each in together], [batch[i][1] for i in indices])
             for index, each, tile_score in zip(indices, together, scores, strict=True):
                 mergers[index].add(each.tile.number, *tile_score)
+            for number, index in enumerate(indices):
+                bank = batch[index][1].prompt_bank
+                if bank is not None and len(mergers[index].tiles) == 1:
+                    mergers[index].nearest = nearest_image(features, number, bank)
         for index, (image, reference) in enumerate(batch):
             if isinstance(image, LoadedImage):
                 yield join(self.model, mergers[index], reference, image.name, image.image)

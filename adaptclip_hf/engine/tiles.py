@@ -239,6 +239,7 @@ class TileMerger:
     def __init__(self, tiles: Tiles):
         self.tiles, self.score = tiles, 0.0
         self.map = np.zeros((0, 0), np.float32)
+        self.nearest: int | None = None  # place in the bank of the image that is most like this one
 
     def add(self, number: int, score: float, model_map: np.ndarray):
         """Adds the score and the map (S, S) of a tile."""

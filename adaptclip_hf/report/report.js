@@ -67,12 +67,11 @@ const shareOf = (count, total) => {
 // ---------------------------------------------------------------- labels, and another threshold
 
 const scores = Object.fromEntries(Object.entries(run.scores).map(([label, text]) => [label, unpacked(text)]));
-const byRule = Object.fromEntries(Object.entries(run.byRule).map(([label, text]) => [label, unpacked(text)]));
 const calibration = unpacked(run.calibration);
 const ownLabels = cards.map((card) => card.dataset.label);
 
 function labelOf(number) {
-  if (wait.threshold === null || "fixed" in cards[number].dataset) return ownLabels[number];
+  if (wait.threshold === null || ownLabels[number] === "not inspectable") return ownLabels[number];
   return run.cards[number].score > wait.threshold ? "anomalous" : "normal";
 }
 
@@ -81,14 +80,13 @@ function groups() {
   const found = {};
   const add = (label, some) => some.length && (found[label] ??= []).push(some);
   for (const [label, some] of Object.entries(scores)) {
-    if (wait.threshold === null) add(label, some);
+    if (wait.threshold === null || label === "not inspectable") add(label, some);
     else {
       const cut = some.length - above(some, wait.threshold);
       add("normal", some.subarray(0, cut));
       add("anomalous", some.subarray(cut));
     }
   }
-  for (const [label, some] of Object.entries(byRule)) add(label, some);
   return found;
 }
 
@@ -138,7 +136,7 @@ function tellThreshold(found) {
   if (threshold !== null) {
     words = `${trying ? "At" : "The run's own threshold is"} ${threshold.toFixed(4)}${trying ? "" : ":"} ` +
       `${anomalous} anomalous, ${sizeOf(found.normal)} normal`;
-    if (trying && run.threshold !== null) words += ` (with the run's own, ${run.threshold.toFixed(4)}: ${sizeOf([scores.anomalous ?? [], byRule.anomalous ?? []])} anomalous)`;
+    if (trying && run.threshold !== null) words += ` (with the run's own, ${run.threshold.toFixed(4)}: ${(scores.anomalous ?? []).length} anomalous)`;
     if (calibration.length) {
       const higher = above(calibration, threshold);
       words += `. Of the ${calibration.length} good photos that calibrated ${higher} ${higher === 1 ? "lies" : "lie"} above: ` +
@@ -148,7 +146,7 @@ function tellThreshold(found) {
   }
   by("trial").textContent = words;
   by("permanent").hidden = !trying;
-  by("value").textContent = !trying ? "" : calibration.length ? percent(rateAt(threshold)).replace(" ", "") : threshold.toFixed(4);
+  by("value").textContent = !trying ? "" : calibration.length ? `${(Math.ceil(1e4 * rateAt(threshold)) / 100).toFixed(2)}%` : threshold.toFixed(4);
   by("slider").setAttribute("aria-valuetext", words || "no threshold");
 }
 
@@ -208,16 +206,18 @@ function isShown(number) {
   return wait.show === "all" || (wait.show === "open" ? !decisions.has(number) : card.dataset.label === wait.show);
 }
 
+const buttons = [...document.querySelectorAll("button[data-show]")];
+
 function show() {
   let count = 0;
   cards.forEach((card, number) => {
     card.hidden = !isShown(number);
     count += !card.hidden;
   });
-  by("count").textContent = `${count} of ${run.cards.filter((card) => card.listed).length}`;
+  by("count").textContent = `${count} of ${wait.show === "drawn" ? wait.drawn : run.cards.filter((card) => card.listed).length}`;
+  for (const button of buttons) if (button.dataset.show === "drawn") button.hidden = !wait.drawn;
 }
 
-const buttons = [...document.querySelectorAll("button[data-show]")];
 function choose(wanted) {
   wait.show = wanted;
   for (const each of buttons) each.setAttribute("aria-pressed", each.dataset.show === wanted);
@@ -226,7 +226,14 @@ function choose(wanted) {
 for (const button of buttons) button.addEventListener("click", () => choose(button.dataset.show));
 by("name").addEventListener("input", show);
 for (const [box, name, whenChecked] of [["overlay", "no-overlay", false], ["outlines", "no-regions", false], ["beside", "beside", true]])
-  by(box).addEventListener("change", () => document.body.classList.toggle(name, by(box).checked === whenChecked));
+  by(box).addEventListener("change", () => {
+    document.body.classList.toggle(name, by(box).checked === whenChecked);
+    for (const button of document.querySelectorAll(`[data-box=${box}]`)) button.setAttribute("aria-pressed", by(box).checked);
+  });
+for (const button of document.querySelectorAll("[data-box]")) {
+  button.setAttribute("aria-pressed", by(button.dataset.box).checked);
+  button.addEventListener("click", () => by(button.dataset.box).click());
+}
 
 // ---------------------------------------------------------------- one photo after the other
 
@@ -250,6 +257,7 @@ function enlarge(number) {
   figure.append(...views.childNodes);
   for (const picture of figure.querySelectorAll("img")) picture.loading = "eager";
   by("stage").replaceChildren(figure);
+  const held = by("told").contains(document.activeElement) ? document.activeElement.dataset.verdict : null;
   const about = card.querySelector(".about").cloneNode(true);
   about.querySelector("details")?.setAttribute("open", "");
   by("told").replaceChildren(about);
@@ -258,6 +266,7 @@ function enlarge(number) {
   for (const [id, step] of [["before", -1], ["after", 1]]) by(id).disabled = beside(number, step) === null;
   wait.large = number;
   if (!by("large").open) by("large").showModal();
+  if (held) about.querySelector(`[data-verdict="${held}"]`).focus(); // who decides by Tab and Enter goes on there
 }
 
 by("before").addEventListener("click", () => go(-1));
@@ -267,7 +276,8 @@ by("large").addEventListener("click", (event) => event.target === by("large") &&
 by("large").addEventListener("close", () => {
   const number = wait.large;
   wait.large = null;
-  if (number !== null && !cards[number].hidden) cards[number].querySelector(".views").focus();
+  const back = cards[number]?.hidden ? (beside(number, 1) ?? beside(number, -1)) : number;
+  if (back !== null) cards[back].querySelector(".views").focus();
 });
 
 function current() {
@@ -330,6 +340,8 @@ document.addEventListener("keydown", (event) => {
     g: () => decide(number, "good part", true),
     d: () => decide(number, "defect", true),
     u: undo,
+    s: () => by("beside").click(),
+    m: () => by("overlay").click(),
     ArrowLeft: () => go(-1),
     ArrowRight: () => go(1),
   };
@@ -373,7 +385,7 @@ function showDecisions() {
 
 /** What the review of anomalous photos says: an interval where all with so high scores were looked at. */
 function falseAlarms() {
-  const all = sizeOf([scores.anomalous ?? [], byRule.anomalous ?? []]);
+  const all = (scores.anomalous ?? []).length;
   const numbers = [...decisions.keys()].filter((number) => ownLabels[number] === "anomalous");
   if (!numbers.length) return all ? `False alarms: none of the ${all} anomalous photos has been reviewed.` : null;
   const good = numbers.filter((number) => decisions.get(number).verdict === "good part").length;
@@ -429,9 +441,9 @@ function keep() {
   const kept = [...decisions].map(([number, decision]) => [run.cards[number].path, run.cards[number].stamp, decision]);
   try {
     localStorage.setItem(`adaptclip:${run.key}`, JSON.stringify({ kept, drawn: wait.drawn, reviewer: by("reviewer").value }));
-    by("kept").textContent = kept.length ? "This browser keeps the decisions until you come back." : "";
+    by("kept").textContent = kept.length ? " This browser keeps the decisions until you come back." : "";
   } catch {
-    by("kept").textContent = "This browser keeps nothing: save the decisions before you close the page.";
+    by("kept").textContent = " This browser keeps nothing: save the decisions before you close the page.";
   }
 }
 

@@ -27,7 +27,8 @@ from .folder_content import (
 )
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
-from .rows import ROW, SEEN, read_row
+from .outbox import OUTBOX_FILE, Outbox
+from .rows import ROW, SEEN, completed, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
@@ -39,7 +40,8 @@ UNFINISHED = ".unfinished-"
 class LineStore(Store):
     """Rows as JSON lines, heatmaps as `heatmaps/*.png`, maps as `maps/*.npy` (float32 (H, W) of the image's own size).
 
-    With a profile it also notes in `drift.jsonl` when images that are called good no longer look like the profile's.
+    Each decision is in the outbox before it is a row, where there is one. With a profile it also notes in `drift.jsonl`
+    when images that are called good no longer look like the profile's.
     """
 
     own_format = JSONL
@@ -48,15 +50,16 @@ class LineStore(Store):
         self.output, self.file, self.spec, self.report = output, output / RESULTS_FILE, spec, report
         self.folder_here, self.place = output, str(output)
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
+        self.outbox: Outbox | None = None
         profile = spec.reference
-        self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
+        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, InspectionProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
         """
         Raises:
             ValueError: also where a link leads out of the folder, or other files lie where results would.
         """
-        for name in (RESULTS_FILE, DRIFT_FILE, SEEN_FILE, *FOLDERS.values()):
+        for name in (RESULTS_FILE, DRIFT_FILE, SEEN_FILE, OUTBOX_FILE, *FOLDERS.values()):
             inside(self.output, name)
         if (self.output / PART_SETTINGS_FILE).is_file():
             raise ValueError(f"{self.output} holds Parquet parts, of --engine ray: name another --output.")
@@ -87,7 +90,7 @@ class LineStore(Store):
                         self._remove_pictures(read_row(text))
                     except ValueError:
                         continue  # no line of ours, so that it names no picture of ours
-        for name in (SETTINGS_FILE, DRIFT_FILE, SEEN_FILE, REPORT_FILE, *FORMAT_FILES.values()):
+        for name in (SETTINGS_FILE, DRIFT_FILE, SEEN_FILE, OUTBOX_FILE, REPORT_FILE, *FORMAT_FILES.values()):
             (self.output / name).unlink(missing_ok=True)
 
     def load(self, index: Index):
@@ -112,7 +115,7 @@ class LineStore(Store):
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
-            yield from map(json.loads, opened)
+            yield from map(completed, map(json.loads, opened))
 
     def rewrite(self, change: Callable[[dict], dict | None]):
         """Also removes what was written of the images whose rows go."""
@@ -138,6 +141,8 @@ class LineStore(Store):
             if self.spec.maps:
                 row["map"] = self._saved(f"{name}.npy", "map", lambda file: write_array(file, result.anomaly_map))
             self.index.take_name(name)
+        if self.outbox is not None:
+            self.outbox.put(row)  # first: what is in the results is never lost on the way to a target
         append(self.output / SEEN_FILE, as_seen(row))
         append(self.file, as_line(row))
         self.index.note(row)
