@@ -1,5 +1,7 @@
 """Documents of their own within the page: their style and ours do not meet, and what they say comes as messages."""
 
+from collections.abc import Callable
+
 import gradio as gr
 from markupsafe import Markup
 
@@ -8,24 +10,39 @@ from ..files import parse_json
 # The frame's height is as it says; a threshold that is tried goes to the listener of `release`, where of many at once
 # the last counts, and all else to `input`.
 CARRY = """
-let moving;
+let moving, number = 0;
 window.addEventListener("message", (event) => {
   const frame = element.querySelector("iframe"), { type, height } = event.data ?? {};
   if (!frame || event.source !== frame.contentWindow) return;
-  const say = (listener) => trigger(listener, { text: JSON.stringify(event.data) });
+  const say = (listener) => trigger(listener, { number: ++number, text: JSON.stringify(event.data) });
   clearTimeout(type === "adaptclip-threshold" && moving);
   if (type === "adaptclip-height") frame.style.height = `${height}px`;
   else if (type === "adaptclip-threshold") moving = setTimeout(say, 100, "release");
   else say("input");
 });
 """
-EACH = {"trigger_mode": "multiple", "show_progress": "hidden"}  # for listeners to messages: none is lost
+
+
+def listen(event: Callable, work: Callable[..., list], inputs: list, outputs: list):
+    """Calls `work` with each message of a kind and the inputs. One that a later one overtook on its way is left out.
+
+    Args:
+        event: `input` or `release` of a [`framed`] place.
+        work: gives a value for each output.
+    """
+    newest = gr.State(0)
+
+    def on_message(event: gr.EventData, newest, *given):
+        if event.number < newest:
+            return [gr.skip()] * (1 + len(outputs))
+        return [event.number, *work(message_of(event), *given)]
+
+    event(on_message, [newest, *inputs], [newest, *outputs], trigger_mode="multiple", show_progress="hidden")
 
 
 def message_of(event: gr.EventData) -> dict:
     """What a frame says. It travels as text, because Gradio takes an object with a `path` for a file of its own."""
-    message = parse_json(event.text)
-    return {name: value for name, value in message.items() if name != "type"}
+    return {name: value for name, value in parse_json(event.text).items() if name != "type"}
 
 
 def framed(min_height: int | None = None) -> gr.HTML:

@@ -15,7 +15,7 @@ from ..inspection.calibration import percent
 from ..inspection.fit_settings import FitSettings
 from ..reporting import print_line
 from .desk import Decisions, Threshold, desk_frame
-from .frames import EACH, framed, message_of
+from .frames import framed, listen
 from .page_folder import PageFolder
 from .regions import DrawnRegions, regions_frame
 from .session import EXAMPLES, Session, make_example, photos_among
@@ -95,9 +95,8 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             named, passed_over = photos_among(files)
             return regions_frame(named, None), None, alert(passed_over) if passed_over else ""
 
-        def on_drawn(event: gr.EventData):
-            drawn = message_of(event)["drawn"]
-            return None if drawn is None else DrawnRegions.of(drawn)
+        def on_drawn(message):
+            return [None if message["drawn"] is None else DrawnRegions.of(message["drawn"])]
 
         def on_fit(files, rate, drawn, session, progress=COUNTED):
             return answer(session, lambda: session.fit(detector, files, rate / 100, drawn.view() if drawn else View()))
@@ -108,18 +107,18 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
         def on_inspect(files, session, progress=COUNTED):
             return answer(session, session.inspect, detector, files, done=photos_among(files)[1])
 
-        def on_decisions(session, event: gr.EventData):
-            made = Decisions.of(message_of(event)).decisions
-            return made, update_button(session, made)
+        def on_decisions(message, session):
+            made = Decisions.of(message).decisions
+            return [made, update_button(session, made)]
 
         def on_update(said, session, progress=COUNTED):
             verdicts = {decision.path: decision.verdict for decision in said}
             done = f"The profile has {counted(len(verdicts), 'photo')} more, and all photos are decided again by it."
             return answer(session, session.update, detector, verdicts, done=done)
 
-        def on_threshold(session, event: gr.EventData):
-            tried = Threshold.of(message_of(event)).threshold
-            return tried, keep_button(session, tried)
+        def on_threshold(message, session):
+            tried = Threshold.of(message).threshold
+            return [tried, keep_button(session, tried)]
 
         def on_keep(tried, said, session):
             return answer(session, session.with_threshold, tried, decisions=said)
@@ -131,12 +130,12 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
                 return gr.skip(), told(error)
 
         good.change(on_good, good, [good_photos, drawn, notice])
-        good_photos.input(on_drawn, None, drawn, **EACH)
+        listen(good_photos.input, on_drawn, [], [drawn])
         fit.click(on_fit, [good, rate, drawn, session], shown, show_progress_on=about)
         load.upload(on_load, [load, session], shown, show_progress_on=about)
         inspect.click(on_inspect, [photos, session], shown, show_progress_on=desk)
-        desk.input(on_decisions, session, [said, update], **EACH)
-        desk.release(on_threshold, session, [trial, keep], **EACH)
+        listen(desk.input, on_decisions, [session], [said, update])
+        listen(desk.release, on_threshold, [session], [trial, keep])
         update.click(on_update, [said, session], shown, show_progress_on=desk)
         keep.click(on_keep, [trial, said, session], shown, show_progress_on=desk)
         save.click(on_save, session, [saved, notice]).success(None, None, None, js=DOWNLOAD)
