@@ -26,7 +26,7 @@ from ..runs.folder_content import (
 from ..runs.rows import read_row
 from ..validation import FileContent
 from .gallery import Card, Gallery, drawn_at_random, gallery_page, groups_of, ranks_of
-from .pictures import Pictures
+from .pictures import GivesPictures, Pictures
 
 NAMED = 200  # at most so many unreadable files are named
 WITH_PROFILE = "adaptclip fit --update PROFILE --false-alarm-rate"
@@ -110,7 +110,9 @@ def write_report(
     return folder / REPORT_FILE
 
 
-def cards_of(rows: list[dict], settings: SettingsContent, pictures: Pictures, images: int, sample: int) -> list[Card]:
+def cards_of(
+    rows: list[dict], settings: SettingsContent, pictures: GivesPictures, images: int, sample: int
+) -> list[Card]:
     """The cards of the highest scores, and of normal photos drawn at random; highest first."""
     scored = [row for row in rows if row["error"] is None]
     ranks = ranks_of([row["score"] for row in scored])
