@@ -222,7 +222,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             merger.add(tile.number, *tile_score)
             [appearance] = as_batch(each["appearances"])
             if appearance is not None:
-                merger.see(appearance)
+                merger.see(np.ravel(appearance))  # transformers adds an axis to arrays of a batch
         result = join(self.model, merger, replace(reference, reference=decision), image.name, image.image)
         return {
             "score": result.score,

@@ -306,8 +306,9 @@ def calibrate(
         text_embeds: of the object's name.
         acceptance: by which regions decide; its usual levels are made here.
     """
-    for photo in features.photos if acceptance is not None else ():
-        acceptance.require_zones(photo.size, photo.name)
+    if acceptance is not None:
+        for photo in features.photos:
+            acceptance.require_zones(photo.size, photo.name)
     what = require_one_kind(features.photos, settings)
     good, confirmed = len(good_parts(features.photos)), len(confirmed_parts(features.photos))
     split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed, what)
