@@ -1,13 +1,15 @@
 """`adaptclip detect`: scores and heatmaps of image files."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..model_files import is_exported
 from ..runs.formats import FORMATS
 from . import argument_types as shared
-from .delivery_arguments import add_delivery_arguments, check_delivery, targets_of
+from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
 
 LOCAL, RAY = "local", "ray"
 
@@ -80,6 +82,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
     )
     parser.add_argument("--batch-size", type=shared.positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_live(parser)
     add_delivery_arguments(parser)
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
     bulk.add_argument(
@@ -142,14 +145,29 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = LineStore(output, spec, report)
         run = Run(Here(spec, detector, report), lines, report, not args.quiet, partial(delivery.of, lines))
-    if args.watch:
-        summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
-    else:
-        summary = run.run(sources, args.overwrite)
+    with shown_live(args, delivery):
+        if args.watch:
+            summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
+        else:
+            summary = run.run(sources, args.overwrite)
     if not args.quiet:
         print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
         print(f"written: {printable(run.store.written)}")
     return 1 if summary.unreadable or unreadable or delivery.undelivered else 0
+
+
+@contextmanager
+def shown_live(args: argparse.Namespace, delivery) -> Iterator[None]:
+    """The page of `--live` is served meanwhile, if it is asked for."""
+    if args.live is None:
+        yield
+        return
+    from ..report.live import LivePage, live
+    from ..reporting import print_line
+
+    with live(*args.live, LivePage(Path(args.output), delivery.waiting)) as address:
+        print_line(f"live at {address}")
+        yield
 
 
 def parts(args: argparse.Namespace, spec, detector, report):
