@@ -165,7 +165,8 @@ def shown_live(args: argparse.Namespace, delivery) -> Iterator[None]:
     from ..report.live import LivePage, live
     from ..reporting import print_line
 
-    with live(*args.live, LivePage(Path(args.output), delivery.waiting)) as address:
+    host, port = args.live
+    with live(host, port, LivePage(Path(args.output), delivery.waiting)) as address:
         print_line(f"live at {address}")
         yield
 
