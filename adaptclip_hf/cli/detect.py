@@ -23,6 +23,7 @@ def add_command(commands) -> argparse.ArgumentParser:
         epilog="""examples:
   adaptclip detect line/ --profile bottle/                      yes or no, at the false-alarm rate of the profile
   adaptclip detect line/ --profile bottle/ --watch              the same for every image that appears there
+  adaptclip detect line/ --profile bottle/ --watch --on-anomalous 'eject.py {path}' --live 8100
   adaptclip detect line/ --profile bottle/ --format coco        with COCO's annotations of the regions
   adaptclip detect part.png                                     zero-shot, no example needed
   adaptclip detect line/ --normal good/                         compare with normal images of the same product
@@ -39,8 +40,8 @@ report OUTPUT` makes a page of them. Started again with the same arguments, or w
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
-exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
-run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
+exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error), some
+decision is not delivered or the run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
     shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)

@@ -54,7 +54,7 @@ class Courier(Thread):
             self.report(f"not delivered to {self.target.shown}: {first_line(error)}")
             self.outbox.note_delivered(self.target.name, message, refused=True)
             return True
-        except OSError as error:
+        except Exception as error:  # also what a target's library raises: it is tried again
             if not self.failure:
                 self.report(f"{self.target.shown} does not take decisions ({first_line(error)}): they wait for it")
             self.failure = first_line(error)
