@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ..model_files import is_exported
-from ..runs.formats import FORMATS
+from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
 from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
 
@@ -40,6 +40,10 @@ report OUTPUT` makes a page of them. Started again with the same arguments, or w
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
+A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
+`part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;
+with --watch as soon as one photo is anomalous or as many have come as a part usually has.
+
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error), some
 decision is not delivered or the run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
@@ -67,7 +71,22 @@ decision is not delivered or the run failed, 2 wrong call, 130 stopped by Ctrl-C
         "--watch", action="store_true", help="watch one folder and score images as they appear (--engine local)"
     )
     parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=(),
+        help="also write the results in these formats: csv has a line an image, regions a line a region (regions.csv)",
+    )
+    parser.add_argument(
+        "--label-studio-prefix",
+        metavar="PREFIX",
+        help="with --format label-studio: where Label Studio finds the images, such as /data/local-files/?d= or "
+        "https://HOST/photos/; their paths follow it, percent-encoded",
+    )
+    parser.add_argument(
+        "--label-studio-root",
+        metavar="FOLDER",
+        help="the folder that PREFIX stands for; the current one by default",
     )
     shared.add_object_name(parser)
     shared.add_augment(parser)
@@ -138,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
         args.save_maps,
         args.false_discovery_rate,
         args.format,
+        label_studio_addresses(args),
     )
     delivery = Delivery(targets, report)
     if args.engine == RAY:
@@ -170,6 +190,15 @@ def shown_live(args: argparse.Namespace, delivery) -> Iterator[None]:
     with live(host, port, LivePage(Path(args.output), delivery.waiting)) as address:
         print_line(f"live at {address}")
         yield
+
+
+def label_studio_addresses(args: argparse.Namespace):
+    """Where Label Studio finds the images; `None` where no prefix is given."""
+    from ..runs.label_studio import ImageAddresses
+
+    if args.label_studio_prefix is None:
+        return None
+    return ImageAddresses(args.label_studio_prefix, str(Path(args.label_studio_root or ".").absolute()))
 
 
 def parts(args: argparse.Namespace, spec, detector, report):
@@ -225,6 +254,10 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
     if args.augment and not args.normal:
         args.parser.error("--augment makes copies of the images of --normal: give both")
+    if args.label_studio_prefix is not None and LABEL_STUDIO not in args.format:
+        args.parser.error(f"--label-studio-prefix belongs to --format {LABEL_STUDIO}")
+    if args.label_studio_root is not None and args.label_studio_prefix is None:
+        args.parser.error("--label-studio-root is the folder of a --label-studio-prefix: give both")
     for name in shared.given(args, "threshold", "object_name", *shared.VIEW_ARGUMENTS) if args.profile else ():
         args.parser.error(f"the profile holds what {shared.option(name)} says: leave it out, or fit another profile")
     if args.false_discovery_rate and not args.profile:

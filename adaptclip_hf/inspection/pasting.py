@@ -20,6 +20,7 @@ from .calibration import Calibration
 from .differing_place import differing_place
 from .fit_settings import FALSE_ALARMS
 from .fitting import left_out
+from .parts import groups_of, highest
 from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
 from .photo_features import CALIBRATING, DEFECT, IN_BANK, Feedback, ProfilePhoto, pixel_digest, score_photo
 from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
@@ -138,15 +139,20 @@ class Banks:
     """The profile's bank, without a photo, as the calibration left it out."""
 
     def __init__(self, scorer: AnomalyScorer, profile: "InspectionProfile"):
-        self.rows, view = profile.bank_rows, profile.view
+        self.rows, view, self.photos = profile.bank_rows, profile.view, profile.features.photos
         bank = replace(profile.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
         self.comparisons = compare_normals(scorer.model, bank, view)
         reference = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
         self.all_rows = knowing_variations(scorer.model, reference, self.comparisons)
 
+    def own_rows(self, photo: ProfilePhoto) -> set[int]:
+        """Rows of a photo, and of those that show the same part."""
+        own = [photo, *(each for each in self.photos if each.part is not None and each.part == photo.part)]
+        return {row for each in own for row in range(*each.rows)}
+
     def without(self, photo: ProfilePhoto, of: frozenset[int] | None = None) -> PreparedReference:
-        """The bank without a photo: all of its rows, or some."""
-        kept = set(self.rows if of is None else of) - set(range(*photo.rows))
+        """The bank without a photo and others of its part: all of its rows, or some."""
+        kept = set(self.rows if of is None else of) - self.own_rows(photo)
         return left_out(self.all_rows, self.comparisons, [place for place, row in enumerate(self.rows) if row in kept])
 
 
@@ -156,14 +162,16 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -
     in_bank = [photo for photo in photos if photo.role in IN_BANK]
     calibrating = [photo for photo in photos if photo.role in CALIBRATING]
     whole_photos = [photo.rows[0] for photo in in_bank] == list(profile.bank_rows)  # neither cut nor chosen among
-    few_enough = FEWEST_HALVED <= len(in_bank) and len(calibrating) <= MOST_HALVED
+    few_enough = FEWEST_HALVED <= len(groups_of(in_bank)) and len(calibrating) <= MOST_HALVED
     if not (whole_photos and few_enough and profile.settings.choice == FALSE_ALARMS):
         return None
-    drawn = np.random.default_rng([profile.settings.seed, len(in_bank)]).permutation(profile.bank_rows)
-    rows = frozenset(drawn[: len(in_bank) // 2].tolist())
-    scored = (score_photo(scorer, profile.features, photo, banks.without(photo, rows)) for photo in calibrating)
+    parts = groups_of(in_bank)
+    drawn = np.random.default_rng([profile.settings.seed, len(parts)]).permutation(len(parts))
+    half = (in_bank[number] for part in drawn[: len(parts) // 2] for number in parts[part])
+    rows = frozenset(photo.rows[0] for photo in half)
+    scored = [score_photo(scorer, profile.features, photo, banks.without(photo, rows)) for photo in calibrating]
     rate = profile.settings.false_alarm_rate
-    return Half(rows, Calibration.at_rate([photo.score for photo in scored], rate).threshold)
+    return Half(rows, Calibration.at_rate(highest(scored), rate).threshold)
 
 
 def spoiled_photo(

@@ -14,24 +14,27 @@ from ..inspection import InspectionProfile
 from ..inspection.drift import Drift, DriftWatch
 from ..reporting import Report, print_nothing
 from ..resume import parsed_settings
+from .folder_content import (
+    DRIFT_FILE,
+    FOLDERS,
+    HEATMAP_FOLDER,
+    PART_SETTINGS_FILE,
+    REPORT_FILE,
+    RESULTS_FILE,
+    SETTINGS_FILE,
+    lines_of,
+    picture_of,
+)
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
 from .outbox import OUTBOX_FILE, Outbox
-from .rows import LATER, ROW, SEEN, read_row
+from .rows import ROW, SEEN, completed, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
 
-RESULTS_FILE = FORMAT_FILES[JSONL]
-REPORT_FILE = "report.html"
-SETTINGS_FILE = "detect.json"
-PART_SETTINGS_FILE = "_detect.json"  # of a folder of Parquet parts
-HEATMAP_FOLDER = "heatmaps"
-MAP_FOLDER = "maps"
-DRIFT_FILE = "drift.jsonl"
 SEEN_FILE = ".seen.jsonl"  # for each row where its image lay, and what tells a changed one; only for going on
 UNFINISHED = ".unfinished-"
-FOLDERS = {"heatmap": HEATMAP_FOLDER, "map": MAP_FOLDER}
 
 
 class LineStore(Store):
@@ -49,7 +52,7 @@ class LineStore(Store):
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         self.outbox: Outbox | None = None
         profile = spec.reference
-        self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
+        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, InspectionProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
         """
@@ -112,8 +115,7 @@ class LineStore(Store):
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
-            for text in opened:
-                yield dict.fromkeys(LATER) | json.loads(text)
+            yield from map(completed, map(json.loads, opened))
 
     def rewrite(self, change: Callable[[dict], dict | None]):
         """Also removes what was written of the images whose rows go."""
@@ -176,35 +178,6 @@ class LineStore(Store):
 
     def has(self, name: str) -> bool:
         return (self.output / name).is_file()
-
-
-def picture_of(output: Path, row: dict, kind: str) -> Path | None:
-    """Where a row's "heatmap" or "map" lies in a folder of results, also where the folder was moved since.
-
-    Of what the row says the file's name counts alone: a folder of results that somebody gives names no other file.
-    """
-    name = Path(row[kind]).name if row[kind] else ""
-    return None if name in ("", "..") or "\0" in name else output / FOLDERS[kind] / name
-
-
-def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
-    """What a file's whole lines hold, each read by `read`; nothing where there is no file.
-
-    Raises:
-        ValueError: `read` refuses a line; names file and line.
-    """
-    if not file.is_file():
-        return
-    with file.open("rb") as opened:
-        for number, text in enumerate(opened, start=1):
-            if not text.endswith(b"\n"):
-                return  # the last one, which is not written to its end
-            try:
-                yield read(text)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{file}, line {number}, is not of `adaptclip detect` ({error}): remove it, or --overwrite."
-                ) from error
 
 
 def cut_off_unfinished(file: Path):

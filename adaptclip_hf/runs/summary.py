@@ -23,6 +23,7 @@ class RunSummary:
         lowest: the lowest score; 1 without any.
         failed: paths of the first files that could not be read.
         seconds: of the whole run.
+        parts: what came of the parts, in words; `None` where photos are decided one by one.
         waited: seconds of them in which the model waited for an image to be read.
     """
 
@@ -35,6 +36,7 @@ class RunSummary:
     failed: list[str] = field(default_factory=list)
     seconds: float = 0.0
     waited: float = 0.0
+    parts: str | None = None
 
     def add(self, row: dict):
         """Adds a row, which the caller counts as scored now or before."""
@@ -78,6 +80,8 @@ class RunSummary:
             lines[0] += f", {self.before} scored before"
         if self.labels.keys() - {None}:
             lines[0] += f": {self.labels['anomalous']} anomalous, {self.labels['normal']} normal"
+        if self.parts:
+            lines.append(self.parts)
         if self.highest:
             lines.append("highest scores:" if total > len(self.highest) else "scores:")
             lines += [f"  {score:.4f}  {label:9}  {printable(path)}" for score, label, path in self.highest]
