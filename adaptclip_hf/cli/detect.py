@@ -34,11 +34,13 @@ def add_command(commands) -> argparse.ArgumentParser:
 A score by itself decides nothing: what good parts score is different for every product. `adaptclip fit` finds a
 threshold from photos of good parts, at a false-alarm rate that you choose.
 
-Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, regions, heatmap, error, ...), and
+Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, reason, regions, ...), and
 OUTPUT/heatmaps/*.png, all on one fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip
 report OUTPUT` makes a page of them. Started again with the same arguments, or with more images, it goes on: what has a
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
-called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
+called good no longer look like the profile's own. A photo that is too dark, empty, blurred or of another product is
+labelled "not inspectable", neither normal nor anomalous, and named at the end. With --engine ray: OUTPUT/part-*.parquet,
+without heatmaps and drift.
 
 A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
 `part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;

@@ -20,6 +20,8 @@ def add_command(commands) -> argparse.ArgumentParser:
   adaptclip fit --normal good/ --false-alarm-rate 1% --output bottle      needs 99 photos, better 110
   adaptclip fit --normal good/ --defects bad/ --output bottle             also reports how many defects are missed
   adaptclip fit --normal good/ --defects bad/ --choose f1 --output bottle
+  adaptclip fit --normal good/ --min-area 0.5 --scale 0.05 --output bottle    regions from 0.5 mm² count
+  adaptclip fit --normal good/ --min-area 400 --zone seal:40,60,300,80:25 --output bottle
   adaptclip fit --update bottle --confirmed today/017.png today/031.png   false alarms that were good parts after all
   adaptclip fit --update bottle --normal more/ --drop good/003.png
   adaptclip fit --normal good/ --part-pattern '{part}_view{view}' --output valve     one decision a part
@@ -79,6 +81,23 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         help="several photos show one part, and the rate is that of parts: how names of photos tell the part, such as "
         "'{part}_view{view}' or '{part}/*' for a folder a part; see below",
     )
+    areas = parser.add_argument_group("which regions decide, in place of the score (with --update: from now on)")
+    areas.add_argument(
+        "--min-area",
+        type=shared.area,
+        metavar="PIXELS|MM2",
+        help="a photo is anomalous if a connected region is at least so large: in pixels of the photo, or with --scale "
+        "in square millimetres. How high the map must be there is calibrated, so that the false-alarm rate holds",
+    )
+    areas.add_argument("--scale", type=shared.area, metavar="MM", help="millimetres along a pixel of the photo")
+    areas.add_argument(
+        "--zone",
+        type=shared.zone,
+        action="append",
+        metavar="NAME:LEFT,TOP,WIDTH,HEIGHT[:MIN_AREA]",
+        help="a part of the photo with a limit of its own, in pixels of the photo; may be given again. Without its "
+        "MIN_AREA it has that of --min-area, and without both each region there counts, as elsewhere",
+    )
     shared.add_augment(parser)
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
     parser.add_argument(
@@ -131,7 +150,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     """Fits or updates a profile and saves it; the exit status."""
     from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
-    from ..inspection import InspectionProfile
+    from ..inspection import Acceptance, InspectionProfile
     from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
     from ..runs.sources import Source, Sources, is_list
@@ -143,6 +162,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     settings = shared.given(args, *MEASURES, *KEPT)
     if "choose" in settings:
         settings["choice"] = settings.pop("choose")
+    if args.min_area or args.zone:
+        settings["acceptance"] = Acceptance.of(args.min_area, args.scale, args.zone or ())
     unreadable, passed_over = [], PassedOver()
 
     def pass_over(name: str, error: Exception):
@@ -184,6 +205,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
 
 def check_arguments(args: argparse.Namespace):
     """Refuses a call whose arguments contradict one another, with exit status 2."""
+    if args.scale and not (args.min_area or args.zone):
+        args.parser.error("--scale says what areas mean: give --min-area or --zone")
     if args.update:
         for name in shared.given(args, *shared.VIEW_ARGUMENTS, "augment", "part_pattern"):
             args.parser.error(f"{shared.option(name)} is the profile's own: fit a new one")

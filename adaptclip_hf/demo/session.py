@@ -16,6 +16,7 @@ from ..engine import DetectionResult, Result
 from ..engine.heatmap import render_heatmap
 from ..inspection import Calibration, InspectionProfile
 from ..inspection.profile_files import is_profile_file
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from ..modeling.checksums import CHECKSUMS_FILE
 from ..report.histogram_drawing import HistogramDrawing
 from ..synthetic import make_category, render_sample
@@ -119,7 +120,7 @@ class Session:
 
     def histogram(self) -> str:
         """The scores as a drawing, in HTML; empty before there are any."""
-        groups: dict[str, list[float]] = {"normal": [], "anomalous": [], "scored": []}
+        groups: dict[str, list[float]] = {NORMAL: [], ANOMALOUS: [], NOT_INSPECTABLE: [], "scored": []}
         for result in self.results:
             if isinstance(result, DetectionResult):
                 groups[result.label or "scored"].append(result.score)

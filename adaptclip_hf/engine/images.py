@@ -48,6 +48,7 @@ class UnreadableImage:
     # fields of a result, which there is none of
     score: ClassVar[None] = None
     label: ClassVar[None] = None
+    reason: ClassVar[None] = None
     p_value: ClassVar[None] = None
     regions: ClassVar[None] = None
     anomaly_map: ClassVar[None] = None

@@ -40,6 +40,10 @@ class Reference(ABC):
         def text_embeds(self) -> TextEmbeds | None:
             """Embeddings of the object's name, where they were encoded before."""
 
+        @property
+        def needs_appearance(self) -> bool:
+            """Whether it decides by how an image looks as a whole too, beside its score and map."""
+
     @abstractmethod
     def decide(self, result: DetectionResult) -> DetectionResult:
         """The result with its label, and whatever else the reference knows about it."""
@@ -59,6 +63,7 @@ class PlainReference(Reference):
 
     Attributes:
         threshold: in [0, 1]; a score above it is labelled anomalous. There are no labels without it.
+        needs_appearance: results tell how an image looks as a whole, for who decides later.
     """
 
     prompt_bank: PromptBank | None = field(default=None, repr=False)
@@ -66,6 +71,7 @@ class PlainReference(Reference):
     view: View = field(default_factory=View)
     threshold: float | None = None
     text_embeds: TextEmbeds | None = field(default=None, repr=False)
+    needs_appearance: bool = False
 
     def decide(self, result: DetectionResult) -> DetectionResult:
         return result if self.threshold is None else replace(result, label=label_of(result.score, self.threshold))

@@ -141,5 +141,6 @@ def join(
         ignore=tiles.view.ignore,
         among_normals=reference.prompt_bank is not None and harmonic and float(merger.map.max()) < NO_DISTANCE,
         image=image,
+        appearance=merger.appearance,
     )
     return reference.reference.decide(result)

@@ -17,9 +17,11 @@ from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
+from .acceptance import Acceptance
 from .audit import suspects
 from .calibration import PARTS, PHOTOS, Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .inspectable import Inspectable, mean_tokens_of
 from .near_copies import near_copies
 from .nearest import ComparedImages
 from .parts import PartOf, Parts, groups_of, highest, part_finder, require_parts
@@ -34,7 +36,7 @@ from .photo_features import (
     ProfilePhoto,
     encode_photos,
     made_by,
-    score_photo,
+    result_of_photo,
 )
 from .photo_sample import PhotoSample
 from .split import Split, confirmed_parts, good_parts
@@ -55,6 +57,8 @@ class Calibrated(NamedTuple):
     calibration: Calibration
     pixel_threshold: float
     variation: NormalVariation | None
+    acceptance: Acceptance | None
+    inspectable: Inspectable | None
 
 
 def fit(
@@ -65,6 +69,7 @@ def fit(
     view: View,
     feedback: Feedback,
     sample: PhotoSample | None = None,
+    acceptance: Acceptance | None = None,
     parts: Parts | None = None,
 ) -> Calibrated:
     """See [`InspectionProfile.fit`].
@@ -80,7 +85,7 @@ def fit(
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
     features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample, parts)
-    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
 def update(
@@ -90,6 +95,7 @@ def update(
     settings: FitSettings,
     view: View,
     feedback: Feedback,
+    acceptance: Acceptance | None = None,
     parts: Parts | None = None,
 ) -> Calibrated:
     """See [`InspectionProfile.update`].
@@ -108,7 +114,7 @@ def update(
     require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
     text_embeds = scorer.encode_text(settings.object_name)
     features, settings = add_photos(scorer, features, given, view, settings, feedback, parts=parts)
-    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
 def photos_of(given: Any) -> Iterable:
@@ -269,12 +275,16 @@ def calibrate(
     features: PhotoFeatures,
     text_embeds: TextEmbeds,
     feedback: Feedback,
+    acceptance: Acceptance | None = None,
 ) -> Calibrated:
     """Draws which photos make the bank, scores each photo against the bank without its fold, and sets the thresholds.
 
     Args:
         text_embeds: of the object's name.
+        acceptance: by which regions decide; its usual levels are made here.
     """
+    for photo in features.photos if acceptance is not None else ():
+        acceptance.require_zones(photo.size, photo.name)
     what = require_one_kind(features.photos, settings)
     good, confirmed = len(good_parts(features.photos)), len(confirmed_parts(features.photos))
     split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed, what)
@@ -287,6 +297,7 @@ def calibrate(
     reference = knowing_variations(scorer.model, prepared, comparisons)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
     compared, places = compared_photos(bank, view, comparisons, rows)
+    levels: dict[int, list[float]] = {}
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
         own = {row for number in fold for row in range(*photos[number].rows)}
         others = [index for index, row in enumerate(rows) if row not in own]
@@ -300,7 +311,13 @@ def calibrate(
             if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
                 nearest = compared.nearest(places[photo.rows[0]], others, without.prompt_bank.variation)
                 against = replace(without, prompt_bank=nearest)
-            photos[number] = score_photo(scorer, features, photo, against)
+            result = result_of_photo(scorer, features, photo, against)
+            photos[number] = replace(photo, score=result.score, peak=result.peak)
+            if acceptance is not None:
+                levels[number] = acceptance.levels(result)
+    if acceptance is not None:
+        acceptance = acceptance.fitted([levels[number] for number, photo in enumerate(photos) if photo.role in IN_BANK])
+        photos = [replace(each, score=max(acceptance.scores(levels[number]))) for number, each in enumerate(photos)]
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
@@ -308,10 +325,20 @@ def calibrate(
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
         )
     features = replace(features, photos=tuple(photos))
+    usual = [photo for photo in photos if photo.role in IN_BANK]
     assert reference.prompt_bank is not None
     variation = reference.prompt_bank.variation
     return Calibrated(
-        settings, about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation
+        settings,
+        about,
+        features,
+        split.method,
+        tuple(rows),
+        calibration,
+        pixel_calibration.threshold,
+        variation,
+        acceptance,
+        Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)),
     )
 
 

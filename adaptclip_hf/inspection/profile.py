@@ -17,6 +17,7 @@ from ..engine.images import OnError
 from ..engine.result import LARGEST_SEARCHED, Result
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
+from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
 from ..modeling.normal_variation import FIELDS, NormalVariation
@@ -24,10 +25,12 @@ from ..modeling.prompt_bank import VARIATION, PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of
 from ..reporting import Report, print_nothing
 from . import fitting
+from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import PARTS, PHOTOS, Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .inspectable import Inspectable, mean_tokens_of
 from .parts import PartDecision, Parts, UsualPart, groups_of, highest, label_of_part, named
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
@@ -68,6 +71,8 @@ class InspectionProfile(Reference):
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
+        acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
+        inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
 
     Example:
 
@@ -94,6 +99,8 @@ class InspectionProfile(Reference):
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
+    acceptance: Acceptance | None = None
+    inspectable: Inspectable | None = None
 
     @classmethod
     def fit(
@@ -122,20 +129,21 @@ class InspectionProfile(Reference):
             parts: which photos show one part: a name for each of `normal_images`, or {name of a photo: name of its
                 part}, beside `part_pattern` of [`FitSettings`]. With either the rates are those of parts: a part is
                 anomalous if one of its photos is.
-            options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
-                default that of the detector's model); and the other fields of [`FitSettings`].
+            options: `view`, how photos are looked at; `acceptance`, an [`Acceptance`] by which regions decide; `model`,
+                the name by which the profile loads its model (by default that of the detector's model); and the other
+                fields of [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        view, model = options.pop("view", None), options.pop("model", None)
+        view, model, acceptance = (options.pop(name, None) for name in ("view", "model", "acceptance"))
         view = View() if view is None else view
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
-        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, parts)
+        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts)
         profile = cls(model=model, view=view, **fitted._asdict())
         return (
             profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
@@ -166,14 +174,15 @@ class InspectionProfile(Reference):
                 is passed over.
             parts: which of `normal_images` show one part, as in [`~InspectionProfile.fit`]; left out where the
                 profile has a pattern of names.
-            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
-                to change.
+            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and to change: `acceptance`,
+                and fields of [`FitSettings`].
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
         self.require_match(detector)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
+        acceptance = options.pop("acceptance", self.acceptance)
         chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
@@ -186,7 +195,7 @@ class InspectionProfile(Reference):
             raise ValueError("Which photos show one part is the profile's own: fit a new one for another part_pattern.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback, parts)
+        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback, acceptance, parts)
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
@@ -237,6 +246,23 @@ class InspectionProfile(Reference):
         """The fields alone: the bank is made of the features again, and need not travel beside them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
+    @property
+    def needs_appearance(self) -> bool:
+        return self.inspectable is not None
+
+    @cached_property
+    def wholes(self) -> torch.Tensor:
+        """(k, n, d) mean patch tokens of the photos in the bank, by which another product is told."""
+        return mean_tokens_of(self.features, (photo for photo in self.features.photos if photo.role in IN_BANK))
+
+    def uninspectable(self, result: DetectionResult) -> str | None:
+        """Why a photo cannot be inspected; `None` where it can, or where nobody looked."""
+        if self.acceptance is not None and (zone := self.acceptance.outside(result.size)) is not None:
+            return f"zone {zone.name} lies outside"
+        if self.inspectable is None or result.appearance is None:
+            return None
+        return self.inspectable.reason(result.appearance, self.wholes)
+
     @cached_property
     def known(self) -> frozenset[str]:
         """Digests of its own photos, whose scores mean nothing."""
@@ -248,19 +274,31 @@ class InspectionProfile(Reference):
         decided = [self.calibration.threshold, self.pixel_threshold, sorted(self.known)]
         if self.usual_part is not None:
             decided += [self.settings.part_pattern, self.usual_part.photos]
+        decided += [each.to_json() for each in (self.acceptance, self.inspectable) if each is not None]
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
 
+    def deciding_score(self, result: DetectionResult) -> float:
+        """By which a result is decided: the model's score, or with an acceptance that of its regions."""
+        return result.score if self.acceptance is None else self.acceptance.score(result)
+
     def decide(self, result: DetectionResult) -> DetectionResult:
-        """A result with p-value, label and regions."""
-        p_value = float(self.calibration.p_values(result.score))  # refuses a score that is no number
-        label = label_of(result.score, self.calibration.threshold)
+        """A result with p-value, label, reason and regions; with an acceptance its score is that of the regions.
+
+        A photo that is not inspectable has a score and a p-value too, which say nothing about the part.
+        """
+        score = self.deciding_score(result)
+        p_value = float(self.calibration.p_values(score))  # refuses a score that is no number
+        why = self.uninspectable(result)
+        label = NOT_INSPECTABLE if why else label_of(score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
-        shown = result.map_within(LARGEST_SEARCHED) if label == "anomalous" else None
+        regions, reason = self._regions(result) if label == ANOMALOUS else ([], why)
         return replace(
             result,
+            score=score,
             p_value=p_value,
             label=label,
-            regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
+            reason=reason,
+            regions=regions,
             among_normals=result.among_normals or own,
             colours=self.colours,
         )
@@ -309,6 +347,12 @@ class InspectionProfile(Reference):
         return PartDecision(
             label, worst.score, float(self.calibration.p_values(worst.score)), worst.name, len(decided), differs
         )
+
+    def _regions(self, result: DetectionResult) -> tuple[list[dict], str]:
+        """The regions of an anomalous photo, and the reason."""
+        if self.acceptance is not None:
+            return self.acceptance.regions(result, self.calibration.threshold)
+        return find_regions(result.map_within(LARGEST_SEARCHED), self.pixel_threshold, result.size), SCORE
 
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
@@ -371,6 +415,8 @@ class InspectionProfile(Reference):
         if self.features.added.tensors:
             how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
             lines.insert(1, f"beside the photos of the bank, their {how} copies are compared with")
+        if self.acceptance is not None:
+            lines.append(self.acceptance.describe())
         if escapes := self.escapes():
             lines.append(
                 f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
@@ -419,6 +465,10 @@ class InspectionProfile(Reference):
         if self.view.bit_depth is not None:
             view["bit_depth"] = self.view.bit_depth
         told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
+        if self.acceptance is not None:
+            told["acceptance"] = self.acceptance.to_json()
+        if self.inspectable is not None:
+            told["inspectable"] = self.inspectable.to_json()
         return told | {
             "model": self.model,
             "settings": asdict(self.settings),
@@ -476,6 +526,8 @@ class InspectionProfile(Reference):
             content.pixel_threshold,
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+            None if content.acceptance is None else content.acceptance.acceptance(),
+            None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:

@@ -7,13 +7,16 @@ MOST_REGIONS = 200
 PEAK_SHARE = 0.7  # of a map's highest value, where nothing is above the threshold
 
 
-def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int] | None = None) -> list[dict]:
+def find_regions(
+    anomaly_map: np.ndarray, threshold: float, size: tuple[int, int] | None = None, least: int = 1
+) -> list[dict]:
     """The anomalous regions of an image: connected parts (by sides and corners) of its map, the highest first.
 
     Args:
         anomaly_map: (H, W).
         threshold: what good photos' maps stay below.
         size: (height, width) of the image, where the map is smaller.
+        least: pixels of the map that a region has at least.
 
     Returns:
         For each a `dict`: `box` [x, y, width, height] (int), `polygon` [[x, y], ...] (its outline, holes left out),
@@ -33,7 +36,8 @@ def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int
     parts = label(above[rows, columns], connectivity=2)
     if not significant:
         parts = np.where(parts == parts.flat[shown.argmax()], 1, 0)
-    found = sorted(regionprops(parts, intensity_image=shown), key=lambda part: -part.intensity_max)
+    found = [part for part in regionprops(parts, intensity_image=shown) if part.num_pixels >= least]
+    found.sort(key=lambda part: -part.intensity_max)
     described = [
         describe(part, anomaly_map.size, columns.start, rows.start) | {"significant": significant}
         for part in found[:MOST_REGIONS]

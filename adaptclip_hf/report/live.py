@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 
+from ..labels import ANOMALOUS, NORMAL
 from ..reporting import printable
 from ..runs.store_lines import RESULTS_FILE
 from .histogram_drawing import template
@@ -132,7 +133,7 @@ def card(row: dict, picture: str | None) -> dict:
         "path": printable(row["path"]),
         "picture": picture,
         "label": "unreadable" if row["error"] is not None else row["label"],
-        "error": row["error"] and printable(row["error"]),
+        "why": printable(row["error"] or row.get("reason") or ""),
         "score": row["score"],
         "p_value": row["p_value"],
         "time": "" if when is None else f"{datetime.fromisoformat(when).astimezone():%H:%M:%S}",
@@ -144,8 +145,8 @@ def shares(counts: dict[str, Counter], most: int) -> list[dict]:
     lines = []
     for when in sorted(counts)[-most:][::-1]:
         labels = counts[when]
-        decided, anomalous = labels["normal"] + labels["anomalous"], labels["anomalous"]
-        others = {str(name): labels[name] for name in labels if name not in ("normal", "anomalous", None)}
+        decided, anomalous = labels[NORMAL] + labels[ANOMALOUS], labels[ANOMALOUS]
+        others = {str(name): labels[name] for name in labels if name not in (NORMAL, ANOMALOUS, None)}
         share = anomalous / decided if decided else None
         lines.append({"when": when, "photos": labels.total(), "anomalous": anomalous, "share": share, "others": others})
     return lines

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, InstanceOf
 
 from ..files import parse_json
+from ..labels import NOT_INSPECTABLE
 from ..validation import FileContent
 from .stamps import Stamp, identity
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ..engine import Result
 
 RESULT = ("score", "p_value", "label", "regions", "size")
-LATER = ("time", "part", "part_label")  # columns that earlier versions did not write
+LATER = ("time", "part", "part_label", "reason")  # columns that earlier versions did not write
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -31,6 +32,7 @@ class RegionContent(FileContent):
     peak: float
     mean: float
     significant: bool
+    area_mm2: float | None = None
 
 
 Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet hold
@@ -42,7 +44,7 @@ class RowContent(FileContent):
     path: Text
     score: float | None
     p_value: float | None
-    label: Literal["normal", "anomalous"] | None
+    label: Literal["normal", "anomalous", "not inspectable"] | None
     regions: list[RegionContent] | None
     size: Annotated[list[Annotated[int, Field(gt=0, lt=2**31)]], Field(min_length=2, max_length=2)] | None
     heatmap: Text | None
@@ -54,6 +56,12 @@ class RowContent(FileContent):
     time: str | None = None
     part: Text | None = None
     part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
+    reason: Text | None = None
+
+
+def is_decided(row: dict) -> bool:
+    """Whether a row is of a photo that could be read and inspected."""
+    return row["error"] is None and row["label"] != NOT_INSPECTABLE
 
 
 def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -> dict:
@@ -67,7 +75,7 @@ def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
-    row |= {"part": part, "part_label": None}
+    row |= {"part": part, "part_label": None, "reason": result.reason}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from ..reporting import printable
 
 WORTH_A_SHARE = 20  # images
@@ -22,6 +23,7 @@ class RunSummary:
         highest: (score, label, path) of the highest scores.
         lowest: the lowest score; 1 without any.
         failed: paths of the first files that could not be read.
+        unseen: (path, reason) of the first photos that were not inspectable.
         seconds: of the whole run.
         parts: what came of the parts, in words; `None` where photos are decided one by one.
         waited: seconds of them in which the model waited for an image to be read.
@@ -34,6 +36,7 @@ class RunSummary:
     highest: list[tuple[float, str, str]] = field(default_factory=list)
     lowest: float = 1.0
     failed: list[str] = field(default_factory=list)
+    unseen: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     waited: float = 0.0
     parts: str | None = None
@@ -45,6 +48,8 @@ class RunSummary:
             self.failed = [*self.failed, row["path"]][:SHOWN]
             return
         self.labels[row["label"]] += 1
+        if row["label"] == NOT_INSPECTABLE:
+            self.unseen = [*self.unseen, (row["path"], row.get("reason") or "")][:SHOWN]
         self.lowest = min(self.lowest, row["score"])
         self.highest = nlargest(SHOWN, [*self.highest, (row["score"], row["label"] or "", row["path"])])
 
@@ -67,6 +72,7 @@ class RunSummary:
         newest = {each[2]: each for each in (*self.highest, *other.highest)}  # a photo may be scored again
         self.highest = nlargest(SHOWN, newest.values())
         self.failed = [*self.failed, *other.failed][:SHOWN]
+        self.unseen = [*self.unseen, *other.unseen][:SHOWN]
         self.seconds += other.seconds
         self.waited += other.waited
 
@@ -79,7 +85,9 @@ class RunSummary:
         if self.before:
             lines[0] += f", {self.before} scored before"
         if self.labels.keys() - {None}:
-            lines[0] += f": {self.labels['anomalous']} anomalous, {self.labels['normal']} normal"
+            lines[0] += f": {self.labels[ANOMALOUS]} anomalous, {self.labels[NORMAL]} normal"
+            if unseen := self.labels[NOT_INSPECTABLE]:
+                lines[0] += f", {unseen} not inspectable"
         if self.parts:
             lines.append(self.parts)
         if self.highest:
@@ -87,6 +95,10 @@ class RunSummary:
             lines += [f"  {score:.4f}  {label:9}  {printable(path)}" for score, label, path in self.highest]
         if total > len(self.highest):
             lines.append(f"  ... {total - len(self.highest)} more, down to {self.lowest:.4f}")
+        if unseen := self.labels[NOT_INSPECTABLE]:
+            more = f" and {unseen - len(self.unseen)} more" if unseen > len(self.unseen) else ""
+            named = ", ".join(f"{printable(path)} ({reason})" for path, reason in self.unseen)
+            lines.append(f"{unseen} photos are not inspectable, neither normal nor anomalous: {named}{more}")
         if self.unreadable:
             more = f" and {self.unreadable - SHOWN} more" if self.unreadable > SHOWN else ""
             lines.append(f"{self.unreadable} files could not be read: {', '.join(map(printable, self.failed))}{more}")

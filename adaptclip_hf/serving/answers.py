@@ -24,8 +24,16 @@ class Inspection(BaseModel):
     product: str | None = Field(description="the product whose profile decided")
     score: float = Field(description="from 0, normal, to 1")
     p_value: float | None = Field(description="how often a good photo scores this high or higher")
-    label: str | None = Field(description="normal or anomalous; null without a product")
-    regions: list[dict] | None = Field(description="box, polygon, area, share, peak, mean, significant; in pixels")
+    label: str | None = Field(
+        description="normal, anomalous or not inspectable, which is neither; null without a product"
+    )
+    reason: str | None = Field(
+        description="why it is anomalous (score, area or zone NAME), or not inspectable (too dark, empty, blurred, "
+        "unlike the product)"
+    )
+    regions: list[dict] | None = Field(
+        description="box, polygon, area, share, peak, mean, significant; in pixels; area_mm2 where the scale is known"
+    )
     width: int
     height: int
     among_normals: bool = Field(description="it is itself one of the product's photos: its score says nothing")
@@ -43,6 +51,7 @@ def inspected(product: Product | None, photo: Photo, result: DetectionResult, in
         score=result.score,
         p_value=result.p_value,
         label=result.label,
+        reason=result.reason,
         regions=result.regions,
         width=width,
         height=height,
