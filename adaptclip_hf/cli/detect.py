@@ -1,6 +1,8 @@
 """`adaptclip detect`: scores and heatmaps of image files."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from ..model_files import is_exported
 from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
 from . import given_names
-from .delivery_arguments import add_delivery_arguments, check_delivery, targets_of
+from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
 
 LOCAL, RAY = "local", "ray"
 
@@ -22,6 +24,7 @@ def add_command(commands) -> argparse.ArgumentParser:
         epilog="""examples:
   adaptclip detect line/ --profile bottle/                      yes or no, at the false-alarm rate of the profile
   adaptclip detect line/ --profile bottle/ --watch              the same for every image that appears there
+  adaptclip detect line/ --profile bottle/ --watch --on-anomalous 'eject.py {path}' --live 8100
   adaptclip detect line/ --profile bottle/ --format coco        with COCO's annotations of the regions
   adaptclip detect part.png                                     zero-shot, no example needed
   adaptclip detect line/ --normal good/                         compare with normal images of the same product
@@ -44,8 +47,8 @@ A profile that was fitted with --part-pattern, or from a list with a column `par
 `part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;
 with --watch as soon as one photo is anomalous or as many have come as a part usually has.
 
-exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
-run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
+exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error), some
+decision is not delivered or the run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
     shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
@@ -102,6 +105,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
     )
     parser.add_argument("--batch-size", type=shared.positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_live(parser)
     add_delivery_arguments(parser)
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
     bulk.add_argument(
@@ -164,16 +168,32 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = LineStore(output, spec, report)
         run = Run(Here(spec, detector, report), lines, report, not args.quiet, partial(delivery.of, lines))
-    if args.watch:
-        summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
-    else:
-        summary = run.run(sources, args.overwrite)
+    with shown_live(args, delivery):
+        if args.watch:
+            summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
+        else:
+            summary = run.run(sources, args.overwrite)
     if not args.quiet:
         # where the labels of all images are set together, the threshold decides none of them
         place_of = reference.calibration.place_of if args.false_discovery_rate else reference.place_of
         print("\n".join(filter(None, (summary.describe(place_of), passed_over.describe()))))
         print(f"written: {printable(run.store.written)}")
     return 1 if summary.unreadable or unreadable or delivery.undelivered else 0
+
+
+@contextmanager
+def shown_live(args: argparse.Namespace, delivery) -> Iterator[None]:
+    """The page of `--live` is served meanwhile, if it is asked for."""
+    if args.live is None:
+        yield
+        return
+    from ..report.live import LivePage, live
+    from ..reporting import print_line
+
+    host, port = args.live
+    with live(host, port, LivePage(Path(args.output), delivery.waiting)) as address:
+        print_line(f"live at {address}")
+        yield
 
 
 def label_studio_addresses(args: argparse.Namespace):
