@@ -204,6 +204,8 @@ class UsualPart:
         """How a part of these photos differs from the usual, in words; `None` where it does not."""
         if self.views and (lacking := [view for view in self.views if view not in self.views_of(names)]):
             return f"lacks {'view' if len(lacking) == 1 else 'views'} {', '.join(lacking)}"
+        if len(names) < self.photos:
+            return f"{len(names)} of {self.photos} photos"
         return None if len(names) == self.photos else f"{len(names)} photos, not {self.photos}"
 
     def describe(self) -> str:
