@@ -53,8 +53,8 @@ class PartSummary:
         if self.differing:
             lines.append(
                 f"{self.differ} {'part was' if self.differ == 1 else 'parts were'} not photographed as the profile's: "
-                f"{named(self.differing, self.differ)}; what no photo shows is not inspected, and more photos give more "
-                "false alarms"
+                f"{named(self.differing, self.differ)}; what no photo shows is not inspected, and more photos give "
+                "more false alarms"
             )
         if self.alone:
             belong = "image belongs" if self.alone == 1 else "images belong"

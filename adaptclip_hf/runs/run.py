@@ -113,7 +113,8 @@ class Run:
     def _tell(self, row: dict):
         if row["error"] is None:
             decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
-            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
+            part = f"  (its part: {row['part_label']})" if row["part_label"] else ""
+            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}{part}")
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary, by_parts: bool = False):
