@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
+from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
 from ..engine.result import LARGEST_SEARCHED, Result
 from ..engine.turned_copies import ROTATIONS
@@ -261,7 +262,13 @@ class InspectionProfile(Reference):
             label=label,
             regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
             among_normals=result.among_normals or own,
+            colours=self.colours,
         )
+
+    @property
+    def colours(self) -> ColourScale:
+        """What its heatmaps are drawn with: colours begin at what the maps of good photos reach."""
+        return ColourScale(self.pixel_threshold)
 
     @cached_property
     def usual_part(self) -> UsualPart | None:
@@ -381,7 +388,7 @@ class InspectionProfile(Reference):
 
     def summary(self) -> dict:
         """What results keep of the profile, as JSON values."""
-        told = {} if self.pasted is None else {"verdict": self.verdict_text}
+        told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict_text}
         if self.usual_part is not None:
             told |= {"parts": {"photos": self.usual_part.photos, "views": list(self.usual_part.views)}}
         return told | {
@@ -411,7 +418,7 @@ class InspectionProfile(Reference):
         view = {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")}
         if self.view.bit_depth is not None:
             view["bit_depth"] = self.view.bit_depth
-        told = {} if self.pasted is None else {"verdict": self.verdict}
+        told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
         return told | {
             "model": self.model,
             "settings": asdict(self.settings),

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from .executor import Executor, OnRow
 from .part_labels import label_parts
 from .sources import Source
 from .store import Store
-from .summary import RunSummary
+from .summary import SHOWN, RunSummary
 from .watching import FolderWatch
+
+Deliver = Callable[[], AbstractContextManager[None]]
 
 
 class Run:
@@ -27,10 +30,13 @@ class Run:
     Args:
         report: called with lines for people.
         progress: show a bar.
+        deliver: gives a context in which decisions are delivered while images are scored.
     """
 
-    def __init__(self, executor: Executor, store: Store, report: Report, progress: bool = True):
-        self.executor, self.store, self.report, self.progress = executor, store, report, progress
+    def __init__(
+        self, executor: Executor, store: Store, report: Report, progress: bool = True, deliver: Deliver = nullcontext
+    ):
+        self.executor, self.store, self.report, self.progress, self.deliver = executor, store, report, progress, deliver
         self.spec = executor.spec
 
     def run(self, sources: Iterable[Source], overwrite: bool = False) -> RunSummary:
@@ -47,15 +53,16 @@ class Run:
         with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             try:
-                summary = self.score(sources)
+                with self.deliver():
+                    summary = self.score(sources)
             except KeyboardInterrupt:
-                self.store.write_formats(self.spec.formats)
+                self.store.write_formats(self.spec.formats, self.spec.addresses)
                 raise
             if self.spec.false_discovery_rate is not None:
                 by_parts = self.spec.usual_part is not None
                 correct_labels(self.store, self.spec.false_discovery_rate, summary, by_parts)
             self._label_parts(summary)
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
@@ -65,17 +72,27 @@ class Run:
             passed_over: counts and tells what is passed over.
         """
         total = RunSummary()
+        unread: dict[str, None] = {}
+
+        def tell(row: dict):
+            self._tell(row)
+            unread.pop(row["path"], None)
+            if row["error"] is not None:
+                unread[row["path"]] = None
+
         with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             self.report(f"watching {folder}; Ctrl-C stops")
             try:
                 watch = FolderWatch(folder, self._is_scored, self.store.folder_here, passed_over, self.report)
-                for paths in watch.complete_images():
-                    total.join(self.score([Source(str(path)) for path in paths], self._tell))
+                with self.deliver():
+                    for paths in watch.complete_images():
+                        total.join(self.score([Source(str(path)) for path in paths], tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
             self._label_parts(total, awaiting=True)
-            self.store.write_formats(self.spec.formats)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
+        total.unreadable, total.failed = len(unread), list(unread)[:SHOWN]  # what was read later is not among them
         return total
 
     def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:

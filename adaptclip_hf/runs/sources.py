@@ -189,7 +189,8 @@ def named_in(file: Folder) -> Iterator[tuple[str, str | None, str | int | None]]
             yield from rows_of_parquet(opened, file.address)
         elif kind == ".csv":
             for where, row in csv_rows(opened, file.address, ["path"]):
-                yield where, *(from_csv_cell(row.get(name, "").strip()) for name in ("path", PART))
+                path, part = (from_csv_cell(row.get(name, "").strip()) for name in ("path", PART))
+                yield where, path, part
         else:
             for where, line in lines_of(opened, file.address):
                 if path := line.strip():

@@ -9,6 +9,7 @@ from ..inspection import InspectionProfile
 from ..inspection.calibration import require_discoverable
 from ..inspection.parts import UsualPart
 from ..inspection.photo_features import made_by
+from .label_studio import ImageAddresses
 from .sources import Source
 
 
@@ -26,6 +27,7 @@ class RunSpec:
         false_discovery_rate: with a profile: of all images that are called anomalous at most this share are good ones,
             on average; labels are set again when all images are scored.
         formats: of [`adaptclip_hf.runs.formats.FORMATS`], written when all images are scored.
+        addresses: where Label Studio finds the images.
 
     Raises:
         ValueError: at this false-discovery rate the profile could call nothing anomalous.
@@ -41,6 +43,7 @@ class RunSpec:
     maps: bool = False
     false_discovery_rate: float | None = None
     formats: Sequence[str] = ()
+    addresses: ImageAddresses | None = None
 
     def __post_init__(self):
         if self.false_discovery_rate is not None and isinstance(self.reference, InspectionProfile):

@@ -64,7 +64,8 @@ class RunSummary:
         self.before += other.before
         self.labels += other.labels
         self.lowest = min(self.lowest, other.lowest)
-        self.highest = nlargest(SHOWN, [*self.highest, *other.highest])
+        newest = {each[2]: each for each in (*self.highest, *other.highest)}  # a photo may be scored again
+        self.highest = nlargest(SHOWN, newest.values())
         self.failed = [*self.failed, *other.failed][:SHOWN]
         self.seconds += other.seconds
         self.waited += other.waited
