@@ -84,7 +84,9 @@ def test_each_row_says_the_part_and_its_label(line, tmp_path, capsys):
     assert differing.count("(lacks view side)") == 2 and "lacking (" in differing and "broken (" in differing
     assert "2 parts were" in differing and "well" not in differing
     assert "1 image belongs to no part" in told
-    table = {Path(row["path"]).stem: row for row in csv.DictReader((tmp_path / "results.csv").open())}
+    table = {
+        Path(row["path"]).stem: row for row in csv.DictReader((tmp_path / "results.csv").open(encoding="utf-8-sig"))
+    }
     assert table["well-top"]["part_label"] == "normal" and table["alone"]["part"] == ""
     assert detect(line, tmp_path) == 1 and lines(tmp_path) == rows  # again, with nothing to do
 
