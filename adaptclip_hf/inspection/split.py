@@ -81,7 +81,8 @@ class Split:
 
     def assign(self, photos: Sequence[ProfilePhoto], seed: int) -> list[ProfilePhoto]:
         """The photos with their roles; which ones make the bank is drawn at random, by the seed."""
-        parts, roles = good_parts(photos), {}
+        parts = good_parts(photos)
+        roles: dict[int, str] = {}
         for place, number in enumerate(np.random.default_rng(seed).permutation(len(parts))):
             role = BOTH if self.method != SPLIT else BANK if place < self.bank else CALIBRATION
             roles |= dict.fromkeys(parts[number], role)
