@@ -133,7 +133,9 @@ class Run:
         if row["error"] is None:
             place = self.spec.reference.place_of(row["score"])
             why = f"({row['reason']})" if row["label"] == NOT_INSPECTABLE else place
-            self.report("  ".join(filter(None, (f"{row['score']:.4f}", f"{row['label'] or '':9}", why, row["path"]))))
+            part = row["part_label"] and f"(its part: {row['part_label']})"
+            words = (f"{row['score']:.4f}", f"{row['label'] or '':9}", why, row["path"], part)
+            self.report("  ".join(filter(None, words)))
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary, by_parts: bool = False):
