@@ -149,7 +149,7 @@ class AnomalyScorer:
                 copies.add(tokens, together)
         if not blocks.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
-        made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.same_place else {})
+        made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.by_place else {})
         made_by |= {TILED: "yes"} if any(grid != (1, 1) for grid in grids) else {}
         added, added_of = copies.finish()
         bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
@@ -240,7 +240,7 @@ class AnomalyScorer:
         if isinstance(image, UnreadableImage):
             return image
         try:
-            require_same_grid(reference.prompt_bank, image.tiles)
+            require_same_grid(reference, image.tiles)
         except ValueError as error:
             if on_error is None:
                 raise

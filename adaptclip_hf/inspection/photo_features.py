@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
-from ..engine.images import LoadedImage, OnError
+from ..engine.images import LoadedImage, OnError, ReadImage
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
@@ -110,7 +110,7 @@ class PhotoFeatures:
             made_by: of [`made_by`].
         """
         preprocessing = made_by["preprocessing"] | {VIEW: view.key()}
-        if view.same_place:
+        if view.by_place:
             preprocessing[GRID] = str(view.tiles(self.photos[0].size, self.photos[0].name).grid)
         if any(photo.rows[1] - photo.rows[0] > 1 for photo in self.photos):
             preprocessing[TILED] = "yes"
@@ -150,7 +150,7 @@ def encode_photos(
     feedback: Feedback,
     copies: TurnedCopies,
     known: Sequence[ProfilePhoto] = (),
-    after_each: Callable[[], object] = lambda: None,
+    before_each: Callable[[ReadImage], object] = lambda image: None,
     sample: PhotoSample | None = None,
 ) -> PhotoFeatures:
     """Encodes photos, each once, in memory that holds one photo and the features of all.
@@ -160,13 +160,14 @@ def encode_photos(
     Args:
         copies: turns them.
         known: photos that are there already.
+        before_each: called with each photo that was read, before it is encoded.
         sample: keeps the pixels of a few.
     """
     seen = {photo.digest: photo.name for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
     for image in scorer.reader.read(images, view, feedback.on_error):
-        after_each()
+        before_each(image)
         if isinstance(image, UnreadableImage):
             continue
         digest = pixel_digest(image.image)

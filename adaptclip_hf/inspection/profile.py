@@ -27,6 +27,7 @@ from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .nearest import ComparedBank
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
 from .photo_features import (
@@ -129,11 +130,11 @@ class InspectionProfile(Reference):
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
-        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
-        profile = cls(model=model, view=view, **fitted._asdict())
-        return (
-            profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
-        )
+        fitted, compared = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
+        profile = cls(model=model, **fitted._asdict())
+        if sample is None:
+            return profile
+        return replace(profile, pasted=paste_defects(detector, profile, sample, compared, feedback))
 
     def update(
         self,
@@ -175,24 +176,36 @@ class InspectionProfile(Reference):
             )
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback)
+        fitted, compared = fitting.update(detector, kept, given, chosen, self.view, feedback)
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
         updated = replace(self, pasted=older, **fitted._asdict())
-        return updated.with_new_verdict(detector, feedback) if verdict else updated
+        return updated.with_new_verdict(detector, feedback, compared) if verdict else updated
 
-    def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
+    def with_new_verdict(
+        self, detector: AnomalyScorer, feedback: Feedback = Feedback(), compared: ComparedBank | None = None
+    ) -> "InspectionProfile":
         """The profile with defects pasted anew, on good photos that are opened once more.
 
         One that is gone or was changed is passed over; if none can be opened, the older verdict stays.
+
+        Args:
+            compared: its bank, whose photos were compared; by default they are compared now.
         """
+        compared = self.compared_bank(detector) if compared is None else compared
         photos = [photo for photo in self.features.photos if photo.role in CALIBRATING]
         sample = sampled_again(detector.reader, photos, self.view, self.settings.seed)
-        pasted = paste_defects(detector, self, sample, feedback)
+        pasted = paste_defects(detector, self, sample, compared, feedback)
         if pasted is None:
             feedback.report("no good photo can be opened any more: the verdict was not made anew")
         return replace(self, pasted=pasted or self.pasted)
+
+    def compared_bank(self, scorer: AnomalyScorer) -> ComparedBank:
+        """Its bank, whose photos are compared with one another once more."""
+        bank = replace(self.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
+        text_embeds = scorer.encode_text(self.object_name)
+        return fitting.compared_bank(scorer, bank, self.view, self.bank_rows, text_embeds)
 
     @property
     def verdict(self) -> dict[str, Any] | None:

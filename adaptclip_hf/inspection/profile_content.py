@@ -74,7 +74,7 @@ class ViewContent(FileContent):
 
     tile: int | Literal["auto", "whole"]
     overlap: float
-    same_place: bool
+    same_place: bool | Literal["only"]
     region: Annotated[list[int], Field(min_length=4, max_length=4)] | None
     bit_depth: int | None = None
 
