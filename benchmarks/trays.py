@@ -91,7 +91,7 @@ def score(detector: AnomalyDetector, profile: InspectionProfile, trays: list[Tra
     for tray in trays:
         seconds = Seconds()
         [result] = detector.detect(tray.image, profile=profile)
-        boxes = [region.box for region in result.regions or ()]
+        boxes = [region["box"] for region in result.regions or ()]
         hits = [tray.mask[y : y + height, x : x + width].any() for x, y, width, height in boxes]
         found += result.label == "anomalous"
         on_it += result.label == "anomalous" and any(hits)

@@ -20,7 +20,13 @@ GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it
 
 
 class Reference(ABC):
-    """All that a result depends on, besides the image and the model. It can be pickled."""
+    """All that a result depends on, besides the image and the model. It can be pickled.
+
+    Attributes:
+        variations: of the normal tiles at each place, where they were found before.
+    """
+
+    variations: tuple[NormalVariation, ...] = ()
 
     if TYPE_CHECKING:  # each kind of reference has these as fields or properties
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
@@ -199,16 +200,24 @@ class AnomalyScorer:
         prepared = PreparedReference(
             reference, None, self.encode_text(reference.object_name) if text_embeds is None else text_embeds
         )
-        return prepared if reference.prompt_bank is None else self.with_bank(prepared, reference.prompt_bank)
+        if reference.prompt_bank is None:
+            return prepared
+        return self.with_bank(prepared, reference.prompt_bank, reference.variations)
 
-    def with_bank(self, prepared: PreparedReference, bank: PromptBank) -> PreparedReference:
+    def with_bank(
+        self, prepared: PreparedReference, bank: PromptBank, variations: Sequence[NormalVariation] = ()
+    ) -> PreparedReference:
         """A prepared reference with normal images that match this model, ready for any number of scores.
+
+        Args:
+            variations: of the normal tiles at each place, where they were found before.
 
         Raises:
             ValueError: the bank is not finite.
         """
         bank.require_finite()
-        with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype), variations=())
+        with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype))
+        with_it = replace(with_it, variations=tuple(each.to(self.device) for each in variations))
         return in_one_pool(knowing_variations(self.model, with_it))
 
     def score_images(

@@ -8,7 +8,7 @@ import torch
 
 from ..engine import AnomalyScorer, View
 from ..engine.images import LoadedImage, ReadImage
-from ..engine.tiles import AUTO
+from ..engine.tiles import AUTO, ONLY, Tiles
 from ..modeling.normal_variation import MOST_COMPARED, nearest_distances
 from ..reporting import Report
 from .fit_settings import FitSettings
@@ -31,30 +31,30 @@ class Estimate:
     ):  # fmt: skip
         self.scorer, self.view, self.settings, self.report, self.clock = scorer, view, settings, report, clock
         self.count = count or 0
-        self._first: tuple[int, float] | None = None
+        self._first: tuple[Tiles, float] | None = None
 
     def __call__(self, image: ReadImage):
         """To be called with each photo before it is encoded."""
         if self._first is not None and self.count:
             tiles, began = self._first
-            self.report(f"{self.count} photos of {tiles} tiles: {self.told(tiles, self.clock() - began)}")
+            self.report(f"{self.count} photos of {len(tiles)} tiles: {self.told(tiles, self.clock() - began)}")
             self.count = 0
         elif isinstance(image, LoadedImage) and len(image.tiles) > 1:
-            self._first = len(image.tiles), self.clock()
+            self._first = image.tiles, self.clock()
 
-    def told(self, tiles: int, seconds: float) -> str:
+    def told(self, tiles: Tiles, seconds: float) -> str:
         """How long it takes, for people.
 
         Args:
             seconds: that the first photo took.
         """
-        encoding, each = seconds * self.count, self.seconds_a_comparison()
-        at_places, anywhere = (encoding + each * number for number in comparisons(self.count, tiles, self.settings))
-        if self.view.by_place:
-            return about(at_places)
+        encoding, each = seconds * (self.count + PASTED / len(tiles)), self.seconds_a_comparison()
+        at_places, beside, anywhere = (
+            encoding + each * number for number in comparisons(self.count, tiles, self.settings.bank_size)
+        )
         if self.view.same_place == AUTO and self.settings.bank_size is None:
             return f"{about(at_places)} where they lie alike, else {about(anywhere).removeprefix('about ')}"
-        return about(anywhere)
+        return about({ONLY: at_places, True: beside}.get(self.view.same_place, anywhere))
 
     def seconds_a_comparison(self) -> float:
         """Of one tile with another one."""
@@ -67,11 +67,17 @@ class Estimate:
         return (self.clock() - began) / TRIED * len(config.feature_layers)
 
 
-def comparisons(photos: int, tiles: int, settings: FitSettings) -> tuple[int, int]:
-    """How many pairs of tiles are compared: where each tile is compared with its own place, and with a bank for all."""
-    at_places = tiles * photos * min(photos, MOST_COMPARED) + PASTED * photos
-    bank = settings.bank_size or TILES_IN_BANK
-    return at_places, (tiles * photos + PASTED) * bank
+def comparisons(photos: int, tiles: Tiles, bank_size: int | None) -> tuple[int, int, int]:
+    """How many pairs of tiles are compared: each tile with those of its own place; with those beside it too; with one
+    bank for all places."""
+    with_one_another = len(tiles) * photos * min(photos, MOST_COMPARED)
+    beside = sum(len(tile.neighbours()) for tile in tiles) / len(tiles)
+    searches = len(tiles) * photos + PASTED
+    return (
+        with_one_another + PASTED * photos,
+        with_one_another + round(searches * photos * beside),
+        searches * (bank_size or TILES_IN_BANK),
+    )
 
 
 def about(seconds: float) -> str:

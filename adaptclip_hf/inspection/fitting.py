@@ -56,6 +56,7 @@ class Calibrated(NamedTuple):
     pixel_threshold: float
     variation: NormalVariation | None
     view: View
+    variations: tuple[NormalVariation, ...]
 
 
 def fit(
@@ -263,8 +264,11 @@ def calibrate(
         )
     features = replace(features, photos=tuple(photos))
     threshold, variation = pixel_calibration.threshold, compared.bank.variation
+    by_place = tuple(each.to("cpu") for each in compared.reference.variations)
     return (
-        Calibrated(settings, about, features, split.method, tuple(rows), calibration, threshold, variation, view),
+        Calibrated(
+            settings, about, features, split.method, tuple(rows), calibration, threshold, variation, view, by_place
+        ),
         compared,
     )
 

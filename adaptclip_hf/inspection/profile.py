@@ -22,7 +22,7 @@ from ..modeling.normal_variation import FIELDS, NormalVariation
 from ..modeling.prompt_bank import VARIATION, PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of
 from ..reporting import Report, print_nothing
-from . import fitting
+from . import fitting, place_variations
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import Calibration, percent
@@ -66,6 +66,8 @@ class InspectionProfile(Reference):
         calibration: the good photos' scores and the threshold.
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
+        variations: the same of tiles at each place, where each is compared with those of its place; else empty, and so
+            in profiles of earlier versions.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
 
     Example:
@@ -93,6 +95,7 @@ class InspectionProfile(Reference):
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
+    variations: tuple[NormalVariation, ...] = field(default=(), repr=False)
 
     @classmethod
     def fit(
@@ -346,6 +349,7 @@ class InspectionProfile(Reference):
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         if self.variation is not None:
             tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in self.variation.tensors().items()}
+        tensors |= place_variations.packed(self.variations)
         if self.view.ignore is not None:
             tensors[IGNORE] = torch.from_numpy(self.view.ignore)
         write_profile(Path(folder), self.contents(), tensors)
@@ -395,6 +399,8 @@ class InspectionProfile(Reference):
         view = content.view.view(tensors.pop(IGNORE, None))
         known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
         variation = NormalVariation(**known) if known else None
+        variations = place_variations.unpacked(tensors)
+        tensors = {name: tensor for name, tensor in tensors.items() if not place_variations.is_one(name)}
         added = AddedTokens({name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)})
         sketches = content.sketches or [""] * len(content.photos)
         photos = tuple(
@@ -414,6 +420,7 @@ class InspectionProfile(Reference):
             content.pixel_threshold,
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+            variations,
         )
 
     def push_to_hub(self, repo_id: str, **options) -> str:
