@@ -50,8 +50,7 @@ def knowing_variations(
         comparisons: of its bank's images, where they were compared before.
     """
     bank = reference.prompt_bank
-    known = bank is None or bank.variation is not None or reference.variations
-    if known or not model.config.normal_variation:
+    if not model.config.normal_variation or bank is None or bank.variation is not None or reference.variations:
         return reference
     if comparisons is None:
         comparisons = compare_normals(model, bank, reference.reference.view)

@@ -307,7 +307,7 @@ def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about:
     if view.by_place:
         raise ValueError(KEEPS_ALL)
     every = 1 if whole_photos else EVERY
-    layers = tuple(layer[:, ::every] for layer in features.bank(about, view, rows).features)
+    layers = tuple(layer[:, ::every].contiguous() for layer in features.bank(about, view, rows).features)
     chosen = sorted(greedy_coreset(layers, most))
     return [rows[index] for index in chosen]
 
