@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 # tests run in so many processes, each of one thread: small models gain nothing by more
 JOBS ?= 2
 PYTEST_OPTIONS := --numprocesses $(JOBS) --quiet
+# beside the others: transformers imports it wherever it is installed, and it prints warnings when it is imported
+TORCHAO := $(VENV)/torchao
 
 .PHONY: demo lint package types docs format test test-slow test-lowest lock benchmark clean
 
@@ -17,6 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --target $(TORCHAO) torchao
 	touch $@
 
 demo: $(VENV)/.installed
@@ -47,6 +50,7 @@ format: $(VENV)/.installed
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_OPTIONS) --dist loadscope
+	PYTHONPATH=$(TORCHAO) OMP_NUM_THREADS=1 $(BIN)/pytest --quiet tests/modeling/test_quantised.py
 
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_OPTIONS) --dist loadgroup -m slow --durations 20
@@ -61,7 +65,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet --upgrade pip
 	echo 'torch==2.13.0' > .venv-lock/torch.txt
-	.venv-lock/bin/pip install --quiet --constraint .venv-lock/torch.txt '.[dev]'
+	.venv-lock/bin/pip install --quiet --constraint .venv-lock/torch.txt '.[dev]' torchao
 	head -2 constraints.txt > .venv-lock/constraints.txt
 	.venv-lock/bin/pip freeze | grep -v '^adaptclip' | sed 's/+cpu//' >> .venv-lock/constraints.txt
 	cp .venv-lock/constraints.txt constraints.txt

@@ -95,15 +95,16 @@ class Detect:
         else:
             images = list(read_sources(reader, map(Source, map(str, batch[PATH])), view, pass_over))
         paths = map(str, batch[PATH]) if PATH in batch else [image.name for image in images]
-        return self.table(zip(paths, repeat(UNKNOWN), images)).drop_columns([*BOOKKEEPING])
+        return self.table(zip(map(Source, paths), repeat(UNKNOWN), images)).drop_columns([*BOOKKEEPING])
 
-    def table(self, read: Iterable[tuple[str, Stamp, LoadedImage | UnreadableImage]]) -> pa.Table:
-        """The rows of images that were read, each with its path and stamp."""
+    def table(self, read: Iterable[tuple[Source, Stamp, LoadedImage | UnreadableImage]]) -> pa.Table:
+        """The rows of images that were read, each with where it came from and its stamp."""
         rows, read = [], iter(read)
         while batch := list(islice(read, self.spec.batch_size)):
             results = score_each(self.scorer, [(image, self.reference) for *_, image in batch], pass_over)
-            for (path, stamp, _), result in zip(batch, results, strict=True):
-                rows.append(with_map(row_of(path, stamp, result), result, self.schema))
+            for (source, stamp, _), result in zip(batch, results, strict=True):
+                row = row_of(source.path, stamp, result, self.spec.part_of(source))
+                rows.append(with_map(row, result, self.schema))
         return table_of(rows, self.schema)
 
 
@@ -203,7 +204,7 @@ def read_chunk(
         while some := list(islice(sources, READ_AT_ONCE)):
             stamps = [source.whole_stamp() for source in some]  # as they were when they were read
             images = read_sources(reader(model), some, view, pass_over)
-            yield {READ: objects([(source.path, *each) for source, *each in zip(some, stamps, images, strict=True)])}
+            yield {READ: objects([tuple(each) for each in zip(some, stamps, images, strict=True)])}
 
 
 @cache

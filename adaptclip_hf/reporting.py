@@ -132,9 +132,8 @@ def print_nothing(line: str):
 
 
 def is_main_process() -> bool:
-    import torch.distributed as dist
-
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    dist = sys.modules.get("torch.distributed")  # who has not imported it is in no group of processes
+    return dist is None or not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 def first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from ..reporting import is_lost, printable, unfailing_output
@@ -12,6 +12,7 @@ from ..stopping import STOPPED_BY, Stopped
 
 INSPECTING = ("detect", "fit", "report", "demo", "serve")
 MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
+WITHOUT_MODEL = ("report",)
 MAKING = ("train", "data", "convert", "card", "push")
 
 
@@ -60,19 +61,14 @@ def said(error: Exception) -> str:
 
 
 def run_quietly(args: argparse.Namespace) -> int:
-    """Runs the command, with transformers knowing AdaptCLIP and quiet about loading."""
+    """Runs the command, with transformers knowing AdaptCLIP and quiet about loading where the command loads a model."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
-    from ..plugins import load_plugin
     from ..processing.image_opening import ImageWarning
-    from ..registration import register
 
-    register()
-    for plugin in args.plugin:
-        load_plugin(plugin)
-    logging.disable_progress_bar()
+    if args.command not in WITHOUT_MODEL or args.plugin:
+        prepare_transformers(args.plugin)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about odd files, which are scored or refused by name
@@ -85,6 +81,19 @@ def run_quietly(args: argparse.Namespace) -> int:
         if "serializ" in str(error) and "deserializ" not in str(error):
             raise ValueError(f"A .safetensors file cannot be written: {error}") from error
         raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
+
+
+def prepare_transformers(plugins: Sequence[str]):
+    """Makes transformers know AdaptCLIP and the plug-ins, and quiet about loading; this takes seconds."""
+    from transformers.utils import logging
+
+    from ..plugins import load_plugin
+    from ..registration import register
+
+    register()
+    for plugin in plugins:
+        load_plugin(plugin)
+    logging.disable_progress_bar()
 
 
 def in_one_line(show: Callable) -> Callable:

@@ -46,6 +46,15 @@ def tile(text: str) -> int | str:
     return text if text in ("auto", "whole") else positive(text)
 
 
+def part_pattern(text: str) -> str:
+    from ..inspection.parts import PartPattern
+
+    try:
+        return PartPattern(text).text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def bit_depth(text: str) -> int:
     if not text.isdigit() or not 8 <= int(text) <= 16:
         raise argparse.ArgumentTypeError(f"expected 8 to 16 bits, got {text}")

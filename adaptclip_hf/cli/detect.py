@@ -1,11 +1,13 @@
 """`adaptclip detect`: scores and heatmaps of image files."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ..model_files import is_exported
-from ..runs.formats import FORMATS
+from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
+from .delivery_arguments import add_delivery_arguments, check_delivery, targets_of
 
 LOCAL, RAY = "local", "ray"
 
@@ -35,6 +37,10 @@ report OUTPUT` makes a page of them. Started again with the same arguments, or w
 line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
+A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
+`part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;
+with --watch as soon as one photo is anomalous or as many have come as a part usually has.
+
 exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
 run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
@@ -62,7 +68,22 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
         "--watch", action="store_true", help="watch one folder and score images as they appear (--engine local)"
     )
     parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, default=(), help="also write the results in these formats"
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=(),
+        help="also write the results in these formats: csv has a line an image, regions a line a region (regions.csv)",
+    )
+    parser.add_argument(
+        "--label-studio-prefix",
+        metavar="PREFIX",
+        help="with --format label-studio: where Label Studio finds the images, such as /data/local-files/?d= or "
+        "https://HOST/photos/; their paths follow it, percent-encoded",
+    )
+    parser.add_argument(
+        "--label-studio-root",
+        metavar="FOLDER",
+        help="the folder that PREFIX stands for; the current one by default",
     )
     shared.add_object_name(parser)
     shared.add_augment(parser)
@@ -78,6 +99,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
     )
     parser.add_argument("--batch-size", type=shared.positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_delivery_arguments(parser)
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
     bulk.add_argument(
         "--engine",
@@ -101,6 +123,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
 def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     shared.set_size_limit(args)
+    from ..delivery.couriers import Delivery
     from ..image_files import ImageFiles
     from ..passed_over import PassedOver
     from ..reporting import print_line, print_nothing, printable
@@ -110,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     from ..runs.spec import RunSpec
     from ..runs.store_lines import LineStore
 
+    targets = targets_of(args)
     output, report, passed_over = Path(args.output), print_nothing if args.quiet else print_line, PassedOver()
     if args.engine == RAY:
         sources = Sources(addresses=(*args.paths, *args.input), passed_over=passed_over)
@@ -129,20 +153,32 @@ def run(args: argparse.Namespace) -> int:
         args.save_maps,
         args.false_discovery_rate,
         args.format,
+        label_studio_addresses(args),
     )
+    delivery = Delivery(targets, report)
     if args.engine == RAY:
         executor, store = parts(args, spec, detector, report)
+        run = Run(executor, store, report, not args.quiet)
     else:
-        executor, store = Here(spec, detector, report), LineStore(output, spec, report)
-    run = Run(executor, store, report, progress=not args.quiet)
+        lines = LineStore(output, spec, report)
+        run = Run(Here(spec, detector, report), lines, report, not args.quiet, partial(delivery.of, lines))
     if args.watch:
         summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
     else:
         summary = run.run(sources, args.overwrite)
     if not args.quiet:
         print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
-        print(f"written: {printable(store.written)}")
-    return 1 if summary.unreadable or unreadable else 0
+        print(f"written: {printable(run.store.written)}")
+    return 1 if summary.unreadable or unreadable or delivery.undelivered else 0
+
+
+def label_studio_addresses(args: argparse.Namespace):
+    """Where Label Studio finds the images; `None` where no prefix is given."""
+    from ..runs.label_studio import ImageAddresses
+
+    if args.label_studio_prefix is None:
+        return None
+    return ImageAddresses(args.label_studio_prefix, str(Path(args.label_studio_root or ".").absolute()))
 
 
 def parts(args: argparse.Namespace, spec, detector, report):
@@ -198,6 +234,10 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--save-prompt-bank keeps the images of --normal: give both")
     if args.augment and not args.normal:
         args.parser.error("--augment makes copies of the images of --normal: give both")
+    if args.label_studio_prefix is not None and LABEL_STUDIO not in args.format:
+        args.parser.error(f"--label-studio-prefix belongs to --format {LABEL_STUDIO}")
+    if args.label_studio_root is not None and args.label_studio_prefix is None:
+        args.parser.error("--label-studio-root is the folder of a --label-studio-prefix: give both")
     for name in shared.given(args, "threshold", "object_name", *shared.VIEW_ARGUMENTS) if args.profile else ():
         args.parser.error(f"the profile holds what {shared.option(name)} says: leave it out, or fit another profile")
     if args.false_discovery_rate and not args.profile:
@@ -206,6 +246,7 @@ def check_arguments(args: argparse.Namespace):
         args.parser.error("--false-discovery-rate looks at all images at once, and --watch never has them all")
     if args.watch and (len(args.paths) != 1 or args.input):
         args.parser.error("--watch takes one folder")
+    check_delivery(args)
 
 
 def remember(detector, paths: list[Path], view, quiet: bool, **augment: str):

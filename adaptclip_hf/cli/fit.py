@@ -1,6 +1,7 @@
 """`adaptclip fit`: a profile of a product, from photos of good parts."""
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def add_command(commands) -> argparse.ArgumentParser:
   adaptclip fit --normal good/ --defects bad/ --choose f1 --output bottle
   adaptclip fit --update bottle --confirmed today/017.png today/031.png   false alarms that were good parts after all
   adaptclip fit --update bottle --normal more/ --drop good/003.png
+  adaptclip fit --normal good/ --part-pattern '{part}_view{view}' --output valve     one decision a part
 
 How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. By default all
 photos make the bank and calibrate, each compared with the others (leave-one-out): no photo is wasted, and the rate
@@ -28,7 +30,16 @@ holds as measured, not exactly. Where a split leaves 50 photos for the bank, tho
 the rate then holds exactly, averaged over draws. "cross" is leave-one-out in five folds. Fewer than the rate needs are
 refused. Use photos of different parts and days, as they will come. Copies, also at another size, are left out, and
 photos that look bad among the others are named. At the end it pastes defects on some good photos and says which of them
-it would find, which is no promise for real ones. Two updates of one profile at once wait for each other.
+it would find, which is no promise for real ones.
+
+Several photos of one part: photo by photo, ten views at 5 % would reject up to 40 % of good parts. With --part-pattern
+parts are calibrated: 19 parts carry 5 %, and the threshold is one that the highest score among a good part's photos
+exceeds at that rate. A part is anomalous if one of its photos is. {part} and {view} stand for one letter or more of a
+file's name without its ending, * for any; with / folders count too ('{view}/{part}' for a folder a camera). Photos in
+different folders are different parts unless the pattern names the folder. In its place a list (.csv or .parquet with
+the columns `path` and `part`) may be given as PATH. The profile remembers the pattern.
+
+Two updates of one profile at once wait for each other.
 
 exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
 2 wrong call""",
@@ -61,6 +72,13 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
         type=shared.positive,
         help="compare with at most this many photos (or tiles), those that represent all others best",
     )
+    parser.add_argument(
+        "--part-pattern",
+        type=shared.part_pattern,
+        metavar="PATTERN",
+        help="several photos show one part, and the rate is that of parts: how names of photos tell the part, such as "
+        "'{part}_view{view}' or '{part}/*' for a folder a part; see below",
+    )
     shared.add_augment(parser)
     parser.add_argument("--seed", type=shared.whole, help="of the random draw between bank and calibration (0)")
     parser.add_argument(
@@ -85,7 +103,7 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
 
 
 MEASURES = ("false_alarm_rate", "escape_rate", "choose", "calibration")
-KEPT = ("object_name", "storage", "bank_size", "seed", "augment")
+KEPT = ("object_name", "storage", "bank_size", "seed", "augment", "part_pattern")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,6 +134,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     from ..inspection import InspectionProfile
     from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
+    from ..runs.sources import Source, Sources, is_list
 
     if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
         raise ValueError(
@@ -130,8 +149,14 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         unreadable.append(name)
         print_line(f"left out: {error}")
 
-    def photos(paths: list[str]) -> list[str]:
-        return [str(path) for path in find_images(paths, passed_over=passed_over)]
+    parts: dict[str, str] = {}
+
+    def photos(paths: Sequence[str]) -> list[str]:
+        lists, others = (tuple(path for path in paths if is_list(path) is wanted) for wanted in (True, False))
+        found = [Source(str(path)) for path in find_images(others, passed_over=passed_over)] if others else []
+        found += Sources(addresses=lists, passed_over=passed_over)
+        parts.update({source.path: source.part for source in found if source.part is not None})
+        return list(dict.fromkeys(source.path for source in found))
 
     settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
     if args.verdict is not None:
@@ -139,8 +164,9 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
         detector = shared.load_detector(args, profile)
+        normal = photos(args.normal)
         settings |= {"confirmed": photos(args.confirmed), "defects": photos(args.defects)}
-        profile = profile.update(detector, photos(args.normal), drop=args.drop, **settings)
+        profile = profile.update(detector, normal, drop=args.drop, parts=parts or None, **settings)
     else:
         model = shared.model_name(args)
         normal, defects = photos(args.normal), photos(args.defects) or None
@@ -148,7 +174,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         report_pairs((UsedImage(photo, role) for each, role in roles for photo in each), print_error)
         detector = shared.load_detector(args)
         profile = InspectionProfile.fit(
-            detector, normal, defects=defects, view=shared.view_of(args), model=model, **settings
+            detector, normal, defects=defects, view=shared.view_of(args), model=model, parts=parts or None, **settings
         )
     profile.save_pretrained(output)
     print("\n".join(filter(None, (profile.describe(), profile.verdict_text, passed_over.describe()))))
@@ -159,7 +185,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
 def check_arguments(args: argparse.Namespace):
     """Refuses a call whose arguments contradict one another, with exit status 2."""
     if args.update:
-        for name in shared.given(args, *shared.VIEW_ARGUMENTS, "augment"):
+        for name in shared.given(args, *shared.VIEW_ARGUMENTS, "augment", "part_pattern"):
             args.parser.error(f"{shared.option(name)} is the profile's own: fit a new one")
     else:
         if not args.normal:

@@ -18,7 +18,7 @@ from ..engine.heatmap import data_url
 from ..image_files import image_suffixes
 from ..inspection import InspectionProfile
 from ..inspection.calibration import percent
-from ..inspection.verdict_text import first_and_other_lines
+from ..inspection.verdict_lines import first_and_other_lines
 from .session import EXAMPLES, Session, make_example, map_of, overlay_of
 
 TITLE = "AdaptCLIP inspection"

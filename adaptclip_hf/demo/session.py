@@ -174,7 +174,7 @@ def overlay_of(result: DetectionResult) -> Image.Image:
 def map_of(result: DetectionResult) -> Image.Image:
     """The map alone, in the same colours over grey."""
     anomaly_map = result.drawn_map
-    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map)
+    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map, result.colours)
 
 
 def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Anomaly maps as pictures, on one fixed scale: the same colour means the same value in every image."""
+"""Anomaly maps as pictures."""
 
 import base64
 import io
@@ -10,34 +10,19 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..processing.image_opening import by_strips, strips
+from .colour_scale import FIXED, ColourScale
 
-# value -> red, green, blue (0..255) and opacity (0..1) over the image
-STOPS = np.array(
-    [
-        (0.05, 0, 0, 128, 0.0),
-        (0.15, 0, 96, 255, 0.3),
-        (0.25, 0, 220, 140, 0.45),
-        (0.4, 255, 230, 0, 0.6),
-        (0.6, 255, 60, 0, 0.7),
-        (1.0, 200, 0, 0, 0.8),
-    ]
-)
 DRAWN = "adaptclip-hf"  # what our files of pictures say in the field `Software` of a PNG, the comment of a JPEG
 SIXTEEN_BITS = 65535
-LEVELS = np.linspace(0, 1, 256)
-COLOURS = np.stack([np.interp(LEVELS, STOPS[:, 0], STOPS[:, channel]) for channel in (1, 2, 3)], 1).astype(np.float32)
-OPACITY = np.interp(LEVELS, STOPS[:, 0], STOPS[:, 4]).astype(np.float32)
 
 
-def render_heatmap(image: Image.Image, anomaly_map: np.ndarray) -> Image.Image:
-    """The map over its image, at the image's size.
-
-    Blue from about 0.15, green 0.25, yellow 0.4, red from 0.6: few-shot maps hold a harmonic mean with a cosine
-    distance and seldom go higher. Nothing is rescaled, so a good part stays as it is.
+def render_heatmap(image: Image.Image, anomaly_map: np.ndarray, colours: ColourScale = FIXED) -> Image.Image:
+    """The map over its image, at the image's size. Nothing is rescaled, so a good part stays as it is.
 
     Args:
         image: RGB, of the map's size.
         anomaly_map: (H, W) in [0, 1].
+        colours: of values, see [`ColourScale`].
 
     Raises:
         ValueError: image and map have different sizes.
@@ -50,15 +35,8 @@ def render_heatmap(image: Image.Image, anomaly_map: np.ndarray) -> Image.Image:
     drawn = Image.new("RGB", image.size)
     for rows in strips(height, width):
         strip = image.crop((0, rows.start, width, rows.stop))
-        drawn.paste(Image.fromarray(blended(np.asarray(strip, np.float32), anomaly_map[rows])), (0, rows.start))
+        drawn.paste(Image.fromarray(colours.blended(np.asarray(strip, np.float32), anomaly_map[rows])), (0, rows.start))
     return drawn
-
-
-def blended(pixels: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
-    """Pixels (h, w, 3) under a map (h, w), uint8."""
-    levels = (np.clip(anomaly_map, 0, 1) * 255 + 0.5).astype(np.uint8)
-    opacity = OPACITY[levels][..., None]
-    return (pixels * (1 - opacity) + COLOURS[levels] * opacity + 0.5).astype(np.uint8)
 
 
 def save_drawn(image: Image.Image, file: str | Path | BinaryIO):
@@ -99,4 +77,4 @@ def data_url(image: Image.Image, longest_side: int, quality: int) -> str:
     """A JPEG copy for a web page, with no side longer than `longest_side` pixels."""
     image = image.copy()
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-    return f"data:image/jpeg;base64,{image_base64(image, 'JPEG', quality=quality)}"
+    return f"data:image/jpeg;base64,{image_base64(image, 'JPEG', quality=quality, optimize=True)}"

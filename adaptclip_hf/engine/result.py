@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..processing.image_processing_adaptclip import resize_map
+from .colour_scale import FIXED, ColourScale
 from .heatmap import render_heatmap
 from .images import UnreadableImage
 from .tiles import Box
@@ -36,6 +37,8 @@ class DetectionResult:
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
         among_normals: the image is itself one of the normal images that it was compared with: its score means nothing.
+        colours: which colour a value of the map has in the heatmap: with a profile they begin at what the maps of good
+            photos reach, otherwise they are one fixed scale.
         image: the RGB image; [`~AnomalyDetector.detect`] leaves it out, [`~AnomalyDetector.stream`] does not.
     """
 
@@ -49,6 +52,7 @@ class DetectionResult:
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
     among_normals: bool = False
+    colours: ColourScale = field(default=FIXED, repr=False)
     image: Image.Image | None = field(default=None, repr=False)
 
     error: ClassVar[None] = None  # an image that could not be read has one, see [`UnreadableImage`]
@@ -109,7 +113,7 @@ class DetectionResult:
         return float((self.model_map if self.ignore is None else self.anomaly_map).max())
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:
-        """The map over its image, on the fixed scale of [`render_heatmap`].
+        """The map over its image, in the colours of its scale ([`ColourScale`]).
 
         At the image's size, or in 32 million pixels where the image has more than 64.
 
@@ -124,7 +128,7 @@ class DetectionResult:
             raise ValueError(f"{self.name}: give the image that the map is drawn over.")
         if image.size == self.size[::-1] != self.drawn_size[::-1]:
             image = image.resize(self.drawn_size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)
-        return render_heatmap(image, self.drawn_map)
+        return render_heatmap(image, self.drawn_map, self.colours)
 
 
 Result: TypeAlias = DetectionResult | UnreadableImage

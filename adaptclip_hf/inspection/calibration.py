@@ -10,6 +10,7 @@ from scipy import stats
 
 CERTAINTY = 0.95
 TOLERANCE = 1e-9  # of products such as 0.05 * 20, which are inexact in floats
+PHOTOS, PARTS = "photos", "parts"  # what is counted, for messages
 MOST_PHOTOS = 1e15  # that a rate is ever said to need
 
 
@@ -151,9 +152,9 @@ def lowest_rate(count: int) -> float:
     return 1 / (count + 1)
 
 
-def cannot_carry(count: int, rate: float) -> str:
+def cannot_carry(count: int, rate: float, what: str = PHOTOS) -> str:
     return (
-        f"{count} good photos cannot carry a false-alarm rate of {percent(rate)}: it takes {photos_needed(rate)}, and "
+        f"{count} good {what} cannot carry a false-alarm rate of {percent(rate)}: it takes {photos_needed(rate)}, and "
         f"these carry {percent(math.ceil(lowest_rate(count) * 1000 - TOLERANCE) / 1000)} at the lowest"
     )
 

@@ -9,7 +9,7 @@ from scipy.ndimage import label
 from ..engine import AnomalyScorer
 from .nearest import ComparedBank
 from .pasted_defects import Place
-from .photo_features import PhotoFeatures, ProfilePhoto, result_of_photo
+from .photo_features import PhotoFeatures, ProfilePhoto, own_rows, result_of_photo
 
 GRID = 12  # cells along each side
 MOST_TILES = 64  # whose maps are looked at
@@ -32,7 +32,7 @@ def differing_place(
     looked = photos[: MOST_TILES // tiles]
     if len(looked) < FEWEST_PHOTOS:
         return None
-    owns = [range(*photo.rows) for photo in looked]
+    owns = [own_rows(features.photos, photo) for photo in looked]
     against = [bank.for_photo(photo.rows, own) or bank.without(own) for photo, own in zip(looked, owns, strict=True)]
     results = (result_of_photo(scorer, features, *each) for each in zip(looked, against, strict=True))
     grids = np.stack([coarse(result.model_map) for result in results])

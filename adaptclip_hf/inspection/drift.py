@@ -1,32 +1,15 @@
 """Whether photos that are called good still look like the photos of the profile."""
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from .calibration import Calibration
+from .noted_drift import Drift
 
 WINDOW = 50  # photos called good
 LEVEL = 0.001  # of a test: without drift one window of a thousand is reported
-
-
-@dataclass(frozen=True)
-class Drift:
-    """A window of photos whose scores differ from those of the profile's good photos."""
-
-    photos: int
-    statistic: float
-    p_value: float
-    higher: bool
-
-    def describe(self) -> str:
-        where = "higher" if self.higher else "lower"
-        return (
-            f"the last {self.photos} photos called good score {where} than the profile's own (Kolmogorov-Smirnov, "
-            f"p = {self.p_value:.2g}): look at light, camera and product, or fit the profile anew"
-        )
 
 
 class DriftWatch:

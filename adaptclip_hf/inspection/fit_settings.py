@@ -9,6 +9,7 @@ from ..engine.turned_copies import AUGMENTS
 from ..engine.turned_copies import AUTO as AUTO_AUGMENT
 from ..modeling.packing import STORAGES
 from .calibration import is_number
+from .parts import PartPattern
 from .split import AUTO, FEWEST_COMPARED, METHODS
 
 FALSE_ALARMS, ESCAPES, F1 = "false-alarms", "escapes", "f1"
@@ -33,6 +34,8 @@ class FitSettings:
         seed: of the draw between bank and calibration, from 0.
         augment: "auto", "none", "rotations" or "flips": copies of the good photos that are compared with beside them
             (see [`AnomalyScorer.remember`]). A profile's own says what "auto" decided.
+        part_pattern: how names of photos tell the part that they show, such as "{part}_view{view}" (see
+            [`PartPattern`]); decisions are then on parts.
 
     Raises:
         ValueError: a value of another type or out of range, named.
@@ -47,6 +50,7 @@ class FitSettings:
     bank_size: int | None = None
     seed: int = 0
     augment: str = AUTO_AUGMENT
+    part_pattern: str | None = None
 
     def __post_init__(self):
         known = {"choice": CHOICES, "calibration": METHODS, "storage": STORAGES, "augment": AUGMENTS}
@@ -58,6 +62,8 @@ class FitSettings:
         plain["seed"] = whole("seed", self.seed, 0)
         for name, value in plain.items():
             object.__setattr__(self, name, value)
+        if self.part_pattern is not None:
+            PartPattern(self.part_pattern)
         word = self.object_name
         if word is not None and (not isinstance(word, str) or not word.strip() or len(word) > LONGEST_WORD):
             raise ValueError(

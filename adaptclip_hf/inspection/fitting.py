@@ -1,7 +1,7 @@
 """Fits a profile and updates it: photos in, thresholds out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,13 @@ from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
-from .audit import good_photos, suspects
-from .calibration import Calibration, require_defects
+from .audit import suspects
+from .calibration import PARTS, PHOTOS, Calibration, require_defects
 from .estimate import TILES_IN_BANK, Estimate
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .near_copies import near_copies
 from .nearest import ComparedBank
+from .parts import PartOf, Parts, groups_of, highest, part_finder, require_parts
 from .photo_features import (
     CALIBRATING,
     CONFIRMED,
@@ -38,7 +39,7 @@ from .photo_features import (
 )
 from .photo_sample import PhotoSample
 from .places import EVERY, settled
-from .split import Split
+from .split import Split, confirmed_parts, good_parts
 
 KEEPS_ALL = "Where each place is compared with its own, the bank keeps every photo: leave bank_size out."
 ALIKE = 1e-3  # good photos whose maps all stay below this against one another show one photo again and again
@@ -67,18 +68,21 @@ def fit(
     view: View,
     feedback: Feedback,
     sample: PhotoSample | None = None,
+    parts: Parts | None = None,
 ) -> tuple[Calibrated, ComparedBank]:
     """See [`InspectionProfile.fit`].
 
     Args:
         sample: keeps the pixels of a few good photos.
+        parts: which photos show one part, beside `settings.part_pattern`.
     """
     require_view(view)
     images, known_defects = photos_of(normal_images), photos_of(() if defects is None else defects)
-    require_enough(settings, view, number_of(images), number_of(known_defects))
+    good = number_given(images, settings, parts, GOOD)
+    require_enough(settings, view, good, number_given(known_defects, settings, parts, DEFECT))
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
-    features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample)
+    features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample, parts)
     view = settled(view, features, settings, feedback.report)
     return calibrate(scorer, settings, view, features, text_embeds, feedback)
 
@@ -90,21 +94,24 @@ def update(
     settings: FitSettings,
     view: View,
     feedback: Feedback,
+    parts: Parts | None = None,
 ) -> tuple[Calibrated, ComparedBank]:
     """See [`InspectionProfile.update`].
 
     Args:
         features: of the photos that stay.
         given: (photos, what they are) to be added.
+        parts: which of them show one part, beside `settings.part_pattern`.
     """
     given = [(photos_of(photos), role) for photos, role in given]
-    counts = {role: number_of(photos) for photos, role in given}
+    counts = {role: number_given(photos, settings, parts, role) for photos, role in given}
     good, confirmed, known = counts.get(GOOD), counts.get(CONFIRMED), counts.get(DEFECT)
-    there = Counter(DEFECT if photo.role == DEFECT else GOOD for photo in features.photos)
+    of_parts = [features.photos[group[0]] for group in groups_of(features.photos)]
+    there = Counter(DEFECT if photo.role == DEFECT else GOOD for photo in of_parts)
     more = None if good is None or confirmed is None else there[GOOD] + good + confirmed
     require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
     text_embeds = scorer.encode_text(settings.object_name)
-    features, settings = add_photos(scorer, features, given, view, settings, feedback)
+    features, settings = add_photos(scorer, features, given, view, settings, feedback, parts=parts)
     return calibrate(scorer, settings, view, features, text_embeds, feedback)
 
 
@@ -128,6 +135,34 @@ def number_of(photos: Iterable) -> int | None:
     return len(photos) if isinstance(photos, Sized) else None
 
 
+def finder(settings: FitSettings, parts: Parts | None, role: str) -> PartOf:
+    """What tells the part of photos of a role: names in order are of the good photos."""
+    return part_finder(settings.part_pattern, parts if role == GOOD or isinstance(parts, Mapping) else None)
+
+
+def number_given(photos: Iterable, settings: FitSettings, parts: Parts | None, role: str) -> int | None:
+    """How many parts the photos show, of which each is one by default; `None` where they must be read for it.
+
+    Raises:
+        ValueError: a good photo belongs to no part, or there are more or fewer names of parts than photos.
+    """
+    if settings.part_pattern is None and parts is None:
+        return number_of(photos)
+    if isinstance(parts, str) or (parts is not None and not isinstance(parts, Sequence | Mapping)):
+        raise ValueError(
+            f"Expected a name of a part for each photo, in a list or by the photos' names, got {parts!r:.60}."
+        )
+    if role == GOOD and isinstance(parts, Sequence) and number_of(photos) not in (None, len(parts)):
+        raise ValueError(f"There are {len(parts)} names of parts for {number_of(photos)} photos.")
+    if not (isinstance(photos, list | tuple) and all(isinstance(photo, str | Path) for photo in photos)):
+        return None
+    part_of = finder(settings, parts, role)
+    shown = [(str(photo), part_of(number, str(photo))) for number, photo in enumerate(photos)]
+    if role == GOOD:
+        require_parts(shown, settings.part_pattern)
+    return len({(part is None, part or name) for name, part in shown})
+
+
 def require_view(view: Any):
     if not isinstance(view, View):
         raise ValueError(f"Expected a View, got {type(view).__name__}.")
@@ -141,7 +176,8 @@ def require_enough(settings: FitSettings, view: View, good: int | None, defects:
             tile is compared with those at its own place.
     """
     if good is not None:
-        Split.of(good, settings.false_alarm_rate, settings.calibration)
+        what = PHOTOS if settings.part_pattern is None else PARTS
+        Split.of(good, settings.false_alarm_rate, settings.calibration, what=what)
     if defects is not None and settings.choice != FALSE_ALARMS:
         if not defects:
             raise ValueError(f"A threshold by {settings.choice} takes photos of defects: give some.")
@@ -160,12 +196,14 @@ def add_photos(
     settings: FitSettings,
     feedback: Feedback,
     sample: PhotoSample | None = None,
+    parts: Parts | None = None,
 ) -> tuple[PhotoFeatures, FitSettings]:
     """Features with those of more photos, each encoded once, and the settings, whose `augment` is then decided.
 
     Args:
         given: (photos, what they are) to be added.
         sample: keeps the pixels of a few good ones.
+        parts: which of them show one part.
 
     Raises:
         ValueError: there is no photo at all.
@@ -182,7 +220,17 @@ def add_photos(
 
             copies = TurnedCopies(scorer.model, NONE if role == DEFECT else settings.augment, view, feedback.report)
             added = encode_photos(
-                scorer, photos, role, view, settings.storage, feedback, copies, features.photos, begin, kept
+                scorer,
+                photos,
+                role,
+                view,
+                settings.storage,
+                feedback,
+                copies,
+                features.photos,
+                begin,
+                kept,
+                finder(settings, parts, role),
             )
             features = features.joined(added)
             if role != DEFECT:
@@ -199,7 +247,8 @@ def without_near_copies(features: PhotoFeatures, feedback: Feedback) -> PhotoFea
     twice. Photos of defects may show a good photo's part, with a scratch: they stay.
     """
     compared = [photo for photo in features.photos if photo.role != DEFECT]
-    copies = near_copies([photo.sketch for photo in compared], [photo.size for photo in compared])
+    parts = [number if photo.part is None else photo.part for number, photo in enumerate(compared)]
+    copies = near_copies([photo.sketch for photo in compared], [photo.size for photo in compared], parts)
     for number, kept in sorted(copies.items()):
         copy, whole = compared[number], compared[kept]
         sizes = " of ".join(f"{width}x{height}" for height, width in (copy.size, whole.size))
@@ -236,8 +285,9 @@ def calibrate(
     Args:
         text_embeds: of the object's name.
     """
-    confirmed = sum(photo.role == CONFIRMED for photo in features.photos)
-    split = Split.of(len(good_photos(features.photos)), settings.false_alarm_rate, settings.calibration, confirmed)
+    what = require_one_kind(features.photos, settings)
+    good, confirmed = len(good_parts(features.photos)), len(confirmed_parts(features.photos))
+    split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed, what)
     features = replace(features, photos=tuple(split.assign(features.photos, settings.seed)))
     about = made_by(scorer, settings.object_name)
     rows = bank_rows(features, settings, view, about)
@@ -271,6 +321,23 @@ def calibrate(
         ),
         compared,
     )
+
+
+def require_one_kind(photos: Sequence[ProfilePhoto], settings: FitSettings) -> str:
+    """Whether photos or parts are counted.
+
+    Raises:
+        ValueError: only some good photos belong to a part, or a part has good photos and photos of defects.
+    """
+    good = [photo for photo in photos if photo.role not in (CONFIRMED, DEFECT)]
+    require_parts(((photo.name, photo.part) for photo in good), settings.part_pattern)
+    for group in groups_of(photos):
+        if len({photos[number].role == DEFECT for number in group}) > 1:
+            raise ValueError(
+                f"The part {photos[group[0]].part} has photos among the good ones and among the defects: it is one or "
+                "the other. Give all of its photos with --defects, or none."
+            )
+    return PHOTOS if all(photo.part is None for photo in good) else PARTS
 
 
 def compared_bank(
@@ -313,14 +380,13 @@ def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about:
 
 
 def choose_thresholds(photos: Sequence[ProfilePhoto], settings: FitSettings) -> tuple[Calibration, Calibration]:
-    """The calibrations of scores and of maps.
+    """The calibrations of scores and of maps: of a part's photos the highest counts.
 
     Raises:
         ValueError: all good photos are alike, or there are too few defects for the choice.
     """
     good = [photo for photo in photos if photo.role in CALIBRATING]
-    scores = [photo.score for photo in good]
-    defects = [photo.score for photo in photos if photo.role == DEFECT]
+    scores, defects = highest(good), highest([photo for photo in photos if photo.role == DEFECT])
     if max(photo.peak for photo in good) < ALIKE:
         raise ValueError(
             f"The {len(good)} good photos that calibrate are all alike (no map goes above {ALIKE} against the others), "
@@ -334,4 +400,4 @@ def choose_thresholds(photos: Sequence[ProfilePhoto], settings: FitSettings) -> 
         ESCAPES: lambda: Calibration.at_escape_rate(scores, defects, settings.escape_rate),
         F1: lambda: Calibration.at_best_f1(scores, defects),
     }
-    return by_choice[settings.choice](), Calibration.at_rate([each.peak for each in good], settings.false_alarm_rate)
+    return by_choice[settings.choice](), Calibration.at_rate(highest(good, "peak"), settings.false_alarm_rate)

@@ -18,8 +18,19 @@ from .calibration import Calibration
 from .differing_place import differing_place
 from .fit_settings import FALSE_ALARMS
 from .nearest import ComparedBank
+from .parts import groups_of, highest
 from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
-from .photo_features import CALIBRATING, DEFECT, IN_BANK, Feedback, ProfilePhoto, pixel_digest, score_photo
+from .photo_features import (
+    CALIBRATING,
+    DEFECT,
+    IN_BANK,
+    Feedback,
+    PhotoFeatures,
+    ProfilePhoto,
+    own_rows,
+    pixel_digest,
+    score_photo,
+)
 from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
 
 if TYPE_CHECKING:
@@ -74,7 +85,10 @@ def paste_defects(
         What came of it; `None` if the sample has none of the profile's good photos.
     """
     half, sampled = half_of(scorer, profile, compared_bank), chosen(profile, sample)
-    photos = [spoiled_photo(scorer, compared_bank, half, each, sample.tiles[each.digest]) for each in sampled]
+    photos = [
+        spoiled_photo(scorer, compared_bank, half, profile.features, each, sample.tiles[each.digest])
+        for each in sampled
+    ]
     if not photos:
         return None
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, len(profile.good_photos) // PHOTOS_A_ROUND))
@@ -144,24 +158,31 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", compared_bank: 
     in_bank = [photo for photo in photos if photo.role in IN_BANK]
     calibrating = [photo for photo in photos if photo.role in CALIBRATING]
     whole_photos = [photo.rows[0] for photo in in_bank] == list(profile.bank_rows)  # neither cut nor chosen among
-    few_enough = FEWEST_HALVED <= len(in_bank) and len(calibrating) <= MOST_HALVED
+    few_enough = FEWEST_HALVED <= len(groups_of(in_bank)) and len(calibrating) <= MOST_HALVED
     if not (whole_photos and few_enough and profile.settings.choice == FALSE_ALARMS):
         return None
-    drawn = np.random.default_rng([profile.settings.seed, len(in_bank)]).permutation(profile.bank_rows)
-    rows = frozenset(drawn[: len(in_bank) // 2].tolist())
+    parts = groups_of(in_bank)
+    drawn = np.random.default_rng([profile.settings.seed, len(parts)]).permutation(len(parts))
+    half = (in_bank[number] for part in drawn[: len(parts) // 2] for number in parts[part])
+    rows = frozenset(photo.rows[0] for photo in half)
     others = frozenset(profile.bank_rows) - rows
-    scored = (
-        score_photo(scorer, profile.features, photo, compared_bank.without(others.union(range(*photo.rows))))
+    scored = [
+        score_photo(scorer, profile.features, photo, compared_bank.without(others | own_rows(photos, photo)))
         for photo in calibrating
-    )
+    ]
     rate = profile.settings.false_alarm_rate
-    return Half(rows, Calibration.at_rate([photo.score for photo in scored], rate).threshold)
+    return Half(rows, Calibration.at_rate(highest(scored), rate).threshold)
 
 
 def spoiled_photo(
-    scorer: AnomalyScorer, compared_bank: ComparedBank, half: Half | None, photo: ProfilePhoto, sampled: SampledTile
+    scorer: AnomalyScorer,
+    compared_bank: ComparedBank,
+    half: Half | None,
+    features: PhotoFeatures,
+    photo: ProfilePhoto,
+    sampled: SampledTile,
 ) -> SpoiledPhoto:
-    own, halved = frozenset(range(*photo.rows)), None
+    own, halved = own_rows(features.photos, photo), None
     if half is not None:
         halved = compared_bank.without(own | (frozenset(compared_bank.rows) - half.rows))
     image = colours(scorer.reader, sampled.pixel_values)

@@ -21,11 +21,13 @@ from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
 from .added_tokens import AddedTokens
 from .near_copies import sketch
+from .parts import PartOf, part_finder
 from .photo_sample import PhotoSample
 
 # what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
 # false alarm that was confirmed as good (in the bank), or a defect
 GOOD, BANK, CALIBRATION, BOTH, CONFIRMED, DEFECT = "good", "bank", "calibration", "both", "confirmed", "defect"
+NO_PART = part_finder(None)
 IN_BANK, CALIBRATING = (BANK, BOTH, CONFIRMED), (CALIBRATION, BOTH)
 
 
@@ -41,6 +43,7 @@ class ProfilePhoto:
         rows: where its tiles' features lie, [first, end).
         score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
         sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
+        part: name of the part that it shows, where several photos show one; else `None`.
     """
 
     name: str
@@ -51,10 +54,12 @@ class ProfilePhoto:
     score: float = 0.0
     peak: float = 0.0
     sketch: bytes = field(default=b"", repr=False)
+    part: str | None = None
 
     def to_json(self) -> dict:
-        """All but the sketch, which lies beside the photos in `profile.json`."""
-        return {name: value for name, value in asdict(self).items() if name != "sketch"}
+        """All but the sketch, which lies beside the photos in `profile.json`, and a part where there is none."""
+        left_out = ("sketch",) if self.part is not None else ("sketch", "part")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, content: dict) -> "ProfilePhoto":
@@ -152,6 +157,7 @@ def encode_photos(
     known: Sequence[ProfilePhoto] = (),
     before_each: Callable[[ReadImage], object] = lambda image: None,
     sample: PhotoSample | None = None,
+    part_of: PartOf = NO_PART,
 ) -> PhotoFeatures:
     """Encodes photos, each once, in memory that holds one photo and the features of all.
 
@@ -162,11 +168,12 @@ def encode_photos(
         known: photos that are there already.
         before_each: called with each photo that was read, before it is encoded.
         sample: keeps the pixels of a few.
+        part_of: says which part a photo shows.
     """
     seen = {photo.digest: photo.name for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
-    for image in scorer.reader.read(images, view, feedback.on_error):
+    for number, image in enumerate(scorer.reader.read(images, view, feedback.on_error)):
         before_each(image)
         if isinstance(image, UnreadableImage):
             continue
@@ -181,7 +188,10 @@ def encode_photos(
         parts.append(packed_features(scorer, image, storage, copies, look_at))
         count = len(image.tiles)
         about = sketch(image.image)
-        photos.append(ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about))
+        part = part_of(number, image.name)
+        photos.append(
+            ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about, part=part)
+        )
         rows += count
     added, added_of = copies.finish()
     return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))
@@ -247,6 +257,12 @@ def result_of_photo(
         for tile, tile_score in zip(some, compare(scorer.model, encoded, some, [reference] * len(some)), strict=True):
             merger.add(tile.number, *tile_score)
     return join(scorer.model, merger, reference, photo.name)
+
+
+def own_rows(photos: Iterable[ProfilePhoto], photo: ProfilePhoto) -> frozenset[int]:
+    """Rows of the features of a photo, and of those that show the same part."""
+    own = [photo, *(each for each in photos if each.part is not None and each.part == photo.part)]
+    return frozenset(row for each in own for row in range(*each.rows))
 
 
 def pixel_digest(image: Image.Image) -> str:

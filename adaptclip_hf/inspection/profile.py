@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
+from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
-from ..engine.result import LARGEST_SEARCHED
+from ..engine.result import LARGEST_SEARCHED, Result
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
@@ -25,9 +26,10 @@ from ..reporting import Report, print_nothing
 from . import fitting, place_variations
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
-from .calibration import Calibration, percent
+from .calibration import PARTS, PHOTOS, Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .nearest import ComparedBank
+from .parts import PartDecision, Parts, UsualPart, groups_of, highest, label_of_part, named
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
 from .photo_features import (
@@ -108,6 +110,7 @@ class InspectionProfile(Reference):
         report: Report = print_nothing,
         progress: bool = False,
         verdict: bool = True,
+        parts: Parts | None = None,
         **options: Any,
     ) -> "InspectionProfile":
         """Makes a profile of photos of good parts.
@@ -120,6 +123,9 @@ class InspectionProfile(Reference):
             report: called with lines for people: copies that are left out, photos to look at.
             progress: show a bar.
             verdict: paste defects on good photos, at most 80, and count which it would find: `profile.verdict`.
+            parts: which photos show one part: a name for each of `normal_images`, or {name of a photo: name of its
+                part}, beside `part_pattern` of [`FitSettings`]. With either the rates are those of parts: a part is
+                anomalous if one of its photos is.
             options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
                 default that of the detector's model); and the other fields of [`FitSettings`].
 
@@ -133,7 +139,7 @@ class InspectionProfile(Reference):
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
-        fitted, compared = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample)
+        fitted, compared = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, parts)
         profile = cls(model=model, **fitted._asdict())
         if sample is None:
             return profile
@@ -147,6 +153,7 @@ class InspectionProfile(Reference):
         defects: Iterable = (),
         drop: Iterable[str] = (),
         verdict: bool = False,
+        parts: Parts | None = None,
         **options: Any,
     ) -> "InspectionProfile":
         """A profile with photos added or removed, calibrated again.
@@ -161,6 +168,8 @@ class InspectionProfile(Reference):
             drop: names of photos to remove.
             verdict: paste defects anew, on a few good photos that are opened once more. One that is gone or was changed
                 is passed over.
+            parts: which of `normal_images` show one part, as in [`~InspectionProfile.fit`]; left out where the
+                profile has a pattern of names.
             options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
                 to change.
 
@@ -177,9 +186,11 @@ class InspectionProfile(Reference):
                 f"This profile's photos have augment {self.settings.augment!r}, and more photos get the same: fit a "
                 "new profile for another one."
             )
+        if chosen.part_pattern != self.settings.part_pattern:
+            raise ValueError("Which photos show one part is the profile's own: fit a new one for another part_pattern.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted, compared = fitting.update(detector, kept, given, chosen, self.view, feedback)
+        fitted, compared = fitting.update(detector, kept, given, chosen, self.view, feedback, parts)
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
@@ -250,7 +261,9 @@ class InspectionProfile(Reference):
     def digest(self) -> str:
         """SHA-256 of everything that its decisions depend on."""
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
-        decided = (self.calibration.threshold, self.pixel_threshold, sorted(self.known))
+        decided = [self.calibration.threshold, self.pixel_threshold, sorted(self.known)]
+        if self.usual_part is not None:
+            decided += [self.settings.part_pattern, self.usual_part.photos]
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
 
     def decide(self, result: DetectionResult) -> DetectionResult:
@@ -265,6 +278,52 @@ class InspectionProfile(Reference):
             label=label,
             regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
             among_normals=result.among_normals or own,
+            colours=self.colours,
+        )
+
+    @property
+    def colours(self) -> ColourScale:
+        """What its heatmaps are drawn with: colours begin at what the maps of good photos reach."""
+        return ColourScale(self.pixel_threshold)
+
+    @cached_property
+    def usual_part(self) -> UsualPart | None:
+        """How many photos, and which views, a good part has; `None` where each photo is decided for itself."""
+        if all(photo.part is None for photo in self.good_photos):
+            return None
+        return UsualPart.of(self.good_photos, self.settings.part_pattern)
+
+    @property
+    def photo_calibration(self) -> Calibration:
+        """The threshold with the scores of single photos, where parts are decided."""
+        if self.usual_part is None:
+            return self.calibration
+        scores = np.sort([photo.score for photo in self.features.photos if photo.role in CALIBRATING])
+        return Calibration(scores, self.calibration.threshold)
+
+    def decide_part(self, results: Iterable[Result]) -> PartDecision:
+        """One decision on a part from the results of its photos: it is anomalous if one of them is.
+
+        The threshold is one that the highest score of a good part's photos exceeds at the asked rate. Fewer photos than
+        a part usually has give fewer alarms and miss more, which the decision says.
+
+        Args:
+            results: of the photos of one part; what could not be read is passed over.
+
+        Raises:
+            ValueError: the profile decides photo by photo, or no photo could be read.
+        """
+        if self.usual_part is None:
+            raise ValueError("This profile decides photo by photo: fit one with part_pattern or parts.")
+        decided = [each if each.label is not None else self.decide(each) for each in results if each.error is None]
+        if not decided:
+            raise ValueError("None of the part's photos could be read: there is nothing to decide by.")
+        worst = max(decided, key=lambda each: each.score)
+        label = label_of_part(each.label for each in decided)
+        assert label is not None
+        differs = self.usual_part.differs([each.name for each in decided])
+        return PartDecision(
+            label, worst.score, float(self.calibration.p_values(worst.score)), worst.name, len(decided), differs
         )
 
     def require_match(self, scorer: AnomalyScorer):
@@ -299,26 +358,32 @@ class InspectionProfile(Reference):
 
     def escapes(self) -> dict | None:
         """What the threshold does to the known defects, see [`Calibration.escapes`]; `None` without defects."""
-        scores = [photo.score for photo in self.features.photos if photo.role == DEFECT]
+        scores = highest([photo for photo in self.features.photos if photo.role == DEFECT])
         return self.calibration.escapes(scores) if scores else None
 
     def describe(self) -> str:
         """A few lines for people: what it is made of, and what may be expected of it."""
         photos, calibration = self.features.photos, self.calibration
-        calibrating, in_bank = (sum(photo.role in roles for photo in photos) for roles in (CALIBRATING, IN_BANK))
+        in_bank = [photo for photo in photos if photo.role in IN_BANK]
+        calibrating, what, of_parts, by_parts = str(len(calibration.scores)), PHOTOS, "", ""
+        if self.usual_part is not None:
+            calibrating, what, of_parts = f"{calibrating} parts", PARTS, " of parts"
+            by_parts = f" of {len(groups_of(in_bank))} parts"
         choice = {
             FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
             ESCAPES: f"an escape rate of {percent(self.settings.escape_rate)}",
             F1: "the best F1",
         }[self.settings.choice]
         lines = [
-            f"{in_bank} good photos in the bank, {calibrating} calibrate, {HOW[self.method]}; {rates(calibrating)}",
+            f"{len(in_bank)} good photos{by_parts} in the bank, {calibrating} calibrate, {HOW[self.method]}; "
+            f"{rates(len(calibration.scores), what)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)} on "
-            "average, below "
-            f"{percent(calibration.certain_rate)} with 95 % certainty",
+            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)}"
+            f"{of_parts} on average, below {percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
         ]
+        if self.usual_part is not None:
+            lines.insert(1, self.describe_parts(self.usual_part))
         if self.features.added.tensors:
             how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
             lines.insert(1, f"beside the photos of the bank, their {how} copies are compared with")
@@ -329,9 +394,19 @@ class InspectionProfile(Reference):
             )
         return "\n".join(lines)
 
+    def describe_parts(self, usual: UsualPart) -> str:
+        """A line for people: how parts are decided, and which good parts were photographed in another way."""
+        line = f"decides part by part: a part is anomalous if one of its photos is; {usual.describe()}"
+        groups = [[self.good_photos[number] for number in group] for group in groups_of(self.good_photos)]
+        differing = [(group[0].part, usual.differs([photo.name for photo in group])) for group in groups]
+        some = [f"{part} ({how})" for part, how in differing if how is not None]
+        return f"{line}; not so: {named(some, len(some))}" if some else line
+
     def summary(self) -> dict:
         """What results keep of the profile, as JSON values."""
-        told = {} if self.pasted is None else {"verdict": self.verdict_text}
+        told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict_text}
+        if self.usual_part is not None:
+            told |= {"parts": {"photos": self.usual_part.photos, "views": list(self.usual_part.views)}}
         return told | {
             "digest": self.digest(),
             "description": self.describe(),
@@ -360,7 +435,7 @@ class InspectionProfile(Reference):
         view = {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")}
         if self.view.bit_depth is not None:
             view["bit_depth"] = self.view.bit_depth
-        told = {} if self.pasted is None else {"verdict": self.verdict}
+        told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
         return told | {
             "model": self.model,
             "settings": asdict(self.settings),
@@ -407,7 +482,7 @@ class InspectionProfile(Reference):
             ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
             for photo, sketch in zip(content.photos, sketches, strict=True)
         )
-        scores = np.sort([photo.score for photo in photos if photo.role in CALIBRATING])
+        scores = np.sort(highest([photo for photo in photos if photo.role in CALIBRATING]))
         return cls(
             content.model,
             content.made_by,

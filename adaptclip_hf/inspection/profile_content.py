@@ -23,6 +23,7 @@ from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .fit_settings import FitSettings
 from .near_copies import NUMBERS
+from .parts import highest, require_parts
 from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
 from .place_variations import PLACES
 from .split import CROSS, LEAVE_ONE_OUT, SPLIT
@@ -61,6 +62,7 @@ class SettingsContent(FileContent):
     bank_size: int | None = None
     seed: int = 0
     augment: str = NONE  # of profiles before 0.3
+    part_pattern: str | None = None
 
     @model_validator(mode="after")
     def known(self) -> Self:
@@ -101,6 +103,7 @@ class PhotoContent(FileContent):
     rows: Annotated[list[Whole], Field(min_length=2, max_length=2)]
     score: Score
     peak: Score
+    part: Text | None = None
 
 
 class EscapesContent(FileContent):
@@ -264,10 +267,11 @@ class ProfileContent(FileContent):
                 raise ValueError(f"bank_rows: {row} is no row of a photo in the bank")
 
     def _check_thresholds(self):
-        scores = sorted(photo.score for photo in self.photos if photo.role in CALIBRATING)
-        peaks = [photo.peak for photo in self.photos if photo.role in CALIBRATING]
-        if not scores:
+        calibrating = [photo for photo in self.photos if photo.role in CALIBRATING]
+        if not calibrating:
             raise ValueError("photos: none of them calibrates")
+        require_parts(((photo.name, photo.part) for photo in calibrating), self.settings.part_pattern)
+        scores, peaks = highest(calibrating), highest(calibrating, "peak")
         given = Calibration.at_rate(scores, self.settings.false_alarm_rate)
         if self.pixel_threshold != Calibration.at_rate(peaks, self.settings.false_alarm_rate).threshold:
             raise ValueError(f"pixel_threshold: the photos' peaks give another one than {self.pixel_threshold}")
@@ -281,7 +285,7 @@ class ProfileContent(FileContent):
         own = self.verdict is not None and not self.verdict.before_update
         if own and self.verdict.threshold != self.threshold:
             raise ValueError(f"verdict.threshold: it is {self.verdict.threshold}, the profile's {self.threshold}")
-        defects = [photo.score for photo in self.photos if photo.role == DEFECT]
+        defects = highest([photo for photo in self.photos if photo.role == DEFECT])
         missed = (len(defects), sum(score <= self.threshold for score in defects))
         if missed != ((self.escapes.defects, self.escapes.missed) if self.escapes else (0, 0)):
             raise ValueError(f"escapes: {missed[1]} of {missed[0]} known defects lie below the threshold")

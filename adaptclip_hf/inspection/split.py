@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .calibration import cannot_carry, lowest_rate, percent, photos_needed
+from .calibration import PHOTOS, cannot_carry, lowest_rate, percent, photos_needed
+from .parts import groups_of
 from .photo_features import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, IN_BANK, ProfilePhoto
 
 AUTO, SPLIT, CROSS, LEAVE_ONE_OUT = "auto", "split", "cross", "leave-one-out"
@@ -30,6 +31,8 @@ PROMISES = {
 class Split:
     """How many good photos make the bank, and how many calibrate a false-alarm rate.
 
+    Where several photos show one part, all of them do the same, and parts are counted.
+
     Attributes:
         method: "split" (photos of the bank never calibrate; exact), "leave-one-out" (every photo is in the bank and
             calibrates, compared with all others) or "cross" (the same, compared with those of the other folds).
@@ -42,11 +45,14 @@ class Split:
     calibrating: int
 
     @classmethod
-    def of(cls, count: int, false_alarm_rate: float, method: str = AUTO, confirmed: int = 0) -> "Split":
+    def of(
+        cls, count: int, false_alarm_rate: float, method: str = AUTO, confirmed: int = 0, what: str = PHOTOS
+    ) -> "Split":
         """The split of so many good photos.
 
         Args:
             confirmed: photos that are in the bank anyway.
+            what: is counted, for messages: "photos" or "parts".
 
         Raises:
             ValueError: there are too few photos for the rate; says how many it needs.
@@ -61,24 +67,26 @@ class Split:
         if method == SPLIT or (method == AUTO and bank + confirmed >= PLENTY_IN_BANK):
             if bank + confirmed < FEWEST_COMPARED:
                 raise ValueError(
-                    f"{count} good photos cannot carry a false-alarm rate of {percent(false_alarm_rate)} when split: "
+                    f"{count} good {what} cannot carry a false-alarm rate of {percent(false_alarm_rate)} when split: "
                     f"{needed} must calibrate, and at least two must be left for the bank. "
-                    f"{needed + FEWEST_IN_BANK} photos are enough."
+                    f"{needed + FEWEST_IN_BANK} {what} are enough."
                 )
             return cls(SPLIT, bank, calibrating)
         if count < max(needed, 2):
             raise ValueError(
-                f"{cannot_carry(count, false_alarm_rate)}. Take more photos of good parts, or ask for a higher rate."
+                f"{cannot_carry(count, false_alarm_rate, what)}. Take more photos of good parts, or ask for a higher "
+                "rate."
             )
         return cls(LEAVE_ONE_OUT if method == AUTO else method, count, count)
 
     def assign(self, photos: Sequence[ProfilePhoto], seed: int) -> list[ProfilePhoto]:
         """The photos with their roles; which ones make the bank is drawn at random, by the seed."""
-        good = [index for index, photo in enumerate(photos) if photo.role not in (CONFIRMED, DEFECT)]
-        drawn = np.random.default_rng(seed).permutation(good)
-        roles = dict.fromkeys(good, BOTH)
-        if self.method == SPLIT:
-            roles = {int(index): BANK if place < self.bank else CALIBRATION for place, index in enumerate(drawn)}
+        parts, roles = good_parts(photos), {}
+        for place, number in enumerate(np.random.default_rng(seed).permutation(len(parts))):
+            role = BOTH if self.method != SPLIT else BANK if place < self.bank else CALIBRATION
+            roles |= dict.fromkeys(parts[number], role)
+        for part in confirmed_parts(photos):
+            roles |= dict.fromkeys(part, CONFIRMED)
         return [replace(photo, role=roles.get(index, photo.role)) for index, photo in enumerate(photos)]
 
     def folds(self, photos: Sequence[ProfilePhoto], seed: int) -> list[list[int]]:
@@ -88,19 +96,31 @@ class Split:
             photos: with their roles, of [`~Split.assign`].
             seed: of the draw of folds, where there are some.
         """
-        alone = [[index] for index, photo in enumerate(photos) if photo.role in IN_BANK]
+        parts = groups_of(photos)
+        alone = [part for part in parts if any(photos[index].role in IN_BANK for index in part)]
         if self.method == CROSS:
-            both = [index for index, photo in enumerate(photos) if photo.role == BOTH]
-            drawn = np.random.default_rng(seed).permutation(both).tolist()
+            both = [part for part in alone if photos[part[0]].role == BOTH]
+            drawn = [both[number] for number in np.random.default_rng(seed).permutation(len(both))]
             count = min(FOLDS, len(drawn))
-            alone = [[index] for index, photo in enumerate(photos) if photo.role == CONFIRMED]
-            alone += [sorted(drawn[first::count]) for first in range(count)]
-        outside = [index for index, photo in enumerate(photos) if photo.role not in IN_BANK]
+            alone = [part for part in alone if photos[part[0]].role != BOTH]
+            alone += [sorted(index for part in drawn[first::count] for index in part) for first in range(count)]
+        left = {index for part in alone for index in part}
+        outside = [index for index in range(len(photos)) if index not in left]
         return [*alone, outside] if outside else alone
 
 
-def rates(count: int) -> str:
-    """Which false-alarm rates this number of calibration photos allows, for people."""
+def good_parts(photos: Sequence[ProfilePhoto]) -> list[list[int]]:
+    """Numbers of the photos of each good part, as parts came: of none that a false alarm was confirmed of."""
+    return [part for part in groups_of(photos) if not any(photos[n].role in (CONFIRMED, DEFECT) for n in part)]
+
+
+def confirmed_parts(photos: Sequence[ProfilePhoto]) -> list[list[int]]:
+    """Numbers of the photos of each part that was picked because one of its photos was a false alarm."""
+    return [part for part in groups_of(photos) if any(photos[number].role == CONFIRMED for number in part)]
+
+
+def rates(count: int, what: str = PHOTOS) -> str:
+    """Which false-alarm rates this number of calibration photos (or parts) allows, for people."""
     common = [rate for rate in (0.1, 0.05, 0.02, 0.01, 0.001) if photos_needed(rate) > count]
     more = f"; {percent(common[0])} needs {photos_needed(common[0])}" if common else ""
-    return f"{count} calibration photos allow false-alarm rates of {percent(lowest_rate(count))} or more{more}"
+    return f"{count} calibration {what} allow false-alarm rates of {percent(lowest_rate(count))} or more{more}"

@@ -4,6 +4,7 @@ from typing import Any
 
 from .calibration import percent
 from .verdict import BLIND
+from .verdict_lines import WARNING
 
 WORDS = {
     "blind": "nearly blind",
@@ -18,7 +19,6 @@ PLURALS = {
     "foreign body": "foreign bodies",
     "misplaced piece": "misplaced pieces",
 }
-WARNING = "WARNING"
 SEEN_IN = 0.5  # of the photos: a place where fewer have their peak is no place of all
 
 
@@ -45,13 +45,6 @@ def verdict_text(verdict: dict[str, Any]) -> str:
     lines += verdict["advice"]
     lines.append("these defects were pasted: they show what sort of thing it sees, and promise nothing for real ones")
     return "\n".join(lines)
-
-
-def first_and_other_lines(text: str | None) -> tuple[list[str], list[str]]:
-    """The verdict itself with its warning, and the lines for who wants to know more."""
-    lines = (text or "").splitlines()
-    first = [line for number, line in enumerate(lines) if number == 0 or line.startswith(WARNING)]
-    return first, [line for line in lines if line not in first]
 
 
 def kind_line(defects: list[dict], kind: str) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+
+from .assets import template
 
 BINS = 40
 WIDTH, HEIGHT = 720, 200  # of the drawing
@@ -21,6 +21,8 @@ class HistogramDrawing:
         outline: points of the good photos' line; empty without a profile.
         threshold: the threshold's x, or `None`.
         value: the threshold's value.
+        end: the score at the right end.
+        tallest: the highest bar's number of images.
         ticks: (x, text) of each tick.
         counts: {label: number of images}.
         good: number of good photos.
@@ -30,6 +32,8 @@ class HistogramDrawing:
     outline: str
     threshold: float | None
     value: float | None
+    end: float
+    tallest: int
     ticks: list[tuple[float, str]]
     counts: dict[str, int]
     good: int
@@ -39,7 +43,7 @@ class HistogramDrawing:
         cls, groups: Mapping[str, Sequence[float]], good: Sequence[float] | None, threshold: float | None
     ) -> "HistogramDrawing":
         """Draws scores by label; the bars and the good photos' line are each scaled to their own highest value."""
-        good = good or []
+        good = [] if good is None else good
         drawn = [*good, *(score for scores in groups.values() for score in scores)]
         if threshold is not None:
             drawn.append(threshold)
@@ -62,15 +66,17 @@ class HistogramDrawing:
         values = np.linspace(0, end, 6)[:-1]
         ticks = [(WIDTH * value / end, f"{value:.2f}" if end > 0.1 else f"{value:.3f}") for value in values]
         x = None if threshold is None else WIDTH * threshold / end
-        return cls(bars, outline, x, threshold, ticks, {name: len(each) for name, each in groups.items()}, len(good))
+        sizes = {name: len(each) for name, each in groups.items()}
+        return cls(bars, outline, x, threshold, end, tallest, ticks, sizes, len(good))
+
+    @property
+    def count_ticks(self) -> list[tuple[float, str]]:
+        """(y, text) of the ticks at the side: the highest bar's number of images, and half of it."""
+        return [
+            (HEIGHT * (1 - count / self.tallest), str(count)) for count in {self.tallest, self.tallest // 2} if count
+        ]
 
     def html(self) -> Markup:
         """An SVG and its legend as HTML; colours are the page's CSS variables (`--ink`, `--good`, `--bad`, `--own`,
-        `--accent`) and classes (`bar-normal`, `bar-anomalous`, `bar-scored`)."""
+        `--accent`) and classes (`bar-normal`, `bar-anomalous`, `bar-not-inspectable`, `bar-scored`)."""
         return Markup(template("histogram.html").render(histogram=self))
-
-
-def template(name: str):
-    """A Jinja template of this folder."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(files(__package__).joinpath(name).read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """The report page, made from a folder of results."""
 
-from collections import Counter
+import hashlib
+from dataclasses import replace
 from datetime import datetime
-from heapq import nlargest
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +10,10 @@ from pydantic import ConfigDict, Field, InstanceOf
 from tqdm.auto import tqdm
 
 from ..files import parse_json, write_whole
-from ..inspection.drift import Drift
-from ..inspection.verdict_text import first_and_other_lines
+from ..inspection.noted_drift import Drift
+from ..inspection.verdict_lines import first_and_other_lines
 from ..reporting import Report, print_nothing, printable
-from ..runs.rows import read_row
-from ..runs.store_lines import (
+from ..runs.folder_content import (
     DRIFT_FILE,
     PART_SETTINGS_FILE,
     REPORT_FILE,
@@ -22,11 +21,14 @@ from ..runs.store_lines import (
     SETTINGS_FILE,
     lines_of,
 )
+from ..runs.rows import read_row
 from ..validation import FileContent
-from .histogram_drawing import HistogramDrawing, template
+from .gallery import Card, Gallery, drawn_at_random, gallery_page, groups_of, ranks_of
 from .pictures import Pictures
 
 NAMED = 200  # at most so many unreadable files are named
+WITH_PROFILE = "adaptclip fit --update PROFILE --false-alarm-rate"
+WITHOUT_PROFILE = "adaptclip detect ... --threshold"
 LAST_TIME = 253402300799  # the last second of the year 9999, after which Python has no date
 
 
@@ -39,6 +41,8 @@ class ProfileContent(FileContent):
     threshold: float | None = None
     scores: list[float] | None = None
     verdict: str | None = None
+    digest: str | None = None
+    pixel_threshold: float | None = None
 
 
 class SettingsContent(FileContent):
@@ -48,6 +52,10 @@ class SettingsContent(FileContent):
 
     profile: ProfileContent | None = None
     threshold: float | None = None
+
+    @property
+    def used_threshold(self) -> float | None:
+        return self.threshold if self.profile is None or self.profile.threshold is None else self.profile.threshold
 
 
 class DriftContent(FileContent):
@@ -62,7 +70,11 @@ class DriftContent(FileContent):
 
 
 def write_report(
-    folder: str | Path, title: str | None = None, images: int = 200, report: Report = print_nothing
+    folder: str | Path,
+    title: str | None = None,
+    images: int = 200,
+    sample: int = 60,
+    report: Report = print_nothing,
 ) -> Path:
     """Writes `folder/report.html` and returns its path. The folder may have been moved since it was written.
 
@@ -70,6 +82,8 @@ def write_report(
         folder: results that `adaptclip detect` wrote.
         title: the folder's name by default.
         images: the number of images to show, those with the highest scores.
+        sample: the number of normal images drawn at random that the page offers for review; those that are not shown
+            anyway come beside the others.
         report: called with a line for each kind of picture that is not found.
 
     Raises:
@@ -77,36 +91,74 @@ def write_report(
         ValueError: the results cannot be read.
     """
     folder = Path(folder)
-    lines = read_lines(folder)
+    rows = read_lines(folder)
     settings = read_settings(folder / SETTINGS_FILE)
-    scored = [line for line in lines if line["error"] is None]
-    shown = nlargest(images, scored, key=lambda line: line["score"])
     pictures = Pictures(folder)
-    cards = [card(line, pictures) for line in tqdm(shown, desc="pictures", unit="image", disable=len(shown) < 50)]
-    failures = [line for line in lines if line["error"] is not None]
+    cards = cards_of(rows, settings, pictures, images, sample)
     for note in pictures.notes():
         report(f"! {note}")
-    verdict, more = first_and_other_lines(None if settings.profile is None else settings.profile.verdict)
-    page = {
-        "title": printable(title or folder.resolve().name or str(folder.resolve())),
-        "written": datetime.now().strftime("%Y-%m-%d %H:%M"),
-        "total": len(lines),
-        "labels": Counter(line["label"] for line in scored),
-        "decided": settings.profile is not None or settings.threshold is not None,
-        "profile": settings.profile and list(map(printable, settings.profile.description.splitlines())),
-        "verdict": list(map(printable, verdict)),
-        "more_of_the_verdict": list(map(printable, more)),
-        "histogram": histogram(scored, settings),
-        "cards": cards,
-        "missing": list(map(printable, pictures.notes())),
-        "hidden": len(scored) - len(shown),
-        "failures": [{name: printable(line[name]) for name in ("path", "error")} for line in failures[:NAMED]],
-        "failed": len(failures),
-        "drifts": list(map(printable, drifts(folder))),
-        "own": sum(line["among_normals"] for line in scored),
-    }
-    write_whole(folder / REPORT_FILE, template("report.html").render(page).encode(errors="replace"))
+    gallery = gallery_of(rows, settings, printable(title or folder.resolve().name or str(folder.resolve())))
+    gallery = replace(
+        gallery,
+        hidden=gallery.total - gallery.failed - sum(card.listed for card in cards),
+        drifts=list(map(printable, drifts(folder))),
+        missing=list(map(printable, pictures.notes())),
+    )
+    write_whole(folder / REPORT_FILE, gallery_page(cards, gallery).encode(errors="replace"))
     return folder / REPORT_FILE
+
+
+def cards_of(rows: list[dict], settings: SettingsContent, pictures: Pictures, images: int, sample: int) -> list[Card]:
+    """The cards of the highest scores, and of normal photos drawn at random; highest first."""
+    scored = [row for row in rows if row["error"] is None]
+    ranks = ranks_of([row["score"] for row in scored])
+    drawn = {id(row): place for place, row in enumerate(drawn_at_random(scored, sample, key_of(rows, settings)))}
+    highest = sorted(range(len(scored)), key=lambda number: -scored[number]["score"])
+    chosen = highest[:images] + [number for number in highest[images:] if id(scored[number]) in drawn]
+    return [
+        Card.of(
+            scored[number],
+            settings.used_threshold,
+            rank=ranks[number],
+            photo=pictures.photo(scored[number]),
+            overlay=pictures.heatmap(scored[number]),
+            drawn=drawn.get(id(scored[number])),
+            listed=place < images,
+        )
+        for place, number in enumerate(tqdm(chosen, desc="pictures", unit="image", disable=len(chosen) < 50))
+    ]
+
+
+def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Gallery:
+    """What the page says beside the photos."""
+    failures = [row for row in rows if row["error"] is not None]
+    scores, by_rule = groups_of(row for row in rows if row["error"] is None)
+    profile = settings.profile
+    verdict, more = first_and_other_lines(None if profile is None else profile.verdict)
+    return Gallery(
+        title=title,
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        scores=scores,
+        by_rule=by_rule,
+        threshold=settings.used_threshold,
+        permanent=WITHOUT_PROFILE if profile is None else WITH_PROFILE,
+        calibration=() if profile is None or profile.scores is None else profile.scores,
+        profile=None if profile is None else profile.digest,
+        key=key_of(rows, settings),
+        unread=[(printable(row["path"]), printable(row["error"])) for row in failures[:NAMED]],
+        failed=len(failures),
+        own=sum(row["among_normals"] for row in rows),
+        description=list(map(printable, profile.description.splitlines())) if profile else (),
+        verdict=list(map(printable, verdict)),
+        more_of_the_verdict=list(map(printable, more)),
+        pixel_threshold=None if profile is None else profile.pixel_threshold,
+    )
+
+
+def key_of(rows: list[dict], settings: SettingsContent) -> str:
+    """The same for reports of one run, also when more photos have come since, and another for other runs."""
+    first = [(row["path"], row["bytes"], row["modified"]) for row in rows[:1]]
+    return hashlib.sha256(repr((settings.model_dump(), first)).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def read_lines(folder: Path) -> list[dict]:
@@ -129,33 +181,6 @@ def read_settings(file: Path) -> SettingsContent:
         if file.is_file()
         else SettingsContent()
     )
-
-
-def histogram(scored: list[dict], settings: SettingsContent) -> HistogramDrawing | None:
-    if not scored:
-        return None
-    profile = settings.profile
-    good = None if profile is None else profile.scores
-    threshold = settings.threshold if profile is None or profile.threshold is None else profile.threshold
-    groups = {label: [line["score"] for line in scored if line["label"] == label] for label in ("normal", "anomalous")}
-    groups["scored"] = [line["score"] for line in scored if line["label"] is None]
-    return HistogramDrawing.of({name: scores for name, scores in groups.items() if scores}, good, threshold)
-
-
-def card(line: dict, pictures: Pictures) -> dict:
-    """What the gallery shows for an image."""
-    height, width = line["size"]
-    regions = line["regions"] or [] if line["label"] != "normal" else []
-    return line | {
-        "path": printable(line["path"]),
-        "name": printable(Path(line["path"]).name),
-        "photo": pictures.photo(line),
-        "overlay": pictures.heatmap(line),
-        "width": width,
-        "height": height,
-        "outlines": [" ".join(f"{x},{y}" for x, y in region["polygon"]) for region in regions],
-        "regions": regions,
-    }
 
 
 def drifts(folder: Path) -> list[str]:

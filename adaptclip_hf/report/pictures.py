@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..engine.heatmap import data_url
 from ..files import inside
-from ..processing.image_loading import load_image
+from ..processing.image_opening import read_rgb
 from ..runs.folder import is_remote
+from ..runs.folder_content import picture_of
 from ..runs.stamps import UNKNOWN
-from ..runs.store_lines import picture_of
 
 LONGEST_SIDE = 480  # pixels of a picture on the page
 QUALITY = 82
@@ -95,6 +95,6 @@ def is_same_size(file: Path, size: int | None) -> bool:
 def small_copy(file: Path) -> str | None:
     """A small copy of a picture as a data URL; `None` if it cannot be read."""
     try:
-        return data_url(load_image(file), LONGEST_SIDE, QUALITY)
+        return data_url(read_rgb(file), LONGEST_SIDE, QUALITY)
     except (OSError, ValueError, MemoryError):
         return None

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-LABEL = "anomaly"
+from .label_studio import LABEL, ImageAddresses, marked_regions, tasks
 
 
 def write_coco(lines: Iterable[dict], opened: IO[bytes]):
@@ -21,9 +21,9 @@ def write_coco(lines: Iterable[dict], opened: IO[bytes]):
     opened.write(b"}\n")
 
 
-def write_label_studio(lines: Iterable[dict], opened: IO[bytes]):
-    """See [`as_label_studio`]."""
-    write_list(as_label_studio(lines), opened)
+def write_label_studio(lines: Iterable[dict], opened: IO[bytes], addresses: ImageAddresses = ImageAddresses()):
+    """Tasks with predictions, see [`tasks`]."""
+    write_list(tasks(scored(lines), addresses), opened)
 
 
 def write_list(items: Iterable[dict], opened: IO[bytes]):
@@ -42,7 +42,7 @@ def coco_images(lines: Iterable[dict]) -> Iterator[dict]:
 
 
 def coco_annotations(lines: Iterable[dict]) -> Iterator[dict]:
-    marked = ((number, region) for number, line in enumerate(scored(lines), start=1) for region in regions_of(line))
+    marked = ((number, region) for number, line in enumerate(scored(lines), start=1) for region in marked_regions(line))
     for number, (image, region) in enumerate(marked, start=1):
         yield {
             "id": number,
@@ -55,49 +55,6 @@ def coco_annotations(lines: Iterable[dict]) -> Iterator[dict]:
             "score": region["peak"],
             "significant": region["significant"],
         }
-
-
-def as_label_studio(lines: Iterable[dict]) -> Iterator[dict]:
-    """Tasks with predictions: a choice for the image, a polygon for each region; in per cent of the image's sides.
-
-    For a labelling configuration with `<Image name="image" value="$image"/>`, `<Choices name="label" toName="image">`
-    (normal, anomalous) and `<PolygonLabels name="region" toName="image">` (anomaly).
-    """
-    for line in scored(lines):
-        yield {
-            "data": {"image": line["path"], "p_value": line["p_value"]},
-            "predictions": [{"model_version": "adaptclip", "score": line["score"], "result": list(marks(line))}],
-        }
-
-
-def marks(line: dict) -> Iterable[dict]:
-    height, width = line["size"]
-    if line["label"] is not None:
-        yield {
-            "id": "label",
-            "from_name": "label",
-            "to_name": "image",
-            "type": "choices",
-            "value": {"choices": [line["label"]]},
-        }
-    for number, region in enumerate(regions_of(line), start=1):
-        points = [[100 * x / width, 100 * y / height] for x, y in region["polygon"]]
-        yield {
-            "id": f"region-{number}",
-            "from_name": "region",
-            "to_name": "image",
-            "type": "polygonlabels",
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "score": region["peak"],
-            "value": {"points": points, "closed": True, "polygonlabels": [LABEL]},
-        }
-
-
-def regions_of(line: dict) -> list[dict]:
-    """What is marked in an image: the regions of one that is called anomalous."""
-    return line["regions"] or [] if line["label"] == "anomalous" else []
 
 
 def scored(lines: Iterable[dict]) -> Iterator[dict]:

@@ -15,6 +15,7 @@ from ..engine.images import LoadedImage, OnError, ReadImage
 from ..engine.prefetch import Prefetch
 from ..engine.reference import PreparedReference
 from ..reporting import Report
+from .part_labels import label_so_far
 from .rows import row_of
 from .sources import Source, read_sources, refused_for_memory
 from .spec import RunSpec
@@ -54,7 +55,8 @@ def make_plan(sources: Iterable[Source], store: Store) -> Plan:
     index.begin_listing()
     for source in sources:
         row = index.find(source)
-        waits = row is None or not index.is_current(source, row)
+        moved = row is not None and source.part not in (None, row["part"])  # to another part
+        waits = row is None or moved or not index.is_current(source, row)
         file = source.identity if row is None else row["file"]
         if row is not None and waits and identity(row["path"]) == source.identity:
             source = replace(source, path=row["path"])  # it is shown as it was named first
@@ -102,13 +104,13 @@ class Here(Executor):
         return make_plan(sources, store)
 
     def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]:
-        begun: deque[tuple[str, Stamp]] = deque()
+        begun: deque[tuple[Source, Stamp]] = deque()
 
         def waiting() -> Iterator[Source]:
             for first in count(0, PAGE):
                 page = store.index.waiting(first, PAGE)
                 for source in page:
-                    begun.append((source.path, source.whole_stamp()))  # as it was when it was read
+                    begun.append((source, source.whole_stamp()))  # as it was when it was read
                     yield source
                 if len(page) < PAGE:
                     return
@@ -127,16 +129,19 @@ class Here(Executor):
             del batch, result  # before the next ones are read: they may be large
         yield RunSummary(waited=prefetch.waited)
 
-    def _keep(self, store: Store, path: str, stamp: Stamp, result: Result) -> dict:
+    def _keep(self, store: Store, source: Source, stamp: Stamp, result: Result) -> dict:
         """The row of a result, which is in the store; its error where the memory does not suffice for its pictures."""
-        row = row_of(path, stamp, result)
+        path, part = source.path, self.spec.part_of(source)
+        row = row_of(path, stamp, result, part)
+        if part is not None and self.spec.usual_part is not None:
+            row["part_label"] = label_so_far(store.index.of_part(part), row, self.spec.usual_part)
         try:
             store.add(row, result)
         except MemoryError:
             refused = refused_for_memory(path)
             self._pass_over(path, refused)
             unreadable = UnreadableImage(path, str(refused))
-            row = row_of(path, stamp, unreadable)
+            row = row_of(path, stamp, unreadable, part)
             store.add(row, unreadable)
         return row
 

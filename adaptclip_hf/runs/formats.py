@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from typing import IO
+from functools import partial
+from typing import IO, TYPE_CHECKING
 
-JSONL, CSV, PARQUET, COCO, LABEL_STUDIO = "jsonl", "csv", "parquet", "coco", "label-studio"
+if TYPE_CHECKING:
+    from .label_studio import ImageAddresses
+
+JSONL, CSV, REGIONS, PARQUET, COCO, LABEL_STUDIO = "jsonl", "csv", "regions", "parquet", "coco", "label-studio"
 # the file of each, in the folder of results
 FORMAT_FILES = {
     JSONL: "results.jsonl",
     CSV: "results.csv",
+    REGIONS: "regions.csv",
     PARQUET: "results.parquet",
     COCO: "coco.json",
     LABEL_STUDIO: "label-studio.json",
@@ -16,16 +21,23 @@ FORMAT_FILES = {
 FORMATS = tuple(FORMAT_FILES)
 
 
-def write_format(name: str, rows: Iterable[dict], opened: IO[bytes]):
+def write_format(name: str, rows: Iterable[dict], opened: IO[bytes], addresses: "ImageAddresses"):
     """Writes rows in one of the formats.
 
     Args:
         rows: gone through once or twice, and never all in memory.
+        addresses: where Label Studio finds the images.
     """
     from .annotations import write_coco, write_label_studio
-    from .tables import write_csv, write_parquet
+    from .tables import write_csv, write_parquet, write_region_csv
 
-    writers = {CSV: write_csv, PARQUET: write_parquet, COCO: write_coco, LABEL_STUDIO: write_label_studio}
+    writers = {
+        CSV: write_csv,
+        REGIONS: write_region_csv,
+        PARQUET: write_parquet,
+        COCO: write_coco,
+        LABEL_STUDIO: partial(write_label_studio, addresses=addresses),
+    }
     writers.get(name, write_lines)(rows, opened)
 
 

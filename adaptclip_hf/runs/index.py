@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from .rows import SEEN
 from .sources import Source
@@ -13,6 +14,17 @@ from .stamps import Stamp, identity
 
 NOTED = ("bytes", "modified", "changed", "sha256", "score", "label", "error")  # of a row, beside its path
 STAMP = NOTED[:4]
+
+
+PARTS_AT_ONCE = 1000
+
+
+class NotedPhoto(NamedTuple):
+    """A row of a part's photo, as far as the decision on the part needs it."""
+
+    path: str
+    label: str | None
+    unreadable: bool
 
 
 class Index:
@@ -34,11 +46,13 @@ class Index:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "pragma journal_mode = off; pragma synchronous = off;"
-            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, error)"
+            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, error,"
+            " part blob)"
             " without rowid;"
-            "create index row_path on row (path);"
+            "create index row_path on row (path); create index row_part on row (part);"
             "create table seen (path blob primary key, file blob, bytes, modified, changed, sha256) without rowid;"
-            "create table wanted (file blob primary key, path blob, bytes, modified, waits integer) without rowid;"
+            "create table wanted (file blob primary key, path blob, bytes, modified, waits integer, part blob)"
+            " without rowid;"
             "create unique index number on wanted (waits);"
             "create table name (name text primary key) without rowid;"
         )
@@ -90,8 +104,8 @@ class Index:
         if SEEN[0] not in row:
             row |= self._seen(row)
         values = (row[name] for name in NOTED)
-        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        return self._do(place, key_of(row["file"]), key_of(row["path"]), *values) == 1
+        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        return self._do(place, key_of(row["file"]), key_of(row["path"]), *values, key_or_none(row["part"])) == 1
 
     def _seen(self, row: dict) -> dict:
         """What was noted for a row that has no place; of an earlier version there is nothing."""
@@ -108,15 +122,16 @@ class Index:
 
         A photo that was moved together with the results, and is named as it was, has the row of that name.
         """
-        columns = f"select file, path, {', '.join(NOTED)} from row where"
+        columns = f"select file, path, part, {', '.join(NOTED)} from row where"
         [*found] = self._ask(f"{columns} file = ?", key_of(source.identity))
         if not found:
             named_so = self._ask(f"{columns} path = ?", key_of(source.path))
             found = [each for each in named_so if not Path(path_of(each[0])).exists()]
         if not found:
             return None
-        file, path, *values = found[0]
-        return {"file": path_of(file), "path": path_of(path), **dict(zip(NOTED, values, strict=True))}
+        file, path, part, *values = found[0]
+        about = {"file": path_of(file), "path": path_of(path), "part": None if part is None else path_of(part)}
+        return about | dict(zip(NOTED, values, strict=True))
 
     def is_current(self, source: Source, row: dict) -> bool:
         """Whether a row that was found is still of the image's content."""
@@ -144,8 +159,8 @@ class Index:
             file: its place, or that of its row.
             waits: its number among those that wait, from 0; `None` if it does not.
         """
-        values = (key_of(file), key_of(source.path), *source.listed[:2], waits)
-        return self._do("insert or ignore into wanted values (?, ?, ?, ?, ?)", *values) == 1
+        values = (key_of(file), key_of(source.path), *source.listed[:2], waits, key_or_none(source.part))
+        return self._do("insert or ignore into wanted values (?, ?, ?, ?, ?, ?)", *values) == 1
 
     def is_waiting(self, path: str) -> bool:
         """Whether the image of the row that shows this path waits."""
@@ -154,11 +169,28 @@ class Index:
 
     def waiting(self, first: int, count: int) -> list[Source]:
         """Some of the images that wait, in the order of the listing."""
-        command = "select path, bytes, modified from wanted where waits >= ? and waits < ? order by waits"
+        command = "select path, bytes, modified, part from wanted where waits >= ? and waits < ? order by waits"
         return [
-            Source(path_of(path), Stamp(size, modified))
-            for path, size, modified in self._ask(command, first, first + count)
+            Source(path_of(path), Stamp(size, modified), None if part is None else path_of(part))
+            for path, size, modified, part in self._ask(command, first, first + count)
         ]
+
+    def of_part(self, part: str) -> list[NotedPhoto]:
+        """The rows of a part's photos."""
+        found = self._ask("select path, label, error from row where part = ?", key_of(part))
+        return [NotedPhoto(path_of(path), label, error is not None) for path, label, error in found]
+
+    def parts(self) -> Iterator[str]:
+        """The names of all parts, sorted; some at a time."""
+        command, last = "select distinct part from row where part > ? order by part limit ?", b""
+        while some := self._ask(command, last, PARTS_AT_ONCE):
+            yield from (path_of(part) for [part] in some)
+            last = some[-1][0]
+
+    def without_part(self) -> int:
+        """How many images that could be read belong to no part."""
+        [[rows]] = self._ask("select count(*) from row where part is null and error is null")
+        return rows
 
 
 class Names(Container[str]):
@@ -167,6 +199,10 @@ class Names(Container[str]):
 
     def __contains__(self, name: object) -> bool:
         return bool(self._index._ask("select 1 from name where name = ?", name))
+
+
+def key_or_none(text: str | None) -> bytes | None:
+    return None if text is None else key_of(text)
 
 
 def key_of(path: str) -> bytes:

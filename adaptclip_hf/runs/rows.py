@@ -1,16 +1,20 @@
 """A run's rows: one for each image, a dict that JSON can hold."""
 
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, InstanceOf
 
-from ..engine import Result
 from ..files import parse_json
 from ..validation import FileContent
 from .stamps import Stamp, identity
 
+if TYPE_CHECKING:
+    from ..engine import Result
+
 RESULT = ("score", "p_value", "label", "regions", "size")
-ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified")
+LATER = ("time", "part", "part_label")  # columns that earlier versions did not write
+ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
 Text = InstanceOf[str]  # also with surrogates, where a name is in no encoding
@@ -47,16 +51,25 @@ class RowContent(FileContent):
     among_normals: bool
     bytes: Stored | None
     modified: Stored | None
+    time: str | None = None
+    part: Text | None = None
+    part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
 
 
-def row_of(path: str, stamp: Stamp, result: Result) -> dict:
+def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
+        part: that the photo belongs to; the decision on it is not known here.
+
+    Returns:
+        The row; its `time` is now: when the image was decided, UTC, to the millisecond.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
+    row |= {"part": part, "part_label": None}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
+    row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
 
@@ -70,7 +83,7 @@ def read_row(text: str | bytes) -> dict:
 
 
 def checked_row(row) -> dict:
-    """A row that was read.
+    """A row that was read; what its version did not write is `None`.
 
     Raises:
         ValueError: it is no row, or a result without a score; names the fields.
@@ -78,4 +91,9 @@ def checked_row(row) -> dict:
     RowContent.of(row)
     if row["error"] is None and (row["score"] is None or row["size"] is None):
         raise ValueError("score, size: there is none, and no error that says why")
-    return row
+    return completed(row)
+
+
+def completed(row: dict) -> dict:
+    """A row with what rows of earlier versions lack."""
+    return dict.fromkeys(LATER) | row

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,13 @@ from ..passed_over import PassedOver
 from ..reporting import Report
 from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
+from .part_labels import label_parts
 from .sources import Source
 from .store import Store
-from .summary import RunSummary
+from .summary import SHOWN, RunSummary
 from .watching import FolderWatch
+
+Deliver = Callable[[], AbstractContextManager[None]]
 
 
 class Run:
@@ -25,10 +30,13 @@ class Run:
     Args:
         report: called with lines for people.
         progress: show a bar.
+        deliver: gives a context in which decisions are delivered while images are scored.
     """
 
-    def __init__(self, executor: Executor, store: Store, report: Report, progress: bool = True):
-        self.executor, self.store, self.report, self.progress = executor, store, report, progress
+    def __init__(
+        self, executor: Executor, store: Store, report: Report, progress: bool = True, deliver: Deliver = nullcontext
+    ):
+        self.executor, self.store, self.report, self.progress, self.deliver = executor, store, report, progress, deliver
         self.spec = executor.spec
 
     def run(self, sources: Iterable[Source], overwrite: bool = False) -> RunSummary:
@@ -45,13 +53,16 @@ class Run:
         with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             try:
-                summary = self.score(sources)
+                with self.deliver():
+                    summary = self.score(sources)
             except KeyboardInterrupt:
-                self.store.write_formats(self.spec.formats)
+                self.store.write_formats(self.spec.formats, self.spec.addresses)
                 raise
             if self.spec.false_discovery_rate is not None:
-                correct_labels(self.store, self.spec.false_discovery_rate, summary)
-            self.store.write_formats(self.spec.formats)
+                by_parts = self.spec.usual_part is not None
+                correct_labels(self.store, self.spec.false_discovery_rate, summary, by_parts)
+            self._label_parts(summary)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
         return summary
 
     def watch(self, folder: Path, overwrite: bool = False, passed_over: PassedOver | None = None) -> RunSummary:
@@ -61,16 +72,27 @@ class Run:
             passed_over: counts and tells what is passed over.
         """
         total = RunSummary()
+        unread: dict[str, None] = {}
+
+        def tell(row: dict):
+            self._tell(row)
+            unread.pop(row["path"], None)
+            if row["error"] is not None:
+                unread[row["path"]] = None
+
         with stopped_by_signals(), self.store.locked():
             self.store.begin(self.spec.settings(self.executor.scorer), overwrite)
             self.report(f"watching {folder}; Ctrl-C stops")
             try:
                 watch = FolderWatch(folder, self._is_scored, self.store.folder_here, passed_over, self.report)
-                for paths in watch.complete_images():
-                    total.join(self.score([Source(str(path)) for path in paths], self._tell))
+                with self.deliver():
+                    for paths in watch.complete_images():
+                        total.join(self.score([Source(str(path)) for path in paths], tell))
             except KeyboardInterrupt:
                 self.report("stopped; started again, it goes on")
-            self.store.write_formats(self.spec.formats)
+            self._label_parts(total, awaiting=True)
+            self.store.write_formats(self.spec.formats, self.spec.addresses)
+        total.unreadable, total.failed = len(unread), list(unread)[:SHOWN]  # what was read later is not among them
         return total
 
     def score(self, sources: Iterable[Source], on_row: OnRow | None = None) -> RunSummary:
@@ -96,6 +118,10 @@ class Run:
         summary.seconds = time.perf_counter() - start
         return summary
 
+    def _label_parts(self, summary: RunSummary, awaiting: bool = False):
+        if (usual := self.spec.usual_part) is not None:
+            summary.parts = label_parts(self.store, usual, awaiting).describe()
+
     def _is_scored(self, path: Path) -> bool:
         source, index = Source(str(path)), self.store.index
         row = index.find(source)
@@ -107,17 +133,24 @@ class Run:
             self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
 
 
-def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary):
-    """Sets the labels of all rows again, by Benjamini and Hochberg, and those of the summary."""
-    p_values = np.fromiter((row["p_value"] for row in store if row["error"] is None), np.float64)
-    called = iter(discoveries(p_values, false_discovery_rate))
+def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary, by_parts: bool = False):
+    """Sets the labels of all rows again, by Benjamini and Hochberg, and those of the summary.
+
+    Args:
+        by_parts: of the parts that are called anomalous at most this share are good; an image is anomalous where its
+            part would be by it alone.
+    """
+    p_values = (
+        p_values_of_parts(store) if by_parts else np.fromiter(map(itemgetter("p_value"), read(store)), np.float64)
+    )
+    limit = p_values[discoveries(p_values, false_discovery_rate)].max(initial=0.0)
     summary.labels = Counter()
     corrected = {path: label for _, label, path in summary.highest}
 
     def label(row: dict) -> dict:
         if row["error"] is not None:
             return row
-        label = "anomalous" if next(called) else "normal"
+        label = "anomalous" if row["p_value"] <= limit else "normal"
         summary.labels[label] += 1
         if row["path"] in corrected:
             corrected[row["path"]] = label
@@ -125,3 +158,17 @@ def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummar
 
     store.rewrite(label)
     summary.highest = [(score, corrected[path], path) for score, _, path in summary.highest]
+
+
+def read(store: Store) -> Iterator[dict]:
+    """The rows of images that could be read."""
+    return (row for row in store if row["error"] is None)
+
+
+def p_values_of_parts(store: Store) -> np.ndarray:
+    """The p-value of each part, which is that of its highest score: the lowest of its images."""
+    lowest: dict[str | int, float] = {}
+    for number, row in enumerate(read(store)):
+        part = number if row["part"] is None else row["part"]
+        lowest[part] = min(row["p_value"], lowest.get(part, 1.0))
+    return np.fromiter(lowest.values(), np.float64)

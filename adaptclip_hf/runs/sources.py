@@ -18,6 +18,7 @@ from .folder import Folder, is_remote
 from .stamps import UNKNOWN, Stamp, has_changed, identity, stamp_here, with_digest
 
 LISTS = (".txt", ".csv", ".parquet")
+PART = "part"  # a column of a list
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Source:
     Attributes:
         path: path or address; a name that is in no encoding has surrogates.
         listed: the stamp of an image elsewhere, as the listing of its folder told it.
+        part: that it belongs to, where a list says it in a column `part`.
     """
 
     path: str
     listed: Stamp = UNKNOWN
+    part: str | None = None
 
     @property
     def identity(self) -> str:
@@ -122,7 +125,7 @@ class Sources:
 
     def _at(self, address: str) -> Iterator[Source]:
         folder = Folder(address)
-        if Path(folder.root).suffix.lower() in LISTS and folder.system.isfile(folder.root):
+        if is_list(folder.root) and folder.system.isfile(folder.root):
             yield from self._listed(folder)
         elif folder.is_local:
             path = Path(folder.root if "://" in address else address)
@@ -140,12 +143,17 @@ class Sources:
 
     def _listed(self, file: Folder) -> Iterator[Source]:
         """What a list names, but for pictures of ours."""
-        for path in listed(file):
+        for path, part in listed(file):
             # a look at the disk for each of millions would take minutes
             if not PICTURES.keys().isdisjoint(path.split("/")) and not is_remote(path) and lies_in_own_folder(path):
                 self.passed_over(path, OURS)
             else:
-                yield Source(path)
+                yield Source(path, part=part)
+
+
+def is_list(address: str) -> bool:
+    """Whether it is named as a list of images."""
+    return Path(address).suffix.lower() in LISTS
 
 
 def stamp_of(file: dict) -> Stamp:
@@ -154,33 +162,39 @@ def stamp_of(file: dict) -> Stamp:
     return Stamp(file["size"], int(changed.timestamp() * 1e9) if isinstance(changed, datetime) else None)
 
 
-def listed(file: Folder) -> Iterator[str]:
+def listed(file: Folder) -> Iterator[tuple[str, str | None]]:
     """What a list names: a text of an address a line, or a CSV or Parquet file with a column `path`.
+
+    Returns:
+        Each path, and the part that the photo belongs to, where there is a column `part` and it is not empty.
 
     Raises:
         ValueError: a line names nothing, another list, or cannot be read; names the list and the line.
     """
-    for where, path in named_in(file):
+    for where, path, part in named_in(file):
         if not isinstance(path, str) or not path:
             raise ValueError(f"{where}: expected the path of an image, got {path!r}.")
         if path.lower().endswith(LISTS):
             raise ValueError(f"{where}: {path} is a list; expected the path of an image.")
-        yield path
+        if part is not None and not isinstance(part, str | int):
+            raise ValueError(f"{where}: expected the name of a part, got {part!r:.60}.")
+        yield path, str(part) if part not in (None, "") else None
 
 
-def named_in(file: Folder) -> Iterator[tuple[str, str | None]]:
-    """Each line of a list that is not empty, and what it names."""
+def named_in(file: Folder) -> Iterator[tuple[str, str | None, str | int | None]]:
+    """Each line of a list that is not empty, what it names, and its part."""
     kind = Path(file.root).suffix.lower()
     with file.system.open(file.root, "rb") as opened:
         if kind == ".parquet":
             yield from rows_of_parquet(opened, file.address)
         elif kind == ".csv":
             for where, row in csv_rows(opened, file.address, ["path"]):
-                yield where, from_csv_cell(row["path"].strip())
+                path, part = (from_csv_cell(row.get(name, "").strip()) for name in ("path", PART))
+                yield where, path, part
         else:
             for where, line in lines_of(opened, file.address):
                 if path := line.strip():
-                    yield where, unquoted(path)
+                    yield where, unquoted(path), None
 
 
 def unquoted(path: str) -> str:
@@ -188,17 +202,18 @@ def unquoted(path: str) -> str:
     return path[1:-1] if len(path) > 1 and path[0] == path[-1] == '"' else path
 
 
-def rows_of_parquet(opened, name: str) -> Iterator[tuple[str, str | None]]:
-    """Each row of a Parquet file, and its `path`."""
+def rows_of_parquet(opened, name: str) -> Iterator[tuple[str, str | None, str | int | None]]:
+    """Each row of a Parquet file, its `path` and its `part`."""
     from pyarrow import ArrowException, parquet
 
     number = 0
     try:
         table = parquet.ParquetFile(opened)
         require_columns(name, ["path"], table.schema_arrow.names)
-        for batch in table.iter_batches(columns=["path"]):
-            for path in batch.column("path").to_pylist():
+        columns = ["path", PART] if PART in table.schema_arrow.names else ["path"]
+        for batch in table.iter_batches(columns=columns):
+            for row in batch.to_pylist():
                 number += 1
-                yield f"{name}, row {number}", path
+                yield f"{name}, row {number}", row["path"], row.get(PART)
     except (ArrowException, OSError) as error:
         raise ValueError(f"{name} cannot be read as Parquet: {error}") from error

@@ -7,7 +7,10 @@ from ..detector import AnomalyDetector
 from ..engine import AnomalyScorer, Reference
 from ..inspection import InspectionProfile
 from ..inspection.calibration import require_discoverable
+from ..inspection.parts import UsualPart
 from ..inspection.photo_features import made_by
+from .label_studio import ImageAddresses
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class RunSpec:
         false_discovery_rate: with a profile: of all images that are called anomalous at most this share are good ones,
             on average; labels are set again when all images are scored.
         formats: of [`adaptclip_hf.runs.formats.FORMATS`], written when all images are scored.
+        addresses: where Label Studio finds the images.
 
     Raises:
         ValueError: at this false-discovery rate the profile could call nothing anomalous.
@@ -39,10 +43,22 @@ class RunSpec:
     maps: bool = False
     false_discovery_rate: float | None = None
     formats: Sequence[str] = ()
+    addresses: ImageAddresses | None = None
 
     def __post_init__(self):
         if self.false_discovery_rate is not None and isinstance(self.reference, InspectionProfile):
             require_discoverable(len(self.reference.calibration.scores), self.false_discovery_rate)
+
+    @property
+    def usual_part(self) -> UsualPart | None:
+        """The parts of a profile that decides part by part."""
+        return self.reference.usual_part if isinstance(self.reference, InspectionProfile) else None
+
+    def part_of(self, source: Source) -> str | None:
+        """The part that an image belongs to: as a list says it, or its name by the profile's pattern."""
+        if source.part is not None or self.usual_part is None:
+            return source.part
+        return self.usual_part.part_of(source.path)
 
     def scorer(self) -> AnomalyScorer:
         """The model, loaded."""

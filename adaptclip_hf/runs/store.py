@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import IO, ClassVar
@@ -12,8 +13,10 @@ from ..files import as_json, locked
 from ..resume import require_same
 from .formats import FORMAT_FILES, write_format
 from .index import Index
+from .label_studio import ImageAddresses
 
 WRITTEN = "formats"  # in the settings: the formats that are written beside the rows
+ADDRESSES = "label_studio"  # in the settings: where Label Studio finds the images
 ADVICE = "name another --output, or replace it with --overwrite"
 
 
@@ -126,18 +129,26 @@ class Store(ABC):
         self.rewrite(lambda row: None if self.index.is_waiting(row["path"]) else row)
         self.load(self.index)
 
-    def write_formats(self, asked: Sequence[str]):
+    def write_formats(self, asked: Sequence[str], addresses: ImageAddresses | None = None):
         """Writes the formats that are asked for, and those of an earlier call, which would lack what came since.
 
         The settings say which an earlier call wrote, so that no file of somebody else is taken for one.
+
+        Args:
+            addresses: where Label Studio finds the images; by default as an earlier call said.
+
+        Raises:
+            ValueError: an image lies elsewhere than where Label Studio finds images.
         """
         settings = self.read_settings() or {}
         known = settings.get(WRITTEN)
         if not isinstance(known, list):  # of an earlier version
             known = [name for name, file in FORMAT_FILES.items() if self.has(self.prefix + file)]
         names = [name for name in FORMAT_FILES if name != self.own_format and name in [*known, *asked]]
-        if names != settings.get(WRITTEN):
-            self.write_settings(settings | {WRITTEN: names})
+        addresses = addresses or ImageAddresses.noted(settings.get(ADDRESSES))
+        noted = {WRITTEN: names} | ({} if addresses.prefix is None else {ADDRESSES: asdict(addresses)})
+        if noted != {name: settings.get(name) for name in noted}:
+            self.write_settings(settings | noted)
         for name in names:
             with self.writing(self.prefix + FORMAT_FILES[name]) as opened:
-                write_format(name, self, opened)
+                write_format(name, self, opened, addresses)

@@ -14,29 +14,34 @@ from ..inspection import InspectionProfile
 from ..inspection.drift import Drift, DriftWatch
 from ..reporting import Report, print_nothing
 from ..resume import parsed_settings
+from .folder_content import (
+    DRIFT_FILE,
+    FOLDERS,
+    HEATMAP_FOLDER,
+    PART_SETTINGS_FILE,
+    REPORT_FILE,
+    RESULTS_FILE,
+    SETTINGS_FILE,
+    lines_of,
+    picture_of,
+)
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
-from .rows import ROW, SEEN, read_row
+from .outbox import OUTBOX_FILE, Outbox
+from .rows import ROW, SEEN, completed, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
 
-RESULTS_FILE = FORMAT_FILES[JSONL]
-REPORT_FILE = "report.html"
-SETTINGS_FILE = "detect.json"
-PART_SETTINGS_FILE = "_detect.json"  # of a folder of Parquet parts
-HEATMAP_FOLDER = "heatmaps"
-MAP_FOLDER = "maps"
-DRIFT_FILE = "drift.jsonl"
 SEEN_FILE = ".seen.jsonl"  # for each row where its image lay, and what tells a changed one; only for going on
 UNFINISHED = ".unfinished-"
-FOLDERS = {"heatmap": HEATMAP_FOLDER, "map": MAP_FOLDER}
 
 
 class LineStore(Store):
     """Rows as JSON lines, heatmaps as `heatmaps/*.png`, maps as `maps/*.npy` (float32 (H, W) of the image's own size).
 
-    With a profile it also notes in `drift.jsonl` when images that are called good no longer look like the profile's.
+    Each decision is in the outbox before it is a row, where there is one. With a profile it also notes in `drift.jsonl`
+    when images that are called good no longer look like the profile's.
     """
 
     own_format = JSONL
@@ -45,15 +50,16 @@ class LineStore(Store):
         self.output, self.file, self.spec, self.report = output, output / RESULTS_FILE, spec, report
         self.folder_here, self.place = output, str(output)
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
+        self.outbox: Outbox | None = None
         profile = spec.reference
-        self.drift = DriftWatch(profile.calibration) if isinstance(profile, InspectionProfile) else None
+        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, InspectionProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
         """
         Raises:
             ValueError: also where a link leads out of the folder, or other files lie where results would.
         """
-        for name in (RESULTS_FILE, DRIFT_FILE, SEEN_FILE, *FOLDERS.values()):
+        for name in (RESULTS_FILE, DRIFT_FILE, SEEN_FILE, OUTBOX_FILE, *FOLDERS.values()):
             inside(self.output, name)
         if (self.output / PART_SETTINGS_FILE).is_file():
             raise ValueError(f"{self.output} holds Parquet parts, of --engine ray: name another --output.")
@@ -84,7 +90,7 @@ class LineStore(Store):
                         self._remove_pictures(read_row(text))
                     except ValueError:
                         continue  # no line of ours, so that it names no picture of ours
-        for name in (SETTINGS_FILE, DRIFT_FILE, SEEN_FILE, REPORT_FILE, *FORMAT_FILES.values()):
+        for name in (SETTINGS_FILE, DRIFT_FILE, SEEN_FILE, OUTBOX_FILE, REPORT_FILE, *FORMAT_FILES.values()):
             (self.output / name).unlink(missing_ok=True)
 
     def load(self, index: Index):
@@ -109,7 +115,7 @@ class LineStore(Store):
 
     def __iter__(self) -> Iterator[dict]:
         with self.file.open("rb") as opened:
-            yield from map(json.loads, opened)
+            yield from map(completed, map(json.loads, opened))
 
     def rewrite(self, change: Callable[[dict], dict | None]):
         """Also removes what was written of the images whose rows go."""
@@ -135,6 +141,8 @@ class LineStore(Store):
             if self.spec.maps:
                 row["map"] = self._saved(f"{name}.npy", "map", lambda file: write_array(file, result.anomaly_map))
             self.index.take_name(name)
+        if self.outbox is not None:
+            self.outbox.put(row)  # first: what is in the results is never lost on the way to a target
         append(self.output / SEEN_FILE, as_seen(row))
         append(self.file, as_line(row))
         self.index.note(row)
@@ -170,35 +178,6 @@ class LineStore(Store):
 
     def has(self, name: str) -> bool:
         return (self.output / name).is_file()
-
-
-def picture_of(output: Path, row: dict, kind: str) -> Path | None:
-    """Where a row's "heatmap" or "map" lies in a folder of results, also where the folder was moved since.
-
-    Of what the row says the file's name counts alone: a folder of results that somebody gives names no other file.
-    """
-    name = Path(row[kind]).name if row[kind] else ""
-    return None if name in ("", "..") or "\0" in name else output / FOLDERS[kind] / name
-
-
-def lines_of(file: Path, read: Callable[[bytes], object]) -> Iterator:
-    """What a file's whole lines hold, each read by `read`; nothing where there is no file.
-
-    Raises:
-        ValueError: `read` refuses a line; names file and line.
-    """
-    if not file.is_file():
-        return
-    with file.open("rb") as opened:
-        for number, text in enumerate(opened, start=1):
-            if not text.endswith(b"\n"):
-                return  # the last one, which is not written to its end
-            try:
-                yield read(text)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{file}, line {number}, is not of `adaptclip detect` ({error}): remove it, or --overwrite."
-                ) from error
 
 
 def cut_off_unfinished(file: Path):

@@ -17,13 +17,13 @@ from ..engine.heatmap import image_bytes, map_image
 from ..reporting import first_line
 from ..resume import parsed_settings
 from .folder import Folder
+from .folder_content import PART_SETTINGS_FILE as SETTINGS_FILE
+from .folder_content import RESULTS_FILE
+from .folder_content import SETTINGS_FILE as LINES_SETTINGS_FILE
 from .formats import FORMAT_FILES, PARQUET
 from .index import Index
 from .rows import ROW, checked_row
 from .store import ADVICE, Store
-from .store_lines import PART_SETTINGS_FILE as SETTINGS_FILE
-from .store_lines import RESULTS_FILE
-from .store_lines import SETTINGS_FILE as LINES_SETTINGS_FILE
 from .tables import MAP_PNG, part_schema, require_part, rows_of, table_of
 
 PARTS = "part-*.parquet"

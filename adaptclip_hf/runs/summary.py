@@ -23,6 +23,7 @@ class RunSummary:
         lowest: the lowest score; 1 without any.
         failed: paths of the first files that could not be read.
         seconds: of the whole run.
+        parts: what came of the parts, in words; `None` where photos are decided one by one.
         waited: seconds of them in which the model waited for an image to be read.
     """
 
@@ -35,6 +36,7 @@ class RunSummary:
     failed: list[str] = field(default_factory=list)
     seconds: float = 0.0
     waited: float = 0.0
+    parts: str | None = None
 
     def add(self, row: dict):
         """Adds a row, which the caller counts as scored now or before."""
@@ -62,7 +64,8 @@ class RunSummary:
         self.before += other.before
         self.labels += other.labels
         self.lowest = min(self.lowest, other.lowest)
-        self.highest = nlargest(SHOWN, [*self.highest, *other.highest])
+        newest = {each[2]: each for each in (*self.highest, *other.highest)}  # a photo may be scored again
+        self.highest = nlargest(SHOWN, newest.values())
         self.failed = [*self.failed, *other.failed][:SHOWN]
         self.seconds += other.seconds
         self.waited += other.waited
@@ -77,6 +80,8 @@ class RunSummary:
             lines[0] += f", {self.before} scored before"
         if self.labels.keys() - {None}:
             lines[0] += f": {self.labels['anomalous']} anomalous, {self.labels['normal']} normal"
+        if self.parts:
+            lines.append(self.parts)
         if self.highest:
             lines.append("highest scores:" if total > len(self.highest) else "scores:")
             lines += [f"  {score:.4f}  {label:9}  {printable(path)}" for score, label, path in self.highest]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO
@@ -12,7 +11,7 @@ from pyarrow import parquet
 
 from ..files import csv_cell
 from .index import key_of, path_of
-from .rows import ROW, SEEN
+from .rows import LATER, ROW, SEEN
 from .stamps import UNKNOWN
 
 ROWS_AT_ONCE = 5000
@@ -40,6 +39,9 @@ SCHEMA = pa.schema(
         "map": pa.string(),
         "error": pa.string(),
         "among_normals": pa.bool_(),
+        "time": pa.string(),
+        "part": pa.string(),
+        "part_label": pa.string(),
     }
 )
 
@@ -53,6 +55,9 @@ BOOKKEEPING = {
     "sha256": pa.string(),
 }
 MAP_PNG = "map_png"
+BOX = ("x", "y", "width", "height")
+REGION_CELLS = ("area", "share", "peak", "mean", "significant")
+LARGEST = tuple(f"largest_{name}" for name in (*BOX, "area"))  # columns of a CSV file
 
 
 def part_schema(maps: bool) -> pa.Schema:
@@ -70,7 +75,7 @@ def require_part(schema: pa.Schema):
     wrong = [
         name for name in schema.names if name in expected.names and schema.field(name).type != expected.field(name).type
     ]
-    if wrong := wrong or [name for name in SCHEMA.names if name not in schema.names]:
+    if wrong := wrong or [name for name in SCHEMA.names if name not in (*schema.names, *LATER)]:
         raise ValueError(f"the columns are not those of results: {', '.join(wrong)}")
 
 
@@ -114,12 +119,39 @@ def write_parquet(rows: Iterable[dict], opened: IO[bytes]):
 
 
 def write_csv(rows: Iterable[dict], opened: IO[bytes]):
-    """With a heading; regions as JSON, texts as [`csv_cell`]."""
-    text = io.TextIOWrapper(opened, encoding="utf-8", newline="", write_through=True)
-    writer = csv.DictWriter(text, SCHEMA.names)
+    """A line an image: how many regions it has and the box of the largest one in columns of their own."""
+    columns = [each for name in SCHEMA.names for each in ((name, *LARGEST) if name == "regions" else (name,))]
+    write_cells(columns, map(image_cells, rows), opened)
+
+
+def write_region_csv(rows: Iterable[dict], opened: IO[bytes]):
+    """A line a region, counted from 1 in each image, the highest first."""
+    columns = ["path", "label", "region", *BOX, *REGION_CELLS]
+    write_cells(columns, (cells for row in rows for cells in region_cells(row)), opened)
+
+
+def image_cells(row: dict) -> dict:
+    row = flat(row, SCHEMA.names)
+    if row["regions"] is None:
+        return row
+    largest = max(row["regions"], key=lambda region: region["area"], default=None)
+    box = {} if largest is None else dict(zip(LARGEST, (*largest["box"], largest["area"]), strict=True))
+    return row | box | {"regions": len(row["regions"])}
+
+
+def region_cells(row: dict) -> Iterator[dict]:
+    about = flat(row, ["path", "label"])
+    for number, region in enumerate(row["regions"] or [], start=1):
+        box = dict(zip(BOX, region["box"], strict=True))
+        yield about | {"region": number} | box | {name: region[name] for name in REGION_CELLS}
+
+
+def write_cells(columns: list[str], lines: Iterable[dict], opened: IO[bytes]):
+    """A CSV file with a heading; texts as [`csv_cell`]. It begins with a byte order mark, without which Excel takes the
+    letters for those of another encoding."""
+    text = io.TextIOWrapper(opened, encoding="utf-8-sig", newline="", write_through=True)
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    for row in rows:
-        flattened = {name: csv_cell(value) for name, value in flat(row, SCHEMA.names).items()}
-        regions = flattened["regions"]
-        writer.writerow(flattened | {"regions": None if regions is None else json.dumps(regions)})
+    for line in lines:
+        writer.writerow({name: csv_cell(value) for name, value in line.items()})
     text.detach()  # closed by whoever opened it

@@ -13,7 +13,8 @@ from PIL import Image
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.engine import DetectionResult, result
-from adaptclip_hf.engine.heatmap import COLOURS, OPACITY, render_heatmap
+from adaptclip_hf.engine.colour_scale import FIXED, ColourScale
+from adaptclip_hf.engine.heatmap import render_heatmap
 from adaptclip_hf.engine.prefetch import Prefetch
 from adaptclip_hf.inspection.photo_features import pixel_digest
 from adaptclip_hf.inspection.regions import find_regions
@@ -28,13 +29,13 @@ def picture() -> Image.Image:
 def test_strips_make_the_bytes_of_the_whole(picture, monkeypatch):
     anomaly_map = np.random.default_rng(1).random((70, 90), np.float32)
     sixteen = np.random.default_rng(2).integers(0, 65536, (70, 90)).astype(np.uint16)
-    levels = (np.clip(anomaly_map, 0, 1) * 255 + 0.5).astype(np.uint8)
-    opacity = OPACITY[levels][..., None]
-    whole = (np.asarray(picture, np.float32) * (1 - opacity) + COLOURS[levels] * opacity + 0.5).astype(np.uint8)
+    scales = (FIXED, ColourScale(0.4))
+    whole = [scale.blended(np.asarray(picture, np.float32), anomaly_map) for scale in scales]
     digest = pixel_digest(picture)
     for values in (1, 1000, 10**6):
         monkeypatch.setattr(image_opening, "STRIP", values)
-        np.testing.assert_array_equal(np.asarray(render_heatmap(picture, anomaly_map)), whole)
+        for scale, expected in zip(scales, whole, strict=True):
+            np.testing.assert_array_equal(np.asarray(render_heatmap(picture, anomaly_map, scale)), expected)
         assert pixel_digest(picture) == digest
         found = image_opening.eight_bits(sixteen, "a", None)
         np.testing.assert_array_equal(found, np.round(sixteen / 257).astype(np.uint8))

@@ -1,11 +1,14 @@
 """Profiles: photos of good parts in, decisions out; kept, read, brought up to date, refused."""
 
+import csv
 import json
+import os
 import pickle
 import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -273,7 +276,11 @@ def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tm
     assert "false alarms: at most 6.25 % on average" in capsys.readouterr().out
     assert main([*fit, "--output", str(ring)]) == 1 and "--overwrite" in capsys.readouterr().err
     detect = ["detect", *bad, good[0], "--profile", str(ring), "--output", str(day), "--quiet"]
-    assert main([*detect, "--format", "coco", "label-studio"]) == 0
+    prefixed = ["--label-studio-prefix", "/data/local-files/?d=", "--label-studio-root", str(Path(bad[0]).parent)]
+    assert main([*detect, "--format", "coco", "label-studio", "csv", "regions", *prefixed]) == 1
+    assert "--label-studio-root" in capsys.readouterr().err  # the good photos lie elsewhere
+    prefixed[-1] = os.path.commonpath([Path(each).parent for each in (*bad, good[0])])
+    assert main([*detect, "--format", "coco", "label-studio", "csv", "regions", *prefixed]) == 0
     lines = [json.loads(line) for line in (day / "results.jsonl").read_text().splitlines()]
     assert lines[-1]["among_normals"] and not lines[0]["among_normals"]
     assert all(line["p_value"] and line["label"] and line["regions"] is not None for line in lines)
@@ -285,6 +292,19 @@ def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tm
     marks = tasks[0]["predictions"][0]["result"]
     assert marks[0]["value"]["choices"] == [lines[0]["label"]] and marks[1]["original_width"] == 90
     assert all(0 <= value <= 100 for point in marks[1]["value"]["points"] for value in point)
+    within = Path(lines[0]["path"]).relative_to(prefixed[-1])
+    assert tasks[0]["data"]["image"] == f"/data/local-files/?d={quote(str(within))}"
+    table = list(csv.DictReader((day / "results.csv").open(encoding="utf-8-sig")))
+    assert [each["regions"] for each in table] == [str(len(line["regions"])) for line in lines]
+    largest = max(anomalous[0]["regions"], key=lambda region: region["area"])
+    [row] = [each for each in table if each["path"] == anomalous[0]["path"]]
+    assert [int(row[f"largest_{each}"]) for each in ("x", "y", "width", "height", "area")] == [
+        *largest["box"],
+        largest["area"],
+    ]
+    of_regions = list(csv.DictReader((day / "regions.csv").open(encoding="utf-8-sig")))
+    assert len(of_regions) == len(coco["annotations"])
+    assert [float(each["peak"]) for each in of_regions] == [each["score"] for each in coco["annotations"]]
     # another day, a false alarm taken back
     alarm = anomalous[0]["path"]
     assert main(["fit", "--no-verdict", "--update", str(ring), "--confirmed", alarm, "--quiet"]) == 0

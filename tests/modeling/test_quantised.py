@@ -3,10 +3,12 @@
 import pytest
 import torch
 from torch.testing import assert_close
-from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 from transformers import TorchAoConfig
 
 from adaptclip_hf import AdaptCLIPModel, AdaptCLIPProcessor, AnomalyDetector
+
+quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed: `make test` has it")
+Float8WeightOnlyConfig, Int8WeightOnlyConfig = quantization.Float8WeightOnlyConfig, quantization.Int8WeightOnlyConfig
 
 
 @pytest.fixture(params=["loaded", "in memory"])
@@ -14,7 +16,7 @@ def quantised(request, small_folder):
     if request.param == "loaded":
         return AdaptCLIPModel.from_pretrained(small_folder, quantization_config=TorchAoConfig(Int8WeightOnlyConfig()))
     model = AdaptCLIPModel.from_pretrained(small_folder)
-    quantize_(model.clip, Int8WeightOnlyConfig())
+    quantization.quantize_(model.clip, Int8WeightOnlyConfig())
     return model
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import pipeline
 
 from adaptclip_hf import AnomalyDetectionPipeline, AnomalyDetector, InspectionProfile, PromptBank, View
+from adaptclip_hf.engine.colour_scale import ColourScale
 from adaptclip_hf.engine.heatmap import render_heatmap
 
 
@@ -103,6 +104,22 @@ def test_heatmap_scale_is_fixed():
     assert other[0, 0, 0] > 150 and other[0, 0, 1] < 60
 
 
+def test_colours_begin_at_what_good_photos_reach():
+    grey = Image.new("RGB", (4, 1), (100, 100, 100))
+    for start in (0.0, 0.3, 0.4, 0.93, 1.0):
+        scale = ColourScale(start)
+        values = np.array([[0, start, min(1, start + 1e-3), 1]], np.float32)
+        drawn = np.asarray(render_heatmap(grey, values, scale)).astype(int)[0]
+        assert (drawn[:2] == 100).all()  # what good photos reach stays as it is
+        if start < 1:
+            assert drawn[2, 2] > 120 > drawn[2, 0]  # blue at once above it
+            assert drawn[3, 0] > 150 and drawn[3, 1] < 60  # red at 1, whatever the start
+        told = scale.to_json()
+        assert told["start"] == start == told["stops"][0]["value"] and told["stops"][-1]["value"] == 1
+    fixed = ColourScale().to_json()
+    assert fixed["start"] is None and fixed["stops"][1] == {"value": 0.15, "colour": "#0060ff", "opacity": 0.3}
+
+
 def test_an_image_with_other_tiles_than_the_normal_ones_is_refused_by_name(detect, photos):
     view = View(tile=84, same_place=True)
     other = Image.new("RGB", (90, 300))
@@ -115,7 +132,10 @@ def test_a_pipeline_with_a_profile_takes_nothing_beside_it(small_folder, photos)
     detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
     profile = InspectionProfile.fit(detector, [*photos["normal"], *photos["good"], *photos["bad"]], 0.2, verdict=False)
     detect = pipeline("anomaly-detection", model=str(small_folder), device="cpu", profile=profile)
-    assert detect(photos["bad"][0])["p_value"] is not None
+    found = detect(photos["bad"][0])
+    assert found["p_value"] is not None
+    own = render_heatmap(Image.open(photos["bad"][0]).convert("RGB"), found["anomaly_map"], profile.colours)
+    np.testing.assert_array_equal(found["heatmap"], own)
     for beside in ({"threshold": 0.5}, {"normal_images": photos["normal"]}, {"object_name": "ring"}):
         with pytest.raises(ValueError, match="give it alone"):
             detect(photos["bad"][0], **beside)

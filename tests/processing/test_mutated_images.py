@@ -16,10 +16,10 @@ from PIL import Image
 
 
 @pytest.mark.slow
-def test_two_thousand_mutated_files(small_folder, tmp_path):
+def test_many_mutated_files(small_folder, tmp_path):
     rng, chance, line = np.random.default_rng(0), random.Random(0), tmp_path / "line"
     line.mkdir()
-    for index in range(2000):
+    for index in range(700):
         kind, mode = FORMATS[index % len(FORMATS)]
         ending = chance.choice((kind.lower().replace("jpeg", "jpg"), kind.lower().replace("jpeg", "jpg"), "png"))
         (line / f"{index:04}.{ending}").write_bytes(mutated(valid_file(kind, mode, rng), chance))
@@ -39,9 +39,9 @@ def test_two_thousand_mutated_files(small_folder, tmp_path):
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert peak < 2 * 2**20 or peak == before, f"{peak / 2**20:.2f} GiB"
     found = [json.loads(text) for text in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert len(found) == 2003
+    assert len(found) == 703
     scored = [each for each in found if each["error"] is None]
-    assert 200 < len(scored) < 1800 and all(0 <= each["score"] <= 1 for each in scored)
+    assert 70 < len(scored) < 630 and all(0 <= each["score"] <= 1 for each in scored)
     for each in found:
         assert each["error"] is None or Path(each["path"]).name in each["error"], each
     by_name = {Path(each["path"]).name: each for each in found}

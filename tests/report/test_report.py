@@ -111,7 +111,8 @@ def test_only_the_highest_are_shown(results):
     from adaptclip_hf.report import write_report
 
     content = write_report(results, images=3).read_text()
-    assert content.count('class="card"') == 3 and "3 of 21 are shown" in content
+    cards = re.findall(r'<li class="card"[^>]*>', content)
+    assert sum("hidden" not in card for card in cards) == 3 < len(cards) and "3 of 21 are shown" in content
 
 
 def test_folders_that_hold_no_results(tmp_path, capsys):

@@ -208,7 +208,7 @@ FAULTS = {
 def test_damaged_rows_are_refused(fault):
     text, named = FAULTS[fault]
     whole = json.dumps(ROW)
-    assert read_row(whole) == ROW
+    assert read_row(whole) == ROW | {"time": None}  # as version 0.2 wrote it
     with pytest.raises(ValueError, match=named) as refused:
         read_row(f"{whole[:-1]}, {text}}}")
     assert len(str(refused.value).splitlines()) == 1

@@ -275,7 +275,7 @@ def test_each_photo_once_whatever_kills_it(ring, tmp_path):
     ADAPTCLIP_EVENTS and ADAPTCLIP_KILLS set how many; 10,000 and 20 take about six minutes.
     """
     events, kills = (
-        int(os.environ.get(f"ADAPTCLIP_{name}", default)) for name, default in (("EVENTS", 1500), ("KILLS", 5))
+        int(os.environ.get(f"ADAPTCLIP_{name}", default)) for name, default in (("EVENTS", 500), ("KILLS", 3))
     )
     line, output, chance = tmp_path / "line", tmp_path / "out", random.Random(0)
     line.mkdir()

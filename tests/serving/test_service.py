@@ -271,10 +271,10 @@ def process(products, small_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_thousand_mutated_uploads(process, tmp_path):
+def test_many_mutated_uploads(process, tmp_path):
     rng, chance = np.random.default_rng(1), random.Random(1)
     uploads = []
-    for index in range(2000):
+    for index in range(600):
         kind, mode = FORMATS[index % len(FORMATS)]
         uploads.append(mutated(valid_file(kind, mode, rng), chance))
     names = ("ring", "../../etc", "Blech ü", "\x00", "a" * 5000)
@@ -282,7 +282,7 @@ def test_two_thousand_mutated_uploads(process, tmp_path):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda job: process.detect(job[1], names[job[0] % 5]), enumerate(uploads)))
     codes = [each.status_code for each in answers]
-    assert set(codes) <= {200, 400, 422} and codes.count(200) > 100, {code: codes.count(code) for code in set(codes)}
+    assert set(codes) <= {200, 400, 422} and codes.count(200) > 30, {code: codes.count(code) for code in set(codes)}
     assert sorted(tmp_path.rglob("*")) == before
     assert "Traceback" not in process.log.read_text() and process.process.poll() is None
 

@@ -71,12 +71,12 @@ def test_clips_learned_in_pieces_are_the_same_as_in_one(tmp_path, small_steps):
     straight.mkdir()
     pieces.mkdir()
     data, canvases = render(tmp_path, 8), make_canvases(tmp_path, 2, [])
-    assert clip_training.train_clip(straight, data, 3, float("inf"))
-    assert [clip_training.train_clip(pieces, data, 3, 0) for _ in range(3)] == [False, False, True]
+    assert clip_training.train_clip(straight, data, 2, float("inf"))
+    assert [clip_training.train_clip(pieces, data, 2, 0) for _ in range(2)] == [False, True]
     for tower in (distillation.SMALL, distillation.WIDE):
-        assert distillation.distill(straight, canvases, 3, "both", float("inf"), tower)
-        in_pieces = [distillation.distill(pieces, canvases, 3, "both", 0, tower) for _ in range(3)]
-        assert in_pieces == [False, False, True]
+        assert distillation.distill(straight, canvases, 2, "both", float("inf"), tower)
+        in_pieces = [distillation.distill(pieces, canvases, 2, "both", 0, tower) for _ in range(2)]
+        assert in_pieces == [False, True]
     for stage in ("procedural-clip", "small-clip", "clip"):
         one, two = (load_file(part / stage / "model.safetensors") for part in (straight, pieces))
         assert all(one[name].equal(two[name]) for name in one)

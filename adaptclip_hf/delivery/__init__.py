@@ -1,0 +1,1 @@
+"""A wire to the line: what happens on a decision of a run."""
