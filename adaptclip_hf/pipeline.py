@@ -205,7 +205,8 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         features = self.scorer.encode(model_inputs["pixel_values"])
         tiles = as_batch(model_inputs["tile"])
         text_embeds = self.scorer.encode_text() if text_embeds is None else text_embeds
-        reference = PreparedReference(PlainReference(), prompt_bank, text_embeds, variations)
+        plain = PlainReference(view=tiles[0].tiles.view)  # a call has one view
+        reference = PreparedReference(plain, prompt_bank, text_embeds, variations)
         scores = compare(self.model, features, tiles, [reference] * len(tiles))
         about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
         seen: list[np.ndarray | None] = [None] * len(tiles)

@@ -116,10 +116,16 @@ def add_view_arguments(parser: argparse.ArgumentParser):
         "as long as high, into squares of its short side; whole cuts none and squeezes it into a square",
     )
     group.add_argument("--overlap", type=float, help="of neighbouring tiles, as a share of their side (0.25)")
-    group.add_argument(
+    places = group.add_mutually_exclusive_group()
+    places.add_argument(
         "--same-place",
         action="store_true",
-        help="compare each tile only with normal tiles at and beside its position: for parts that always lie alike",
+        help="compare each tile only with normal tiles at and beside its position: for parts that always lie alike. "
+        "Without it a profile compares with those at its position alone where the good photos lie alike, which is "
+        "measured and told, and with the 64 that represent all best elsewhere",
+    )
+    places.add_argument(
+        "--any-place", action="store_true", help="compare each tile with normal tiles of all positions in any case"
     )
     group.add_argument(
         "--roi", nargs=4, type=whole, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="look only at this part, in pixels"
@@ -138,7 +144,7 @@ def add_view_arguments(parser: argparse.ArgumentParser):
     )
 
 
-VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "roi", "ignore", "bit_depth")
+VIEW_ARGUMENTS = ("tile", "overlap", "same_place", "any_place", "roi", "ignore", "bit_depth")
 
 
 def add_augment(parser: argparse.ArgumentParser):
@@ -174,6 +180,8 @@ def view_of(args: argparse.Namespace):
 
     if "roi" in asked:
         asked["region"] = tuple(asked.pop("roi"))
+    if asked.pop("any_place", False):
+        asked["same_place"] = False
     if "ignore" in asked:
         asked["ignore"] = load_mask(asked["ignore"])
     return View(**asked)

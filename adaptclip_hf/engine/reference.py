@@ -9,7 +9,7 @@ from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from ..processing.image_processing_adaptclip import label_of, margin_of
 from .result import DetectionResult
-from .tiles import Tile, Tiles, View
+from .tiles import ONLY, Tile, Tiles, View
 
 if TYPE_CHECKING:
     from .scorer import AnomalyScorer
@@ -20,7 +20,13 @@ GIVE_ALONE = "A profile holds its bank, object name, threshold and view: give it
 
 
 class Reference(ABC):
-    """All that a result depends on, besides the image and the model. It can be pickled."""
+    """All that a result depends on, besides the image and the model. It can be pickled.
+
+    Attributes:
+        variations: of the normal tiles at each place, where they were found before.
+    """
+
+    variations: tuple[NormalVariation, ...] = ()
 
     if TYPE_CHECKING:  # each kind of reference has these as fields or properties
 
@@ -130,7 +136,7 @@ def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
     Args:
         grids: (rows, columns) of tiles -> the first image that has them.
     """
-    if view.same_place and len(grids) > 1:
+    if view.by_place and len(grids) > 1:
         (one, its_image), (other, another) = list(grids.items())[:2]
         raise ValueError(
             f"{another} is cut into {other[0]} x {other[1]} tiles and {its_image} into {one[0]} x {one[1]}: to compare "
@@ -138,9 +144,10 @@ def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
         )
 
 
-def require_same_grid(bank: PromptBank | None, tiles: Tiles):
+def require_same_grid(reference: PreparedReference, tiles: Tiles):
     """Refuses an image with another grid than the normal ones, where each tile is compared with those at its place."""
-    if bank is not None and tiles.view.same_place and bank.preprocessing.get(GRID) != str(tiles.grid):
+    bank = reference.prompt_bank
+    if bank is not None and reference.reference.view.by_place and bank.preprocessing.get(GRID) != str(tiles.grid):
         raise ValueError(
             f"{tiles.name} is cut into {tiles.grid} rows and columns of tiles, the normal ones into "
             f"{bank.preprocessing.get(GRID)}: to compare each place with its own, all images must have one size."
@@ -148,17 +155,29 @@ def require_same_grid(bank: PromptBank | None, tiles: Tiles):
 
 
 def bank_for(reference: PreparedReference, tile: Tile) -> PromptBank | None:
-    """What a tile is compared with: the bank, or the bank's tiles at its place and beside it.
+    """What a tile is compared with: the bank, or the bank's tiles at its place, with or without those beside it.
 
     Raises:
         ValueError: the images of the bank have another grid.
     """
-    bank = reference.prompt_bank
-    if bank is None or not tile.tiles.view.same_place:
+    bank, view = reference.prompt_bank, reference.reference.view
+    if bank is None or not view.by_place:
         return bank
-    require_same_grid(bank, tile.tiles)
+    require_same_grid(reference, tile.tiles)
     if len(tile.tiles) == 1:
         return bank
     # all images of the bank have the grid of this one
+    variation = reference.variations[tile.number] if reference.variations else None
+    if view.same_place == ONLY:
+        return replace(at_place(bank, tile.number, len(tile.tiles)), variation=variation)
     rows = [first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()]
-    return bank.select(rows, reference.variations[tile.number] if reference.variations else None)
+    return bank.select(rows, variation)
+
+
+def at_place(bank: PromptBank, place: int, tiles: int) -> PromptBank:
+    """The bank of the tiles at one place, without a copy.
+
+    Args:
+        bank: its images have so many tiles each, one image after the other, and no turned copies.
+    """
+    return replace(bank, features=tuple(layer[place::tiles] for layer in bank.features), variation=None)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
@@ -161,7 +162,7 @@ class AnomalyScorer:
                 copies.add(tokens, together)
         if not blocks.count:
             raise ValueError(f"At least one normal image that can be read is needed, got none. {' '.join(errors[:1])}")
-        made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.same_place else {})
+        made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.by_place else {})
         made_by |= {TILED: "yes"} if any(grid != (1, 1) for grid in grids) else {}
         added, added_of = copies.finish()
         bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
@@ -211,16 +212,24 @@ class AnomalyScorer:
         prepared = PreparedReference(
             reference, None, self.encode_text(reference.object_name) if text_embeds is None else text_embeds
         )
-        return prepared if reference.prompt_bank is None else self.with_bank(prepared, reference.prompt_bank)
+        if reference.prompt_bank is None:
+            return prepared
+        return self.with_bank(prepared, reference.prompt_bank, reference.variations)
 
-    def with_bank(self, prepared: PreparedReference, bank: PromptBank) -> PreparedReference:
+    def with_bank(
+        self, prepared: PreparedReference, bank: PromptBank, variations: Sequence[NormalVariation] = ()
+    ) -> PreparedReference:
         """A prepared reference with normal images that match this model, ready for any number of scores.
+
+        Args:
+            variations: of the normal tiles at each place, where they were found before.
 
         Raises:
             ValueError: the bank is not finite.
         """
         bank.require_finite()
-        with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype), variations=())
+        with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype))
+        with_it = replace(with_it, variations=tuple(each.to(self.device) for each in variations))
         return in_one_pool(knowing_variations(self.model, with_it))
 
     def score_images(
@@ -258,7 +267,7 @@ class AnomalyScorer:
         if isinstance(image, UnreadableImage):
             return image
         try:
-            require_same_grid(reference.prompt_bank, image.tiles)
+            require_same_grid(reference, image.tiles)
         except ValueError as error:
             if on_error is None:
                 raise

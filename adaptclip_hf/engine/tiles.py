@@ -17,6 +17,7 @@ from ..processing.image_opening import BIT_DEPTHS
 from ..processing.image_processing_adaptclip import resize_map
 
 AUTO, WHOLE = "auto", "whole"
+ONLY = "only"  # the tile's own place, without those beside it
 LONGEST_WHOLE = 2  # times its short side; a longer image is cut into squares
 SMALLEST_TILE = 32  # pixels
 OVERLAP = 0.25
@@ -34,8 +35,11 @@ class View:
         tile: "auto": whole, but an image more than twice as long as high in squares of its short side; "whole": always,
             squeezed into a square, as in the paper; or the side of a tile in the image's pixels.
         overlap: of neighbouring tiles, at least; share of a tile's side, 0 to 0.75.
-        same_place: compare each tile with normal ones of its place and the places beside it, not with all: for parts
-            that always lie alike. All images must have the same number of tiles.
+        same_place: which normal tiles each tile is compared with. `True`: those of its place and the places beside it,
+            for parts that always lie alike; "only": those of its place alone, which is as many times faster as there
+            are places beside it; `False`: all, in a profile the 64 that represent all best. Of "auto" a profile makes
+            "only" where its good photos lie alike and `False` elsewhere; without a profile it means `False`. Where the
+            place matters all images must have the same number of tiles.
         region: the part to look at, (left, top, width, height) in the image's pixels; by default the whole image.
         ignore: (H, W) booleans of the image's size, true where not to look.
         bit_depth: the bits that the camera's values use in 16-bit grey images, 8 to 16; by default what each file says,
@@ -49,7 +53,7 @@ class View:
 
     tile: int | str = AUTO
     overlap: float = OVERLAP
-    same_place: bool = False
+    same_place: bool | str = AUTO
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
     bit_depth: int | None = None
@@ -75,9 +79,11 @@ class View:
         return 0 if is_whole(overlap) else float(overlap)  # as banks of earlier versions have it
 
     @staticmethod
-    def _checked_same_place(same_place: Any) -> bool:
+    def _checked_same_place(same_place: Any) -> bool | str:
+        if isinstance(same_place, str) and same_place in (AUTO, ONLY):
+            return str(same_place)
         if not isinstance(same_place, bool | np.bool_):
-            raise ValueError(f"Expected same_place to be True or False, got {same_place!r}.")
+            raise ValueError(f"Expected same_place to be True, False, {AUTO!r} or {ONLY!r}, got {same_place!r}.")
         return bool(same_place)
 
     @staticmethod
@@ -110,10 +116,15 @@ class View:
             raise ValueError(f"Expected a bit_depth of {BIT_DEPTHS[0]} to {BIT_DEPTHS[-1]}, got {bit_depth!r}.")
         return None if bit_depth is None else int(bit_depth)
 
+    @property
+    def by_place(self) -> bool:
+        """Whether each tile is compared with normal ones of its place."""
+        return self.same_place in (True, ONLY)
+
     def key(self) -> str:
         """The view as text, by which banks of other views are told apart; a mask by its digest."""
         mask = None if self.ignore is None else hashlib.sha256(np.packbits(self.ignore).tobytes()).hexdigest()[:16]
-        key = [self.tile, self.overlap, self.same_place, self.region and list(self.region), mask]
+        key = [self.tile, self.overlap, self.by_place and self.same_place, self.region and list(self.region), mask]
         return json.dumps(key if self.bit_depth is None else [*key, self.bit_depth])
 
     def tiles(self, size: tuple[int, int], name: str) -> "Tiles":

@@ -37,7 +37,7 @@ def require_augment(augment: str, view: View):
     """
     if not isinstance(augment, str) or augment not in AUGMENTS:
         raise ValueError(f"There is no augment {augment!r:.60}; there are {', '.join(AUGMENTS)}.")
-    if view.same_place and augment in (ROTATIONS, FLIPS):
+    if view.by_place and augment in (ROTATIONS, FLIPS):
         raise ValueError(
             f"Where each place is compared with its own, a turned copy has none: leave augment={augment!r} out."
         )
@@ -70,7 +70,7 @@ class TurnedCopies:
         self, model: ScoringModel, augment: str, view: View = View(), report: Callable[[str], object] = ignored
     ):
         require_augment(augment, view)
-        unfit = augment == AUTO and (view.same_place or not model.config.normal_variation)
+        unfit = augment == AUTO and (view.by_place or not model.config.normal_variation)
         self.model, self.way, self.report = model, NONE if unfit else augment, report
         self._may_leave = augment == AUTO  # nobody asked for copies: they go where an image is cut into tiles
         self._waiting: list[tuple[Layers, torch.Tensor]] = []  # tokens (1, L, d) and pixel values, until it is decided

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tqdm.auto import tqdm
+
 from ..modeling.normal_variation import NormalComparison, NormalVariation, mean_tokens, unknown_variation
 from ..modeling.prompt_bank import PromptBank
 from .contract import ScoringModel
-from .reference import GRID, TILED, PreparedReference
+from .reference import GRID, TILED, PreparedReference, at_place
 from .tiles import View
 
 
@@ -14,21 +16,28 @@ def tiles_of(bank: PromptBank, view: View) -> int:
     """How many tiles of the bank an image has: one of whole images, and where each tile has its place; 0 otherwise."""
     if TILED not in bank.preprocessing:
         return 1
-    if not view.same_place:
+    if not view.by_place:
         return 0
     rows, columns = bank.preprocessing[GRID].strip("()").split(",")
     return int(rows) * int(columns)
 
 
-def compare_normals(model: ScoringModel, bank: PromptBank, view: View) -> tuple[NormalComparison, ...]:
-    """The bank's images compared with one another, tile by tile at its place; empty where scores do not use it."""
+def compare_normals(
+    model: ScoringModel, bank: PromptBank, view: View, progress: bool = False
+) -> tuple[NormalComparison, ...]:
+    """The bank's images compared with one another, tile by tile at its place; empty where scores do not use it.
+
+    Args:
+        progress: show a bar where there are several places.
+    """
     if not model.config.normal_variation:
         return ()
     tiles = tiles_of(bank, view)
     plain = replace(bank, variation=None)
     if tiles == 1:
         return (NormalComparison.of(plain),)
-    return tuple(NormalComparison.of(plain.select(range(tile, len(bank), tiles))) for tile in range(tiles))
+    places = tqdm(range(tiles), desc="comparing", unit="place", disable=not (progress and tiles))
+    return tuple(NormalComparison.of(at_place(plain, place, tiles)) for place in places)
 
 
 def knowing_variations(
@@ -41,7 +50,7 @@ def knowing_variations(
         comparisons: of its bank's images, where they were compared before.
     """
     bank = reference.prompt_bank
-    if not model.config.normal_variation or bank is None or bank.variation is not None:
+    if not model.config.normal_variation or bank is None or bank.variation is not None or reference.variations:
         return reference
     if comparisons is None:
         comparisons = compare_normals(model, bank, reference.reference.view)
@@ -51,7 +60,7 @@ def knowing_variations(
 def in_one_pool(reference: PreparedReference) -> PreparedReference:
     """The reference whose bank has the tokens of turned copies among its images, so that no score must join them."""
     bank = reference.prompt_bank
-    if bank is None or bank.added is None or reference.reference.view.same_place:
+    if bank is None or bank.added is None or reference.reference.view.by_place:
         return reference
     return replace(reference, prompt_bank=replace(bank, features=bank.blocks(), added=None, added_of=None))
 
@@ -71,7 +80,7 @@ def with_variations(
     if TILED not in bank.preprocessing:
         [comparison] = comparisons
         return replace(reference, prompt_bank=replace(bank, variation=comparison.variation(images)))
-    if view.same_place:
+    if view.by_place:
         return replace(reference, variations=tuple(each.variation(images) for each in comparisons))
     return replace(reference, prompt_bank=replace(bank, variation=scaled_alike(bank)))
 

@@ -7,9 +7,9 @@ from PIL import Image
 from scipy.ndimage import label
 
 from ..engine import AnomalyScorer
-from ..engine.reference import PreparedReference
+from .nearest import ComparedBank
 from .pasted_defects import Place
-from .photo_features import PhotoFeatures, ProfilePhoto, result_of_photo
+from .photo_features import PhotoFeatures, ProfilePhoto, own_rows, result_of_photo
 
 GRID = 12  # cells along each side
 MOST_TILES = 64  # whose maps are looked at
@@ -18,21 +18,24 @@ STANDS_OUT = 1.3  # times the median
 
 
 def differing_place(
-    scorer: AnomalyScorer, features: PhotoFeatures, photos: Sequence[tuple[ProfilePhoto, PreparedReference]]
+    scorer: AnomalyScorer, features: PhotoFeatures, photos: Sequence[ProfilePhoto], bank: ComparedBank
 ) -> Place | None:
     """The place where the maps of good photos are highest on average.
 
     Args:
-        photos: each with the bank without it.
+        photos: each is looked at beside the bank without it.
 
     Returns:
         `None` if the maps are much the same everywhere, or there are too few photos or too many tiles.
     """
-    tiles = max(photo.rows[1] - photo.rows[0] for photo, _ in photos)
+    tiles = max(photo.rows[1] - photo.rows[0] for photo in photos)
     looked = photos[: MOST_TILES // tiles]
     if len(looked) < FEWEST_PHOTOS:
         return None
-    grids = np.stack([coarse(result_of_photo(scorer, features, *each).model_map) for each in looked])
+    owns = [own_rows(features.photos, photo) for photo in looked]
+    against = [bank.for_photo(photo.rows, own) or bank.without(own) for photo, own in zip(looked, owns, strict=True)]
+    results = (result_of_photo(scorer, features, *each) for each in zip(looked, against, strict=True))
+    grids = np.stack([coarse(result.model_map) for result in results])
     mean = grids.mean(0)
     median, peak = float(np.median(mean)), float(mean.max())
     if peak <= STANDS_OUT * median:

@@ -10,21 +10,22 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 from ..engine import AnomalyScorer, PlainReference, View
-from ..engine.images import as_list_or_stream
+from ..engine.images import ReadImage, as_list_or_stream
 from ..engine.reference import PreparedReference
 from ..engine.turned_copies import NONE, TurnedCopies, require_augment
-from ..engine.variations import compare_normals, knowing_variations, with_variations
+from ..engine.variations import compare_normals, knowing_variations
 from ..modeling.coreset import greedy_coreset
-from ..modeling.normal_variation import NormalComparison, NormalVariation
+from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from .acceptance import Acceptance
 from .audit import suspects
 from .calibration import PARTS, PHOTOS, Calibration, require_defects
+from .estimate import TILES_IN_BANK, Estimate
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .inspectable import Inspectable, mean_tokens_of
 from .near_copies import near_copies
-from .nearest import ComparedImages
+from .nearest import ComparedBank
 from .parts import PartOf, Parts, groups_of, highest, part_finder, require_parts
 from .photo_features import (
     CALIBRATING,
@@ -40,9 +41,9 @@ from .photo_features import (
     result_of_photo,
 )
 from .photo_sample import PhotoSample
+from .places import EVERY, settled
 from .split import Split, confirmed_parts, good_parts
 
-TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
 KEEPS_ALL = "Where each place is compared with its own, the bank keeps every photo: leave bank_size out."
 MOST_NAMED = 3  # photos, in an error
 ALIKE = 1e-3  # good photos whose maps all stay below this against one another show one photo again and again
@@ -59,6 +60,8 @@ class Calibrated(NamedTuple):
     calibration: Calibration
     pixel_threshold: float
     variation: NormalVariation | None
+    view: View
+    variations: tuple[NormalVariation, ...]
     acceptance: Acceptance | None
     inspectable: Inspectable | None
 
@@ -73,7 +76,7 @@ def fit(
     sample: PhotoSample | None = None,
     acceptance: Acceptance | None = None,
     parts: Parts | None = None,
-) -> Calibrated:
+) -> tuple[Calibrated, ComparedBank]:
     """See [`InspectionProfile.fit`].
 
     Args:
@@ -87,6 +90,7 @@ def fit(
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
     features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample, parts)
+    view = settled(view, features, settings, feedback.report)
     return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
@@ -99,7 +103,7 @@ def update(
     feedback: Feedback,
     acceptance: Acceptance | None = None,
     parts: Parts | None = None,
-) -> Calibrated:
+) -> tuple[Calibrated, ComparedBank]:
     """See [`InspectionProfile.update`].
 
     Args:
@@ -187,7 +191,7 @@ def require_enough(settings: FitSettings, view: View, good: int | None, defects:
             raise ValueError(f"A threshold by {settings.choice} takes photos of defects: give some.")
         if settings.choice == ESCAPES:
             require_defects(defects, settings.escape_rate)
-    if view.same_place and settings.bank_size is not None:
+    if view.by_place and settings.bank_size is not None:
         raise ValueError(KEEPS_ALL)
     require_augment(settings.augment, view)
 
@@ -213,9 +217,15 @@ def add_photos(
         ValueError: there is no photo at all.
     """
     total = sum(len(photos) for photos, _ in given if isinstance(photos, Sized)) or None
+    estimate = Estimate(scorer, view, settings, total, feedback.report)
     with tqdm(desc="photos", unit="photo", total=total, disable=not feedback.progress) as bar:
         for photos, role in given:
             kept = sample if role == GOOD else None
+
+            def begin(image: ReadImage):
+                bar.update()
+                estimate(image)
+
             copies = TurnedCopies(scorer.model, NONE if role == DEFECT else settings.augment, view, feedback.report)
             added = encode_photos(
                 scorer,
@@ -226,7 +236,7 @@ def add_photos(
                 feedback,
                 copies,
                 features.photos,
-                bar.update,
+                begin,
                 kept,
                 finder(settings, parts, role),
             )
@@ -299,7 +309,7 @@ def calibrate(
     text_embeds: TextEmbeds,
     feedback: Feedback,
     acceptance: Acceptance | None = None,
-) -> Calibrated:
+) -> tuple[Calibrated, ComparedBank]:
     """Draws which photos make the bank, scores each photo against the bank without its fold, and sets the thresholds.
 
     Args:
@@ -316,25 +326,20 @@ def calibrate(
     about = made_by(scorer, settings.object_name)
     rows = bank_rows(features, settings, view, about)
     bank = features.bank(about, view, rows).to(scorer.device, scorer.model.dtype)
-    comparisons = compare_normals(scorer.model, bank, view)
-    prepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
-    reference = knowing_variations(scorer.model, prepared, comparisons)
+    compared = compared_bank(scorer, bank, view, rows, text_embeds, feedback)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
-    compared, places = compared_photos(bank, view, comparisons, rows)
     levels: dict[int, list[float]] = {}
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
         own = {row for number in fold for row in range(*photos[number].rows)}
-        others = [index for index, row in enumerate(rows) if row not in own]
-        if not others:
+        if not compared.others(own):
             name = photos[fold[0]].name
             larger = "" if settings.bank_size is None else f", and bank_size={settings.bank_size} leaves none"
             raise ValueError(f"{name} would be compared with nothing: the bank needs a photo beside it{larger}.")
-        without = reference if len(others) == len(rows) else left_out(reference, comparisons, others)
+        without: PreparedReference | None = None
         for number in fold:
-            against, photo = without, photos[number]
-            if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
-                nearest = compared.nearest(places[photo.rows[0]], others, without.prompt_bank.variation)
-                against = replace(without, prompt_bank=nearest)
+            photo, against = photos[number], compared.for_photo(photos[number].rows, own)
+            if against is None:
+                against = without = without or compared.without(own)
             result = result_of_photo(scorer, features, photo, against)
             photos[number] = replace(photo, score=result.score, peak=result.peak)
             if acceptance is not None:
@@ -350,19 +355,22 @@ def calibrate(
         )
     features = replace(features, photos=tuple(photos))
     usual = [photo for photo in photos if photo.role in IN_BANK]
-    assert reference.prompt_bank is not None
-    variation = reference.prompt_bank.variation
-    return Calibrated(
-        settings,
-        about,
-        features,
-        split.method,
-        tuple(rows),
-        calibration,
-        pixel_calibration.threshold,
-        variation,
-        acceptance,
-        Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)),
+    return (
+        Calibrated(
+            settings,
+            about,
+            features,
+            split.method,
+            tuple(rows),
+            calibration,
+            pixel_calibration.threshold,
+            compared.bank.variation,
+            view,
+            tuple(each.to("cpu") for each in compared.reference.variations),
+            acceptance,
+            Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)),
+        ),
+        compared,
     )
 
 
@@ -383,34 +391,23 @@ def require_one_kind(photos: Sequence[ProfilePhoto], settings: FitSettings) -> s
     return PHOTOS if all(photo.part is None for photo in good) else PARTS
 
 
-def compared_photos(
-    bank: PromptBank, view: View, comparisons: Sequence[NormalComparison], rows: Sequence[int]
-) -> tuple[ComparedImages | None, dict[int, int]]:
-    """Whole photos of the bank that were compared with one another, and {row: place among them}; `None` without such
-    ones."""
-    if len(comparisons) != 1 or view.same_place:
-        return None, {}
-    [comparison] = comparisons
-    places = {rows[image]: place for place, image in enumerate(comparison.queries.tolist())}
-    return ComparedImages.own(bank, comparison), places
-
-
-def left_out(
-    reference: PreparedReference, comparisons: Sequence[NormalComparison], others: Sequence[int]
-) -> PreparedReference:
-    """The reference without the tiles of some photos.
+def compared_bank(
+    scorer: AnomalyScorer,
+    bank: PromptBank,
+    view: View,
+    rows: Sequence[int],
+    text_embeds: TextEmbeds,
+    feedback: Feedback = Feedback(),
+) -> ComparedBank:
+    """Compares the photos of a bank with one another.
 
     Args:
-        others: numbers of the bank's tiles that stay.
+        bank: on the scorer's device, without its variation.
+        rows: of the photos' features, those that make the bank.
     """
-    bank = reference.prompt_bank
-    assert bank is not None
-    without = replace(reference, prompt_bank=replace(bank, variation=None).select(others))
-    if bank.variation is None and not reference.variations:
-        return without
-    tiles = max(1, len(comparisons))
-    images = sorted({number // tiles for number in others})  # where each tile has its place, the bank has all of them
-    return with_variations(without, comparisons, images)
+    comparisons = compare_normals(scorer.model, bank, view, feedback.progress)
+    prepared = PreparedReference(PlainReference(view=view), bank, text_embeds)
+    return ComparedBank(knowing_variations(scorer.model, prepared, comparisons), tuple(rows), comparisons)
 
 
 def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about: dict) -> list[int]:
@@ -422,12 +419,14 @@ def bank_rows(features: PhotoFeatures, settings: FitSettings, view: View, about:
     in_bank = [photo for photo in features.photos if photo.role in IN_BANK]
     rows = [row for photo in in_bank for row in range(*photo.rows)]
     whole_photos = len(rows) == len(in_bank)
-    most = settings.bank_size or (len(rows) if whole_photos or view.same_place else TILES_IN_BANK)
+    most = settings.bank_size or (len(rows) if whole_photos or view.by_place else TILES_IN_BANK)
     if most >= len(rows):
         return rows
-    if view.same_place:
+    if view.by_place:
         raise ValueError(KEEPS_ALL)
-    chosen = sorted(greedy_coreset(features.bank(about, view, rows).features, most))
+    every = 1 if whole_photos else EVERY
+    layers = tuple(layer[:, ::every].contiguous() for layer in features.bank(about, view, rows).features)
+    chosen = sorted(greedy_coreset(layers, most))
     return [rows[index] for index in chosen]
 
 

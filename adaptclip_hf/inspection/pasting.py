@@ -1,29 +1,37 @@
 """Pastes defects on good photos of a profile, and scores them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyScorer, DetectionResult, PlainReference
+from ..engine import AnomalyScorer, DetectionResult
 from ..engine.appearance import scale_of
 from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
 from ..engine.tiles import Tile, TileMerger, View
-from ..engine.variations import compare_normals, knowing_variations
 from ..modeling.vision_encoder import ImageFeatures
 from ..synthetic.pasting import part_of, paste_defect
 from .calibration import Calibration
 from .differing_place import differing_place
 from .fit_settings import FALSE_ALARMS
-from .fitting import left_out
+from .nearest import ComparedBank
 from .parts import groups_of, highest
 from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
-from .photo_features import CALIBRATING, DEFECT, IN_BANK, Feedback, ProfilePhoto, pixel_digest, score_photo
+from .photo_features import (
+    CALIBRATING,
+    DEFECT,
+    IN_BANK,
+    Feedback,
+    PhotoFeatures,
+    ProfilePhoto,
+    own_rows,
+    pixel_digest,
+    score_photo,
+)
 from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
 
 if TYPE_CHECKING:
@@ -63,16 +71,25 @@ class Half(NamedTuple):
 
 
 def paste_defects(
-    scorer: AnomalyScorer, profile: "InspectionProfile", sample: PhotoSample, feedback: Feedback
+    scorer: AnomalyScorer,
+    profile: "InspectionProfile",
+    sample: PhotoSample,
+    compared_bank: ComparedBank,
+    feedback: Feedback,
 ) -> PastedDefects | None:
     """Pastes defects on the sampled photos, and scores each against the bank without its photo.
+
+    Args:
+        compared_bank: the profile's bank.
 
     Returns:
         What came of it; `None` if the sample has none of the profile's good photos.
     """
-    banks = Banks(scorer, profile)
-    half = half_of(scorer, profile, banks)
-    photos = [spoiled_photo(scorer, banks, half, each, sample.tiles[each.digest]) for each in chosen(profile, sample)]
+    half, sampled = half_of(scorer, profile, compared_bank), chosen(profile, sample)
+    photos = [
+        spoiled_photo(scorer, compared_bank, half, profile.features, each, sample.tiles[each.digest])
+        for each in sampled
+    ]
     if not photos:
         return None
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, len(profile.good_photos) // PHOTOS_A_ROUND))
@@ -82,7 +99,7 @@ def paste_defects(
         len(photos),
         tuple(Cell(*cell, tuple(row)) for cell, row in zip(CELLS, scores.tolist(), strict=True)),
         min(photos[0].tile.tiles.side) / len(photos[0].image),
-        differing_place(scorer, profile.features, [(photo.about, photo.reference) for photo in photos]),
+        differing_place(scorer, profile.features, [photo.about for photo in photos], compared_bank),
         half and half_bank(half, profile, scores[:, :HALVED_ROUNDS], by_half),
     )
 
@@ -153,28 +170,7 @@ def chosen(profile: "InspectionProfile", sample: PhotoSample) -> list[ProfilePho
     return sorted(photos, key=lambda photo: sample.rank(photo.digest))
 
 
-class Banks:
-    """The profile's bank, without a photo, as the calibration left it out."""
-
-    def __init__(self, scorer: AnomalyScorer, profile: "InspectionProfile"):
-        self.rows, view, self.photos = profile.bank_rows, profile.view, profile.features.photos
-        bank = replace(profile.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
-        self.comparisons = compare_normals(scorer.model, bank, view)
-        reference = PreparedReference(PlainReference(view=view), bank, scorer.encode_text(profile.object_name))
-        self.all_rows = knowing_variations(scorer.model, reference, self.comparisons)
-
-    def own_rows(self, photo: ProfilePhoto) -> set[int]:
-        """Rows of a photo, and of those that show the same part."""
-        own = [photo, *(each for each in self.photos if each.part is not None and each.part == photo.part)]
-        return {row for each in own for row in range(*each.rows)}
-
-    def without(self, photo: ProfilePhoto, of: frozenset[int] | None = None) -> PreparedReference:
-        """The bank without a photo and others of its part: all of its rows, or some."""
-        kept = set(self.rows if of is None else of) - self.own_rows(photo)
-        return left_out(self.all_rows, self.comparisons, [place for place, row in enumerate(self.rows) if row in kept])
-
-
-def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -> Half | None:
+def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", compared_bank: ComparedBank) -> Half | None:
     """Half of the bank's photos, by the profile's seed; `None` where that says little or takes long."""
     photos = profile.features.photos
     in_bank = [photo for photo in photos if photo.role in IN_BANK]
@@ -187,8 +183,9 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -
     drawn = np.random.default_rng([profile.settings.seed, len(parts)]).permutation(len(parts))
     half = (in_bank[number] for part in drawn[: len(parts) // 2] for number in parts[part])
     rows = frozenset(photo.rows[0] for photo in half)
+    others, decides = frozenset(profile.bank_rows) - rows, profile.deciding_score
     scored = [
-        score_photo(scorer, profile.features, photo, banks.without(photo, rows), profile.deciding_score)
+        score_photo(scorer, profile.features, photo, compared_bank.without(others | own_rows(photos, photo)), decides)
         for photo in calibrating
     ]
     rate = profile.settings.false_alarm_rate
@@ -196,8 +193,16 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -
 
 
 def spoiled_photo(
-    scorer: AnomalyScorer, banks: Banks, half: Half | None, photo: ProfilePhoto, sampled: SampledTile
+    scorer: AnomalyScorer,
+    compared_bank: ComparedBank,
+    half: Half | None,
+    features: PhotoFeatures,
+    photo: ProfilePhoto,
+    sampled: SampledTile,
 ) -> SpoiledPhoto:
+    own, halved = own_rows(features.photos, photo), None
+    if half is not None:
+        halved = compared_bank.without(own | (frozenset(compared_bank.rows) - half.rows))
     image = colours(scorer.reader, sampled.pixel_values)
     seen = looked_at(sampled.tile, len(image))
     on_part = seen & part_of(image)
@@ -206,8 +211,8 @@ def spoiled_photo(
         sampled.tile,
         image,
         on_part if on_part.any() else seen,
-        banks.without(photo),
-        None if half is None else banks.without(photo, half.rows),
+        compared_bank.for_tile(sampled.tile, own),
+        halved,
     )
 
 

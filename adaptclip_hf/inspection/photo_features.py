@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
 from ..engine.appearance import measures, scale_of
-from ..engine.images import ImageReader, LoadedImage, OnError
+from ..engine.images import ImageReader, LoadedImage, OnError, ReadImage
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
@@ -121,7 +121,7 @@ class PhotoFeatures:
             made_by: of [`made_by`].
         """
         preprocessing = made_by["preprocessing"] | {VIEW: view.key()}
-        if view.same_place:
+        if view.by_place:
             preprocessing[GRID] = str(view.tiles(self.photos[0].size, self.photos[0].name).grid)
         if any(photo.rows[1] - photo.rows[0] > 1 for photo in self.photos):
             preprocessing[TILED] = "yes"
@@ -161,7 +161,7 @@ def encode_photos(
     feedback: Feedback,
     copies: TurnedCopies,
     known: Sequence[ProfilePhoto] = (),
-    after_each: Callable[[], object] = lambda: None,
+    before_each: Callable[[ReadImage], object] = lambda image: None,
     sample: PhotoSample | None = None,
     part_of: PartOf = NO_PART,
 ) -> PhotoFeatures:
@@ -172,6 +172,7 @@ def encode_photos(
     Args:
         copies: turns them.
         known: photos that are there already.
+        before_each: called with each photo that was read, before it is encoded.
         sample: keeps the pixels of a few.
         part_of: says which part a photo shows.
     """
@@ -180,7 +181,7 @@ def encode_photos(
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
     for number, image in enumerate(scorer.reader.read(images, view, feedback.on_error)):
-        after_each()
+        before_each(image)
         if isinstance(image, UnreadableImage):
             continue
         digest = pixel_digest(image.image)
@@ -302,6 +303,12 @@ def result_of_photo(
         for tile, tile_score in zip(some, compare(scorer.model, encoded, some, [reference] * len(some)), strict=True):
             merger.add(tile.number, *tile_score)
     return join(scorer.model, merger, reference, photo.name)
+
+
+def own_rows(photos: Iterable[ProfilePhoto], photo: ProfilePhoto) -> frozenset[int]:
+    """Rows of the features of a photo, and of those that show the same part."""
+    own = [photo, *(each for each in photos if each.part is not None and each.part == photo.part)]
+    return frozenset(row for each in own for row in range(*each.rows))
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -25,7 +25,7 @@ from ..modeling.normal_variation import FIELDS, NormalVariation
 from ..modeling.prompt_bank import VARIATION, PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of, margin_of
 from ..reporting import Report, print_nothing
-from . import fitting
+from . import fitting, place_variations
 from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
@@ -33,6 +33,7 @@ from .calibration import PARTS, PHOTOS, Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
 from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, History, changed_photos, now
 from .inspectable import Inspectable, mean_tokens_of
+from .nearest import ComparedBank
 from .parts import PartDecision, Parts, UsualPart, groups_of, highest, label_of_part, named
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
@@ -74,6 +75,8 @@ class InspectionProfile(Reference):
         calibration: the good photos' scores and the threshold.
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
+        variations: the same of tiles at each place, where each is compared with those of its place; else empty, and so
+            in profiles of earlier versions.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
         acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
         inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
@@ -104,6 +107,7 @@ class InspectionProfile(Reference):
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
+    variations: tuple[NormalVariation, ...] = field(default=(), repr=False)
     acceptance: Acceptance | None = None
     inspectable: Inspectable | None = None
     history: History = field(default=(), repr=False)
@@ -149,11 +153,13 @@ class InspectionProfile(Reference):
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
-        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts)
-        profile = cls(model=model, view=view, **fitted._asdict()).changed(FITTED, by)
-        return (
-            profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
+        fitted, compared = fitting.fit(
+            detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts
         )
+        profile = cls(model=model, **fitted._asdict()).changed(FITTED, by)
+        if sample is None:
+            return profile
+        return replace(profile, pasted=paste_defects(detector, profile, sample, compared, feedback))
 
     def update(
         self,
@@ -203,14 +209,16 @@ class InspectionProfile(Reference):
             raise ValueError("Which photos show one part is the profile's own: fit a new one for another part_pattern.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback, acceptance, parts)
+        fitted, compared = fitting.update(
+            detector, kept, given, chosen, self.view, feedback, acceptance, parts
+        )
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
         updated = replace(self, pasted=older, **fitted._asdict())
         photos = changed_photos(self.features.photos, updated.features.photos, reviews)
         updated = updated.changed(UPDATED, by, self, photos)
-        return updated.with_new_verdict(detector, feedback) if verdict else updated
+        return updated.with_new_verdict(detector, feedback, compared) if verdict else updated
 
     def changed(
         self,
@@ -246,17 +254,29 @@ class InspectionProfile(Reference):
         )
         return replace(self, history=(*self.history, change))
 
-    def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
+    def with_new_verdict(
+        self, detector: AnomalyScorer, feedback: Feedback = Feedback(), compared: ComparedBank | None = None
+    ) -> "InspectionProfile":
         """The profile with defects pasted anew, on good photos that are opened once more.
 
         One that is gone or was changed is passed over; if none can be opened, the older verdict stays.
+
+        Args:
+            compared: its bank, whose photos were compared; by default they are compared now.
         """
+        compared = self.compared_bank(detector) if compared is None else compared
         photos = [photo for photo in self.features.photos if photo.role in CALIBRATING]
         sample = sampled_again(detector.reader, photos, self.view, self.settings.seed)
-        pasted = paste_defects(detector, self, sample, feedback)
+        pasted = paste_defects(detector, self, sample, compared, feedback)
         if pasted is None:
             feedback.report("no good photo can be opened any more: the verdict was not made anew")
         return replace(self, pasted=pasted or self.pasted)
+
+    def compared_bank(self, scorer: AnomalyScorer) -> ComparedBank:
+        """Its bank, whose photos are compared with one another once more."""
+        bank = replace(self.prompt_bank, variation=None).to(scorer.device, scorer.model.dtype)
+        text_embeds = scorer.encode_text(self.object_name)
+        return fitting.compared_bank(scorer, bank, self.view, self.bank_rows, text_embeds)
 
     @property
     def verdict(self) -> dict[str, Any] | None:
@@ -323,6 +343,8 @@ class InspectionProfile(Reference):
         if self.usual_part is not None:
             decided += [self.settings.part_pattern, self.usual_part.photos]
         decided += [each.to_json() for each in (self.acceptance, self.inspectable) if each is not None]
+        if self.variations:
+            decided.append(place_variations.digest(self.variations))
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
 
     def deciding_score(self, result: DetectionResult) -> float:
@@ -538,6 +560,7 @@ class InspectionProfile(Reference):
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         if self.variation is not None:
             tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in self.variation.tensors().items()}
+        tensors |= place_variations.packed(self.variations)
         if self.view.ignore is not None:
             tensors[IGNORE] = torch.from_numpy(self.view.ignore)
         write_profile(Path(folder), self.contents(), tensors)
@@ -592,6 +615,8 @@ class InspectionProfile(Reference):
         view = content.view.view(tensors.pop(IGNORE, None))
         known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
         variation = NormalVariation(**known) if known else None
+        variations = place_variations.unpacked(tensors)
+        tensors = {name: tensor for name, tensor in tensors.items() if not place_variations.is_one(name)}
         added = AddedTokens({name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)})
         sketches = content.sketches or [""] * len(content.photos)
         photos = tuple(
@@ -611,6 +636,7 @@ class InspectionProfile(Reference):
             content.pixel_threshold,
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+            variations,
             None if content.acceptance is None else content.acceptance.acceptance(),
             None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
             tuple(content.history),

@@ -19,6 +19,7 @@ from ..modeling.damage import require_finite
 from ..modeling.packing import SCALE
 from ..modeling.prompt_bank import ADDED, ADDED_OF, VARIATION, read_added, read_variation
 from ..validation import FileContent
+from . import place_variations
 from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .calibration import Calibration
@@ -27,11 +28,12 @@ from .history import Change
 from .near_copies import NUMBERS
 from .parts import highest, require_parts
 from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
+from .place_variations import PLACES
 from .split import CROSS, LEAVE_ONE_OUT, SPLIT
 
 LONGEST_SIDE = 1_000_000  # pixels
 CLOSE = 1e-6  # of rates that are computed again by another version of a library
-BESIDE = (VARIATION, ADDED, ADDED_OF)  # tensors of the bank, beside those of the photos
+BESIDE = (VARIATION, PLACES, ADDED, ADDED_OF)  # tensors of the bank, beside those of the photos
 WASTES_NONE = (BOTH, CONFIRMED, DEFECT)
 ROLES = {SPLIT: (BANK, CALIBRATION, CONFIRMED, DEFECT), CROSS: WASTES_NONE, LEAVE_ONE_OUT: WASTES_NONE}
 
@@ -79,7 +81,7 @@ class ViewContent(FileContent):
 
     tile: int | Literal["auto", "whole"]
     overlap: float
-    same_place: bool
+    same_place: bool | Literal["only"]
     region: Annotated[list[int], Field(min_length=4, max_length=4)] | None
     bit_depth: int | None = None
 
@@ -342,13 +344,14 @@ def content_digest(content: dict) -> str:
     return hashlib.sha256(json.dumps(decided, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check_beside(file: Path, tensors: dict[str, torch.Tensor], layers: Sequence[torch.Tensor]):
+def check_beside(file: Path, tensors: dict[str, torch.Tensor], layers: Sequence[torch.Tensor], tiles: int):
     """Refuses a variation or added tokens that do not fit the layers' features, or are not finite."""
     tokens = [layer[:, 1:] for layer in layers if layer.ndim == 3]
     try:
         require_finite(tensors, file, "fit the profile anew")
         if tensors:
             read_variation(tensors, tuple(tokens))
+            place_variations.check(tensors, tuple(tokens), tiles)
             read_added(tensors, tuple(tokens))
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
@@ -369,7 +372,8 @@ def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch
     beside = {name: tensors[name] for name in tensors if name.split(".")[0] in BESIDE}
     if content.settings.augment == NONE and any(map(AddedTokens.is_one, beside)):
         raise ValueError(f"{file}: it holds turned copies, and settings.augment is {NONE!r}.")
-    check_beside(file, beside, [tensors[name] for name in names[1:] if name in tensors])
+    tiles = content.photos[0].rows[1] if content.view.same_place else 0
+    check_beside(file, beside, [tensors[name] for name in names[1:] if name in tensors], tiles)
     if set(tensors) - {ignore, *beside} != {*names, *scales}:
         raise ValueError(f"{file}: expected {', '.join([*names, *scales])}, got {', '.join(sorted(tensors))}.")
     if ignore in tensors and (tensors[ignore].dtype != torch.bool or tensors[ignore].ndim != 2):

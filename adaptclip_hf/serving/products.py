@@ -192,7 +192,7 @@ def in_temporary_folder(files: Mapping[str, BinaryIO]) -> Iterator[Path]:
 def try_out(product: Product, scorer: AnomalyScorer):
     """Scores a grey image and decides it; raises whatever a photo would make it raise."""
     view = product.profile.view
-    if view.same_place:  # needs an image of the profile's own size, which is not known
+    if view.by_place:  # needs an image of the profile's own size, which is not known
         return
     image = scorer.reader.load(Image.new("RGB", trial_size(view), (128, 128, 128)), view)
     [result] = scorer.score_images([(image, product.reference)])

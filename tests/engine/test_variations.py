@@ -13,7 +13,9 @@ from adaptclip_hf.engine.reference import TILED, bank_for
 from adaptclip_hf.engine.variations import compare_normals
 from adaptclip_hf.modeling.normal_variation import NormalComparison
 
-BY_PLACE, ALIKE = View(tile=84, same_place=True), View(tile=84)  # 3 x 3 of them
+# 3 x 3 of them
+BY_PLACE, AT_PLACE, ALIKE = (View(tile=84, same_place=places) for places in (True, "only", False))
+VIEWS = (View(), BY_PLACE, AT_PLACE, ALIKE)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_whole_images_are_one_tile_at_one_place(detector):
     assert found == pytest.approx([found[0]] * 4, abs=1e-6)
 
 
-@pytest.mark.parametrize("view", [View(), BY_PLACE, ALIKE])
+@pytest.mark.parametrize("view", VIEWS)
 def test_one_of_the_normal_images_has_a_map_near_zero(detector, view):
     photos = [part(seed) for seed in range(4)]
     bank = detector.remember(photos, view=view)
@@ -94,7 +96,7 @@ def test_one_of_a_profiles_own_photos_is_marked(detector, tmp_path):
     assert own.among_normals and not other.among_normals and own.anomaly_map.max() < 0.1 * other.anomaly_map.max()
 
 
-@pytest.mark.parametrize("view", [View(), BY_PLACE, ALIKE])
+@pytest.mark.parametrize("view", VIEWS)
 def test_the_pipeline_scores_alike(detector, view, monkeypatch):
     detect = AnomalyDetectionPipeline(model=detector.model, processor=detector.processor)
     photos = [part(seed) for seed in range(3)]
@@ -108,7 +110,7 @@ def test_the_pipeline_scores_alike(detector, view, monkeypatch):
     assert detect(part(9), view=view, prompt_bank=bank)["score"] == found[1]
 
 
-@pytest.mark.parametrize("view", [View(), BY_PLACE, ALIKE])
+@pytest.mark.parametrize("view", VIEWS)
 def test_photos_of_a_profile_are_scored_as_others_are(detector, view):
     """Each against the rest: as if it had been left out of the bank, which is made anew."""
     photos = [part(seed) for seed in range(4)]
@@ -123,7 +125,7 @@ def test_photos_of_a_profile_are_scored_as_others_are(detector, view):
     assert by_profile.score == pytest.approx(by_bank.score, abs=1e-5)
 
 
-@pytest.mark.parametrize("view", [View(), BY_PLACE, ALIKE])
+@pytest.mark.parametrize("view", VIEWS)
 def test_a_bank_for_each_image_scores_as_one_for_all(detector, view):
     banks = [detector.remember([part(seed) for seed in seeds], view=view) for seeds in ((0, 1, 2), (3, 4))]
     expected = [detector.detect(part(9), prompt_bank=bank, view=view)[0] for bank in banks]

@@ -55,6 +55,9 @@ def test_profiles_that_decide_differently_have_different_digests(fitted, detecto
         "calibration": Calibration(fitted.calibration.scores, fitted.calibration.threshold + 0.001),
         "pixel_threshold": fitted.pixel_threshold + 0.001,
         "variation": variation,
+        "variations": (variation,),
+        "acceptance": Acceptance(min_area=40, usual=(0.5,)),
+        "inspectable": replace(fitted.inspectable, **OTHER_LIMITS),
     }
     assert {each.name for each in fields(fitted)} == changes.keys() | DECIDES_NOTHING  # a new field belongs to one
     seen = {fitted.digest()}

@@ -12,7 +12,7 @@ from adaptclip_hf.cli import main
 from adaptclip_hf.engine.scoring import TileInput, compare, encode
 from adaptclip_hf.inspection import Calibration, pasting
 from adaptclip_hf.inspection.pasted_defects import CELLS
-from adaptclip_hf.inspection.pasting import Banks, sampled_again, spoil, spoiled_photo
+from adaptclip_hf.inspection.pasting import sampled_again, spoil, spoiled_photo
 from adaptclip_hf.inspection.photo_sample import MOST_PHOTOS, PhotoSample, looked_at
 from adaptclip_hf.inspection.profile_content import PastedContent
 from adaptclip_hf.inspection.profile_files import content_digest
@@ -125,10 +125,10 @@ def test_an_update_keeps_a_verdict_and_says_so_until_it_is_asked_for_anew(profil
 
 def test_a_photo_is_compared_with_the_bank_without_it(profile, detector):
     sample = sampled_again(detector.reader, profile.features.photos, profile.view, 0)
-    banks = Banks(detector, profile)
+    bank = profile.compared_bank(detector)
     for photo in profile.features.photos[:3]:
         sampled = sample.tiles[photo.digest]
-        reference = banks.without(photo)
+        reference = bank.without(range(*photo.rows))
         [alone] = compare(detector.model, encode(detector.model, sampled.pixel_values), [sampled.tile], [reference])
         assert alone.score == pytest.approx(photo.score, abs=2e-3)  # whose features are float16
 
@@ -158,7 +158,7 @@ def test_defects_stay_where_they_may_lie(detector, good):
     sample = sampled_again(detector.reader, profile.features.photos, view, 0)
     photo = profile.features.photos[0]
     sampled = sample.tiles[photo.digest]
-    spoiled = spoiled_photo(detector, Banks(detector, profile), None, photo, sampled)
+    spoiled = spoiled_photo(detector, profile.compared_bank(detector), None, profile.features, photo, sampled)
     seen = looked_at(sampled.tile, len(spoiled.image))
     assert 0.4 < seen.mean() <= 1
     for cell in range(0, len(CELLS), 3):
