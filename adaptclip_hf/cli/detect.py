@@ -34,7 +34,8 @@ threshold from photos of good parts, at a false-alarm rate that you choose.
 Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, regions, heatmap, error, ...), and
 OUTPUT/heatmaps/*.png: with a profile colours begin at what the maps of good photos reach, otherwise they are one fixed
 scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip report OUTPUT` makes a page of them.
-Started again with the same arguments, or with more images, it goes on: what has a line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
+Started again with the same arguments, or with more images, it goes on: what has a line is not scored again unless
+its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
 called good no longer look like the profile's own. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
 A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
