@@ -19,6 +19,7 @@ from ..image_files import image_suffixes
 from ..inspection import InspectionProfile
 from ..inspection.calibration import percent
 from ..inspection.verdict_lines import first_and_other_lines
+from ..labels import SCORE
 from .session import EXAMPLES, Session, make_example, map_of, overlay_of
 
 TITLE = "AdaptCLIP inspection"
@@ -30,7 +31,7 @@ CSS = """
 .dark { --ink: #e8ebf0; --bad: #ff8a80; --good: #6fd3a3; --own: #b9a8ff; --accent: #8ab4f8; }
 svg.histogram { width: 100%; height: auto; display: block; }
 .histogram text { font-size: 14px; fill: var(--ink); }
-.bar-normal { fill: var(--good); } .bar-anomalous { fill: var(--bad); } .bar-scored { fill: var(--accent); }
+.bar-normal { fill: var(--good); } .bar-anomalous { fill: var(--bad); } .bar-scored, .bar-not { fill: var(--accent); }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0 0; font-size: .9rem; }
 .legend span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
   background: currentColor; }
@@ -194,6 +195,7 @@ def row_of(result: Result) -> list:
     if isinstance(result, UnreadableImage):
         return [name, None, None, "", None, reason_of(result)]
     note = "one of the good photos: its score says nothing" if result.among_normals else ""
+    note = ", ".join(filter(None, (told_reason(result), note)))
     p_value = None if result.p_value is None else round(result.p_value, 4)
     regions = None if result.regions is None else len(result.regions)
     return [name, round(result.score, 4), p_value, result.label or "", regions, note]
@@ -221,11 +223,18 @@ def decision_of(result: DetectionResult) -> list[str]:
     decided = f"{result.label or 'not decided'}, score {result.score:.4f}"
     if result.p_value is not None:
         decided += f", p-value {result.p_value:.3f}"
+    if told := told_reason(result):
+        decided += f": {told}"
     lines = [decided]
     for number, region in enumerate(result.regions or [], start=1):
         left, top, width, height = region["box"]
         lines.append(f"region {number}: {width} x {height} pixels at ({left}, {top}), peak {region['peak']:.2f}")
     return lines
+
+
+def told_reason(result: DetectionResult) -> str | None:
+    """The reason of a decision, where it says more than the label: not that of a score."""
+    return None if result.reason == SCORE else result.reason
 
 
 def reason_of(result: UnreadableImage) -> str:

@@ -172,6 +172,11 @@ def check(
             raise ValueError("A profile's bank is baked into an ONNX graph alone: any export takes --profile later.")
         profile.require_match(detector)
         view = profile.view
+        if profile.acceptance is not None:
+            raise ValueError(
+                "This profile decides by the area of regions (an acceptance), and detect.py of an export by the score "
+                "alone: export without it, and give the profile to `adaptclip detect`."
+            )
         if view.region or view.ignore is not None or isinstance(view.tile, int) or view.bit_depth:
             raise ValueError(
                 "This profile looks at parts of a photo (tiles, a region or a mask) or has a bit depth, and a graph "

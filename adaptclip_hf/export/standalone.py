@@ -106,6 +106,7 @@ def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) 
     line = {"path": path, "score": float(scores[0])}
     if profile:
         line["label"] = "anomalous" if scores[0] > profile["threshold"] else "normal"
+        line["margin"] = line["score"] / profile["threshold"] if profile["threshold"] > 0 else None
         line["p_value"] = (1 + sum(s >= scores[0] for s in profile["scores"])) / (len(profile["scores"]) + 1)
         found = line["label"] == "anomalous" and profile["pixel_threshold"] is not None
         line["regions"] = find_regions(maps[0], profile["pixel_threshold"], image.size) if found else []

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from ..image_files import has_image_suffix
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 
-ANOMALOUS, NOT_INSPECTABLE, NORMAL = "anomalous", "not inspectable", "normal"
 WORST_FIRST = (ANOMALOUS, NOT_INSPECTABLE, NORMAL)
 PART, VIEW, ANYTHING = "{part}", "{view}", "*"
 EXAMPLE = "'{part}_view{view}'"

@@ -10,7 +10,9 @@ LARGEST_TOLERANCE = 1.0  # pixels of the map that a polygon may be off its outli
 NEIGHBOURS = np.ones((3, 3), bool)  # by sides and corners
 
 
-def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int] | None = None) -> list[dict]:
+def find_regions(
+    anomaly_map: np.ndarray, threshold: float, size: tuple[int, int] | None = None, least: int = 1
+) -> list[dict]:
     """The anomalous regions of an image, the highest first.
 
     A region is a connected part (by sides and corners) of the map in which some value is above the threshold. It
@@ -20,6 +22,7 @@ def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int
         anomaly_map: (H, W).
         threshold: what good photos' maps stay below.
         size: (height, width) of the image, where the map is smaller.
+        least: pixels of the map that lie together above the threshold in a region at least.
 
     Returns:
         For each a `dict`: `box` [x, y, width, height] (int), `polygon` [[x, y], ...] (its outline, holes left out; it
@@ -40,7 +43,7 @@ def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int
     shown = anomaly_map[rows, columns]  # alone, because labels take several times as much memory
     parts, _ = ndimage.label(above[rows, columns], NEIGHBOURS)
     places = ndimage.find_objects(parts)
-    chosen = np.unique(parts[shown > threshold]) if significant else [parts.flat[shown.argmax()]]
+    chosen = np.unique(parts[cores(shown, threshold, least)]) if significant else [parts.flat[shown.argmax()]]
     # the highest first, and of equal ones the first in the map
     ranked = sorted((-float(shown[places[each - 1]][parts[places[each - 1]] == each].max()), each) for each in chosen)
     down, right = (1.0, 1.0) if size is None else (size[0] / anomaly_map.shape[0], size[1] / anomaly_map.shape[1])
@@ -51,6 +54,19 @@ def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int
         corner = columns.start + place[1].start, rows.start + place[0].start
         found.append(described(values, inside, corner, reach, (right, down), anomaly_map.size, significant))
     return found
+
+
+def cores(shown: np.ndarray, threshold: float, least: int) -> np.ndarray:
+    """(h, w) booleans: what lies above the threshold, in connected parts of at least so many pixels."""
+    from scipy import ndimage
+
+    above = shown > threshold
+    if least == 1:
+        return above
+    numbered, _ = ndimage.label(above, NEIGHBOURS)
+    large = np.bincount(numbered.ravel()) >= least
+    large[0] = False
+    return large[numbered]
 
 
 def described(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from ..labels import ANOMALOUS
 from .folder import is_remote
 
 LABEL = "anomaly"
@@ -93,4 +94,4 @@ def marks(row: dict) -> Iterator[dict]:
 
 def marked_regions(row: dict) -> list[dict]:
     """What is marked in an image: the regions of one that is called anomalous."""
-    return row["regions"] or [] if row["label"] == "anomalous" else []
+    return row["regions"] or [] if row["label"] == ANOMALOUS else []

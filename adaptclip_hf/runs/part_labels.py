@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..inspection.parts import ANOMALOUS, NAMED, UsualPart, label_of_part, named
+from ..inspection.parts import NAMED, UsualPart, label_of_part, named
+from ..labels import ANOMALOUS
 from ..reporting import printable
 from .index import Index, NotedPhoto
 from .store import Store

@@ -43,7 +43,10 @@ class Inspection(BaseModel):
                     "product": "bottle",
                     "score": 0.412,
                     "p_value": 0.024,
+                    "margin": 1.31,
+                    "profile": "5f1c" * 16,
                     "label": "anomalous",
+                    "reason": "score",
                     "regions": [
                         {
                             "box": [186, 167, 40, 31],
@@ -68,7 +71,15 @@ class Inspection(BaseModel):
     product: str | None = Field(description="the product whose profile decided")
     score: float = Field(description="from 0, normal, to 1")
     p_value: float | None = Field(description="how often a good photo scores this high or higher")
-    label: str | None = Field(description="normal or anomalous; null without a product")
+    margin: float | None = Field(description="the score over the profile's threshold")
+    profile: str | None = Field(description="the digest of the profile that decided")
+    label: str | None = Field(
+        description="normal, anomalous or not inspectable, which is neither; null without a product"
+    )
+    reason: str | None = Field(
+        description="why it is anomalous (score, area or zone NAME), or not inspectable (too dark, empty, blurred, "
+        "unlike the product)"
+    )
     regions: list[FoundRegion] | None = Field(description="the highest first; null without a product")
     width: int
     height: int
@@ -86,7 +97,10 @@ def inspected(product: Product | None, photo: Photo, result: DetectionResult, in
         product=None if product is None else product.name,
         score=result.score,
         p_value=result.p_value,
+        margin=result.margin,
+        profile=None if product is None else product.digest,
         label=result.label,
+        reason=result.reason,
         regions=None if result.regions is None else [FoundRegion(**region) for region in result.regions],
         width=width,
         height=height,
