@@ -83,7 +83,7 @@ def test_its_documentation_knows_each_answer(server, queries):
     assert {"200", "400", "401", "413", "415", "422", "503"} <= set(detect["responses"])
     answer = server.detect(queries[0], "ring").json()
     assert answer["label"] == "normal" or answer["regions"][0].keys() >= schemas["FoundRegion"]["properties"].keys()
-    assert answer.keys() == schemas["Inspection"]["properties"].keys() == schemas["Inspection"]["examples"][0].keys()
+    assert answer.keys() == schemas["Inspection"]["properties"].keys() >= schemas["Inspection"]["examples"][0].keys()
     for path, methods in described["paths"].items():
         for method, about in methods.items():
             for status, each in about["responses"].items():
