@@ -125,11 +125,14 @@ class Pool:
         rng = np.random.default_rng(0)
         some = {role: [images[role][n] for n in rng.permutation(len(images[role]))] for role in (GOOD, DEFECT)}
         given = [(some[GOOD][:most], GOOD), (some[DEFECT][: most // 2], DEFECT)]
-        return cls.of_features(detector, add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())[0])
+        features, _ = add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())
+        return cls.of_features(detector, features, acceptance)
 
     @classmethod
     @torch.inference_mode()
-    def of_features(cls, detector: AnomalyDetector, features: PhotoFeatures) -> "Pool":
+    def of_features(
+        cls, detector: AnomalyDetector, features: PhotoFeatures, acceptance: Acceptance | None = None
+    ) -> "Pool":
         """
         Args:
             features: the good photos come first.

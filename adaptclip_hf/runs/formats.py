@@ -1,7 +1,7 @@
 """The formats in which a run writes its results beside its own; imports nothing heavy."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -31,7 +31,7 @@ def write_format(name: str, rows: Iterable[dict], opened: IO[bytes], addresses: 
     from .annotations import write_coco, write_label_studio
     from .tables import write_csv, write_parquet, write_region_csv
 
-    writers = {
+    writers: dict[str, Callable[[Iterable[dict], IO[bytes]], None]] = {
         CSV: write_csv,
         REGIONS: write_region_csv,
         PARQUET: write_parquet,

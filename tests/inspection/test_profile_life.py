@@ -14,7 +14,7 @@ from PIL import Image
 from adaptclip_hf import InspectionProfile, View
 from adaptclip_hf.cli import main
 from adaptclip_hf.demo.session import profile_members
-from adaptclip_hf.inspection import profile_files
+from adaptclip_hf.inspection import Acceptance, profile_files
 from adaptclip_hf.inspection.calibration import Calibration
 from adaptclip_hf.inspection.history import Change
 from adaptclip_hf.modeling.prompt_bank import PromptBank
@@ -57,7 +57,7 @@ def test_profiles_that_decide_differently_have_different_digests(fitted, detecto
         "variation": variation,
         "variations": (variation,),
         "acceptance": Acceptance(min_area=40, usual=(0.5,)),
-        "inspectable": replace(fitted.inspectable, **OTHER_LIMITS),
+        "inspectable": replace(fitted.inspectable, light=fitted.inspectable.light - 1),
     }
     assert {each.name for each in fields(fitted)} == changes.keys() | DECIDES_NOTHING  # a new field belongs to one
     seen = {fitted.digest()}
