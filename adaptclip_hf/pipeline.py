@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import Dataset
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
+from .engine.appearance import appearance_of
 from .engine.images import as_list_or_stream
 from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Reference
 from .engine.scorer import AnomalyScorer
@@ -86,6 +88,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             forward_parameters["text_embeds"] = None  # not those that the pipeline was made with
             profile = postprocess_parameters["decision"] = open_profile(profile)
             profile.require_match(self.scorer)
+            forward_parameters["needs_appearance"] = profile.needs_appearance
             prompt_bank, object_name, view = profile.prompt_bank, profile.object_name, profile.view
         if normal_images is not None:
             prompt_bank = self.encode_prompts(normal_images, view or View(), augment or AUTO)
@@ -115,11 +118,12 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             batch_size (`int`): images (or tiles) at a time.
 
         Returns:
-            For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", or `None` without a
-            threshold or profile), `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map`
-            (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the map over the image on a fixed
-            scale), `among_normals` (the image is itself one of the normal ones: its score means nothing) and `path` (of
-            a file, else `None`).
+            For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", "not inspectable", or
+            `None` without a threshold or profile), `margin` (the score over the threshold, likewise), `reason`,
+            `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map` (float32 array (H, W) in
+            [0, 1] of the image's own size), `heatmap` (the map over the image; with a profile colours begin at what the
+            maps of good photos reach), `among_normals` (the image is itself one of the normal ones: its score means
+            nothing) and `path` (of a file, else `None`).
 
         Raises:
             FileNotFoundError, ValueError: name the file or argument and what was expected.
@@ -196,6 +200,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         prompt_bank: PromptBank | None = None,
         variations: tuple[NormalVariation, ...] = (),
         text_embeds: TextEmbeds | None = None,
+        needs_appearance: bool = False,
     ) -> dict:
         features = self.scorer.encode(model_inputs["pixel_values"])
         tiles = as_batch(model_inputs["tile"])
@@ -203,7 +208,11 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         reference = PreparedReference(PlainReference(), prompt_bank, text_embeds, variations)
         scores = compare(self.model, features, tiles, [reference] * len(tiles))
         about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
-        return {"scores": scores, "references": [reference] * len(tiles), **about}
+        seen: list[np.ndarray | None] = [None] * len(tiles)
+        if needs_appearance:
+            processor, values = self.processor.image_processor, model_inputs["pixel_values"]
+            seen = [appearance_of(processor, values[[n]], features.select([n])) for n in range(len(tiles))]
+        return {"scores": scores, "references": [reference] * len(tiles), "appearances": seen, **about}
 
     def postprocess(self, outputs: list[dict], decision: Reference = PlainReference()) -> dict:
         image, path, reference = (as_batch(outputs[0][name])[0] for name in ("image", "path", "references"))
@@ -211,11 +220,16 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         for each in outputs:
             [tile], [tile_score] = as_batch(each["tile"]), as_batch(each["scores"])
             merger.add(tile.number, *tile_score)
+            [appearance] = as_batch(each["appearances"])
+            if appearance is not None:
+                merger.see(np.ravel(appearance))  # transformers adds an axis to arrays of a batch
         result = join(self.model, merger, replace(reference, reference=decision), image.name, image.image)
         return {
             "score": result.score,
             "label": result.label,
+            "reason": result.reason,
             "p_value": result.p_value,
+            "margin": result.margin,
             "regions": result.regions,
             "anomaly_map": result.anomaly_map,
             "heatmap": result.heatmap(),

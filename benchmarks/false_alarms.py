@@ -7,8 +7,9 @@ them at random for a profile, and judges others of the pool and known defects. A
 judge the same photos. Beside the rate that was asked stand what the profile expects, the measured rate of false alarms,
 its standard error over the draws, and the share of defects found; and the share that would be found if exactly the
 asked share of the judged good photos were false alarms, which no profile can know, but which compares models and
-calibrations whose alarms differ. Photos are looked at as a whole. Each is encoded once and compared once with every
-good one; how it scores against any of them follows in milliseconds.
+calibrations whose alarms differ. With `--min-area` regions of that area decide in place of the score. Photos are looked
+at as a whole. Each is encoded once and compared once with every good one; how it scores against any of them follows in
+milliseconds.
 """
 
 import argparse
@@ -24,9 +25,10 @@ from tqdm import tqdm
 from adaptclip_hf import AnomalyDetector, View
 from adaptclip_hf.cli.argument_types import rate
 from adaptclip_hf.data import load_data_set
-from adaptclip_hf.engine import PlainReference
+from adaptclip_hf.engine import DetectionResult, PlainReference
 from adaptclip_hf.engine.reference import PreparedReference
 from adaptclip_hf.files import write_json
+from adaptclip_hf.inspection.acceptance import Acceptance
 from adaptclip_hf.inspection.calibration import Calibration
 from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.fitting import add_photos
@@ -39,7 +41,7 @@ from adaptclip_hf.inspection.photo_features import (
     Feedback,
     PhotoFeatures,
     made_by,
-    score_photo,
+    result_of_photo,
 )
 from adaptclip_hf.inspection.split import AUTO, METHODS, Split
 from adaptclip_hf.model_files import DEFAULT_NAME
@@ -57,6 +59,7 @@ def main():
     parser.add_argument("--rates", nargs="+", type=rate, default=[0.05, 0.1])
     parser.add_argument("--calibration", nargs="+", choices=METHODS, default=[AUTO])
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--min-area", type=int, metavar="PIXELS", help="regions of this area decide (an Acceptance)")
     parser.add_argument("--judged", type=int, default=40, help="good photos, and as many defects, judged of each draw")
     parser.add_argument("--pool", type=int, default=120, help="good photos, and half as many defects, of a category")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -66,7 +69,8 @@ def main():
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     rows = []
     for name, images in categories(args.data).items():
-        pool = Pool.of(detector, images, args.pool)
+        acceptance = None if args.min_area is None else Acceptance(args.min_area)
+        pool = Pool.of(detector, images, args.pool, acceptance)
         for photos in args.photos:
             if len(pool.good) < photos + 4:
                 continue
@@ -101,6 +105,7 @@ class Pool:
     Attributes:
         good, defects: numbers of the photos; the good ones come first.
         comparison: of the good ones with one another.
+        acceptance: by which regions decide; `None` for the score.
     """
 
     detector: AnomalyDetector
@@ -109,15 +114,26 @@ class Pool:
     defects: range
     compared: ComparedImages
     comparison: NormalComparison
+    acceptance: Acceptance | None
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, detector: AnomalyDetector, images: dict[str, list], most: int) -> "Pool":
+    def of(
+        cls, detector: AnomalyDetector, images: dict[str, list], most: int, acceptance: Acceptance | None = None
+    ) -> "Pool":
         """Photos of a category, drawn at random where there are more than `most` good ones, or half as many defects."""
         rng = np.random.default_rng(0)
         some = {role: [images[role][n] for n in rng.permutation(len(images[role]))] for role in (GOOD, DEFECT)}
         given = [(some[GOOD][:most], GOOD), (some[DEFECT][: most // 2], DEFECT)]
-        features, _ = add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())
+        return cls.of_features(detector, add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())[0])
+
+    @classmethod
+    @torch.inference_mode()
+    def of_features(cls, detector: AnomalyDetector, features: PhotoFeatures) -> "Pool":
+        """
+        Args:
+            features: the good photos come first.
+        """
         good = range(sum(photo.role == GOOD for photo in features.photos))
         everything = features.bank(made_by(detector, None), WHOLE, range(len(features.photos)))
         everything = everything.to(detector.device, detector.model.dtype)
@@ -127,7 +143,7 @@ class Pool:
         compared = ComparedImages(everything.select(good), everything.features, torch.stack(minima))
         whole = mean_tokens([layer[good] for layer in everything.features])
         comparison = NormalComparison(compared.minima[:, good], torch.arange(len(good)), whole)
-        return cls(detector, features, good, range(len(good), len(features.photos)), compared, comparison)
+        return cls(detector, features, good, range(len(good), len(features.photos)), compared, comparison, acceptance)
 
     @torch.inference_mode()
     def scores(self, numbers: Sequence[int], bank: Sequence[int]) -> list[float]:
@@ -141,12 +157,20 @@ class Pool:
                 grid = (1, len(distances), model.config.grid_size, model.config.grid_size)
                 features = self.features.unpacked(slice(*self.features.photos[number].rows))
                 known = [] if variation is None else [variation]
-                scores.append(float(model._fuse({}, distances.view(grid), features, known)[0]))
+                score, fused_map = model._fuse({}, distances.view(grid), features, known)
+                scores.append(self.deciding_score(number, float(score), fused_map[0].numpy()))
                 continue
             nearest = self.compared.nearest(number, bank, variation)
             reference = PreparedReference(PlainReference(view=WHOLE), nearest, text_embeds)
-            scores.append(score_photo(self.detector, self.features, self.features.photos[number], reference).score)
+            result = result_of_photo(self.detector, self.features, self.features.photos[number], reference)
+            scores.append(self.deciding_score(number, result.score, result.model_map))
         return scores
+
+    def deciding_score(self, number: int, score: float, anomaly_map: np.ndarray) -> float:
+        """By which a photo is decided, of its score and its map."""
+        if self.acceptance is None:
+            return score
+        return self.acceptance.score(DetectionResult("", score, anomaly_map, self.features.photos[number].size))
 
 
 def draw(

@@ -1,6 +1,7 @@
 """What commands share: types of arguments that check their values, options, and what the options ask for."""
 
 import argparse
+import math
 from pathlib import Path
 
 from ..model_files import DEFAULT_NAME, is_exported
@@ -40,6 +41,29 @@ def rate(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a rate between 0 and 1, such as 0.05 or 5%, got {text}")
     return value
+
+
+def area(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def zone(text: str) -> tuple[str, tuple[int, int, int, int], float | None]:
+    """NAME:LEFT,TOP,WIDTH,HEIGHT[:MIN_AREA]"""
+    parts = text.split(":")
+    numbers = parts[1].split(",") if len(parts) in (2, 3) else []
+    if len(numbers) != 4 or not all(each.strip().isdecimal() for each in numbers):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME:LEFT,TOP,WIDTH,HEIGHT or NAME:LEFT,TOP,WIDTH,HEIGHT:MIN_AREA in whole pixels, got {text}"
+        )
+    left, top, width, height = map(int, numbers)
+    return parts[0], (left, top, width, height), area(parts[2]) if len(parts) == 3 else None
 
 
 def tile(text: str) -> int | str:
@@ -201,6 +225,16 @@ def load_detector(args: argparse.Namespace, profile=None, device=None, backend: 
     return AnomalyDetector.from_pretrained(
         name, backend, args.device or device, dtype, trust_remote_code=trusts_code(args), **config
     )
+
+
+def name_of(args: argparse.Namespace) -> str | None:
+    """Who makes the call: `--by`, or the login name where there is one."""
+    import getpass
+
+    try:
+        return args.by or getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None
 
 
 def trusts_code(args: argparse.Namespace) -> bool:

@@ -16,7 +16,7 @@ from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result, View
 from ..image_files import reason_against_file
 from ..inspection import Calibration, InspectionProfile
-from ..inspection.profile_files import is_profile_file
+from ..inspection.profile_files import EARLIER, is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
 from ..passed_over import PassedOver
 from ..synthetic import make_category, render_sample
@@ -203,8 +203,9 @@ def profile_members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     Raises:
         ValueError: it holds more than one profile, or a larger one than the page takes.
     """
-    found = [(re.split(r"[\\/]", each.filename)[-1], each) for each in packed.infolist() if not each.is_dir()]
-    wanted = [(name, each) for name, each in found if is_profile_file(name) or name == CHECKSUMS_FILE]
+    found = [(re.split(r"[\\/]", each.filename), each) for each in packed.infolist() if not each.is_dir()]
+    current = [(path[-1], each) for path, each in found if EARLIER not in path[:-1]]
+    wanted = [(name, each) for name, each in current if is_profile_file(name) or name == CHECKSUMS_FILE]
     members = dict(wanted)
     if len(members) < len(wanted) or len(members) > MOST_FILES:
         raise ValueError("it holds more than one profile")

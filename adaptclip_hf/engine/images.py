@@ -48,7 +48,9 @@ class UnreadableImage:
     # fields of a result, which there is none of
     score: ClassVar[None] = None
     label: ClassVar[None] = None
+    reason: ClassVar[None] = None
     p_value: ClassVar[None] = None
+    margin: ClassVar[None] = None
     regions: ClassVar[None] = None
     anomaly_map: ClassVar[None] = None
     size: ClassVar[None] = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
-from ..processing.image_processing_adaptclip import label_of
+from ..processing.image_processing_adaptclip import label_of, margin_of
 from .result import DetectionResult
 from .tiles import Tile, Tiles, View
 
@@ -40,9 +40,17 @@ class Reference(ABC):
         def text_embeds(self) -> TextEmbeds | None:
             """Embeddings of the object's name, where they were encoded before."""
 
+        @property
+        def needs_appearance(self) -> bool:
+            """Whether it decides by how an image looks as a whole too, beside its score and map."""
+
     @abstractmethod
     def decide(self, result: DetectionResult) -> DetectionResult:
         """The result with its label, and whatever else the reference knows about it."""
+
+    def place_of(self, score: float) -> str:
+        """Words for people that say more of a score; none by default."""
+        return ""
 
     def normal_name(self, place: int | None) -> str | None:
         """The name of a normal image by its place in the bank; `None` where it is not known."""
@@ -57,12 +65,17 @@ class Reference(ABC):
         """What a run stores of it with its results, as JSON values."""
 
 
+def times_the_threshold(margin: float | None) -> str:
+    return "" if margin is None else f"{margin:.2f} x threshold"
+
+
 @dataclass(frozen=True, eq=False)
 class PlainReference(Reference):
     """A reference of single values.
 
     Attributes:
         threshold: in [0, 1]; a score above it is labelled anomalous. There are no labels without it.
+        needs_appearance: results tell how an image looks as a whole, for who decides later.
     """
 
     prompt_bank: PromptBank | None = field(default=None, repr=False)
@@ -70,9 +83,16 @@ class PlainReference(Reference):
     view: View = field(default_factory=View)
     threshold: float | None = None
     text_embeds: TextEmbeds | None = field(default=None, repr=False)
+    needs_appearance: bool = False
 
     def decide(self, result: DetectionResult) -> DetectionResult:
-        return result if self.threshold is None else replace(result, label=label_of(result.score, self.threshold))
+        if self.threshold is None:
+            return result
+        label, margin = label_of(result.score, self.threshold), margin_of(result.score, self.threshold)
+        return replace(result, label=label, margin=margin)
+
+    def place_of(self, score: float) -> str:
+        return times_the_threshold(margin_of(score, self.threshold))
 
     def require_match(self, scorer: "AnomalyScorer"):
         if self.prompt_bank is not None:

@@ -14,6 +14,7 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from ..processing.processing_adaptclip import AdaptCLIPProcessor
+from .appearance import appearance_of
 from .contract import ScoringModel
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
@@ -238,12 +239,14 @@ class AnomalyScorer:
         for together, features in encode_tiles(self.model, tiles, max(len(batch), TILES_AT_ONCE)):
             indices = list(islice(owners, len(together)))
             scores = compare(self.model, features, [each.tile for each in together], [batch[i][1] for i in indices])
-            for index, each, tile_score in zip(indices, together, scores, strict=True):
-                mergers[index].add(each.tile.number, *tile_score)
-            for number, index in enumerate(indices):
-                bank = batch[index][1].prompt_bank
-                if bank is not None and len(mergers[index].tiles) == 1:
-                    mergers[index].nearest = nearest_image(features, number, bank)
+            for number, (index, each) in enumerate(zip(indices, together, strict=True)):
+                merger, reference = mergers[index], batch[index][1]
+                merger.add(each.tile.number, *scores[number])
+                if reference.reference.needs_appearance:
+                    own = features.select([number])
+                    merger.see(appearance_of(self.processor.image_processor, each.pixel_values, own))
+                if reference.prompt_bank is not None and len(merger.tiles) == 1:
+                    merger.nearest = nearest_image(features, number, reference.prompt_bank)
         for index, (image, reference) in enumerate(batch):
             if isinstance(image, LoadedImage):
                 yield join(self.model, mergers[index], reference, image.name, image.image)

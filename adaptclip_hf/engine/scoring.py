@@ -160,5 +160,6 @@ def join(
         nearest=reference.reference.normal_name(merger.nearest),
         among_normals=reference.prompt_bank is not None and harmonic and float(merger.map.max()) < NO_DISTANCE,
         image=image,
+        appearance=merger.appearance,
     )
     return reference.reference.decide(result)

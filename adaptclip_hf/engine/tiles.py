@@ -238,6 +238,7 @@ class TileMerger:
 
     def __init__(self, tiles: Tiles):
         self.tiles, self.score = tiles, 0.0
+        self._appearances: list[np.ndarray] = []
         self.map = np.zeros((0, 0), np.float32)
         self.nearest: int | None = None  # place in the bank of the image that is most like this one
 
@@ -253,6 +254,15 @@ class TileMerger:
         top, left, side = self.tops[row], self.lefts[column], self.side
         weights = self.row_weights[row][:, None] * self.column_weights[column][None]
         self.map[top : top + side, left : left + side] += resize_map(model_map, (side, side)) * weights
+
+    def see(self, appearance: np.ndarray):
+        """Adds how a tile looks (see [`appearance_of`])."""
+        self._appearances.append(appearance)
+
+    @property
+    def appearance(self) -> np.ndarray | None:
+        """How the image looks, the mean over its tiles; `None` where no tile was seen."""
+        return np.mean(self._appearances, axis=0, dtype=np.float32) if self._appearances else None
 
     def _begin(self, map_side: int):
         width, height = self.tiles.region[2:]

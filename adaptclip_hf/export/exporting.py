@@ -12,6 +12,7 @@ import torch
 from transformers.exporters.base import ExportedComponent, ExportedModel
 
 from ..engine import AnomalyScorer
+from ..engine.colour_scale import FIXED
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
@@ -84,6 +85,7 @@ def export_model(
             pixel_threshold=profile.pixel_threshold,
             scores=profile.calibration.scores.tolist(),
             tile=profile.view.tile if profile.view.tile == WHOLE else "auto",
+            colours=list(map(list, profile.colours.stops)),
         )
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
@@ -100,6 +102,7 @@ def export_model(
             parity={},
             object_name=about["object_name"],
             profile=baked,
+            colours=list(map(list, FIXED.stops)),
         )
         description.save(folder)
         exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)
@@ -169,6 +172,11 @@ def check(
             raise ValueError("A profile's bank is baked into an ONNX graph alone: any export takes --profile later.")
         profile.require_match(detector)
         view = profile.view
+        if profile.acceptance is not None:
+            raise ValueError(
+                "This profile decides by the area of regions (an acceptance), and detect.py of an export by the score "
+                "alone: export without it, and give the profile to `adaptclip detect`."
+            )
         if view.region or view.ignore is not None or isinstance(view.tile, int) or view.bit_depth:
             raise ValueError(
                 "This profile looks at parts of a photo (tiles, a region or a mask) or has a bit depth, and a graph "

@@ -1,5 +1,6 @@
 """Fits a profile and updates it: photos in, thresholds out."""
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
@@ -17,9 +18,11 @@ from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
+from .acceptance import Acceptance
 from .audit import suspects
 from .calibration import PARTS, PHOTOS, Calibration, require_defects
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .inspectable import Inspectable, mean_tokens_of
 from .near_copies import near_copies
 from .nearest import ComparedImages
 from .parts import PartOf, Parts, groups_of, highest, part_finder, require_parts
@@ -34,13 +37,14 @@ from .photo_features import (
     ProfilePhoto,
     encode_photos,
     made_by,
-    score_photo,
+    result_of_photo,
 )
 from .photo_sample import PhotoSample
 from .split import Split, confirmed_parts, good_parts
 
 TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
 KEEPS_ALL = "Where each place is compared with its own, the bank keeps every photo: leave bank_size out."
+MOST_NAMED = 3  # photos, in an error
 ALIKE = 1e-3  # good photos whose maps all stay below this against one another show one photo again and again
 
 
@@ -55,6 +59,8 @@ class Calibrated(NamedTuple):
     calibration: Calibration
     pixel_threshold: float
     variation: NormalVariation | None
+    acceptance: Acceptance | None
+    inspectable: Inspectable | None
 
 
 def fit(
@@ -65,6 +71,7 @@ def fit(
     view: View,
     feedback: Feedback,
     sample: PhotoSample | None = None,
+    acceptance: Acceptance | None = None,
     parts: Parts | None = None,
 ) -> Calibrated:
     """See [`InspectionProfile.fit`].
@@ -80,7 +87,7 @@ def fit(
     text_embeds = scorer.encode_text(settings.object_name)  # a word that cannot be encoded is refused before the photos
     given = [(images, GOOD), (known_defects, DEFECT)]
     features, settings = add_photos(scorer, PhotoFeatures(), given, view, settings, feedback, sample, parts)
-    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
 def update(
@@ -90,6 +97,7 @@ def update(
     settings: FitSettings,
     view: View,
     feedback: Feedback,
+    acceptance: Acceptance | None = None,
     parts: Parts | None = None,
 ) -> Calibrated:
     """See [`InspectionProfile.update`].
@@ -108,7 +116,7 @@ def update(
     require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
     text_embeds = scorer.encode_text(settings.object_name)
     features, settings = add_photos(scorer, features, given, view, settings, feedback, parts=parts)
-    return calibrate(scorer, settings, view, features, text_embeds, feedback)
+    return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
 
 
 def photos_of(given: Any) -> Iterable:
@@ -250,16 +258,37 @@ def without_near_copies(features: PhotoFeatures, feedback: Feedback) -> PhotoFea
 def without_photos(features: PhotoFeatures, names: Iterable[str]) -> PhotoFeatures:
     """Features without the photos of some names.
 
+    Args:
+        names: as the photos have them; or the ends of these, such as the file's name, where one photo alone has it.
+
     Raises:
-        ValueError: there is no photo of a name.
+        ValueError: there is no photo of a name, or more than one; names candidates.
     """
-    dropped = {str(names)} if isinstance(names, str | Path) else set(map(str, names))
-    if not dropped:
+    given = [str(names)] if isinstance(names, str | Path) else list(map(str, names))
+    if not given:
         return features
-    there = {photo.name for photo in features.photos}
-    if missing := sorted(dropped - there):
-        raise ValueError(f"The profile has no photo {missing[0]}; it has {', '.join(sorted(there)[:3])}, ...")
+    dropped = {meant(name, [photo.name for photo in features.photos]) for name in given}
     return features.keep(photo for photo in features.photos if photo.name not in dropped)
+
+
+def meant(name: str, there: Sequence[str]) -> str:
+    """The name of the photo that a name means, which may be its end."""
+    if name in there:
+        return name
+    parts = Path(name).parts
+    found = [each for each in there if parts and Path(each).parts[-len(parts) :] == parts]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = ", ..." if len(found) > MOST_NAMED else ""
+        raise ValueError(
+            f"The profile has {len(found)} photos {name}: name one of {', '.join(sorted(found)[:MOST_NAMED])}{more}"
+        )
+    names = {Path(each).name: each for each in there}
+    near = [names[each] for each in difflib.get_close_matches(Path(name).name, names, MOST_NAMED)]
+    if near:
+        raise ValueError(f"The profile has no photo {name}; near it: {', '.join(near)}")
+    raise ValueError(f"The profile has no photo {name}; it has {', '.join(sorted(there)[:MOST_NAMED])}, ...")
 
 
 def calibrate(
@@ -269,12 +298,17 @@ def calibrate(
     features: PhotoFeatures,
     text_embeds: TextEmbeds,
     feedback: Feedback,
+    acceptance: Acceptance | None = None,
 ) -> Calibrated:
     """Draws which photos make the bank, scores each photo against the bank without its fold, and sets the thresholds.
 
     Args:
         text_embeds: of the object's name.
+        acceptance: by which regions decide; its usual levels are made here.
     """
+    if acceptance is not None:
+        for photo in features.photos:
+            acceptance.require_zones(photo.size, photo.name)
     what = require_one_kind(features.photos, settings)
     good, confirmed = len(good_parts(features.photos)), len(confirmed_parts(features.photos))
     split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed, what)
@@ -287,6 +321,7 @@ def calibrate(
     reference = knowing_variations(scorer.model, prepared, comparisons)
     photos, folds = list(features.photos), split.folds(features.photos, settings.seed)
     compared, places = compared_photos(bank, view, comparisons, rows)
+    levels: dict[int, list[float]] = {}
     for fold in tqdm(folds, desc="calibrating", unit="fold", disable=not feedback.progress):
         own = {row for number in fold for row in range(*photos[number].rows)}
         others = [index for index, row in enumerate(rows) if row not in own]
@@ -300,7 +335,13 @@ def calibrate(
             if compared is not None and without.prompt_bank is not None and photo.rows[0] in places:
                 nearest = compared.nearest(places[photo.rows[0]], others, without.prompt_bank.variation)
                 against = replace(without, prompt_bank=nearest)
-            photos[number] = score_photo(scorer, features, photo, against)
+            result = result_of_photo(scorer, features, photo, against)
+            photos[number] = replace(photo, score=result.score, peak=result.peak)
+            if acceptance is not None:
+                levels[number] = acceptance.levels(result)
+    if acceptance is not None:
+        acceptance = acceptance.fitted([levels[number] for number, photo in enumerate(photos) if photo.role in IN_BANK])
+        photos = [replace(each, score=max(acceptance.scores(levels[number]))) for number, each in enumerate(photos)]
     calibration, pixel_calibration = choose_thresholds(photos, settings)
     for suspect in suspects(photos):
         feedback.report(
@@ -308,10 +349,20 @@ def calibrate(
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
         )
     features = replace(features, photos=tuple(photos))
+    usual = [photo for photo in photos if photo.role in IN_BANK]
     assert reference.prompt_bank is not None
     variation = reference.prompt_bank.variation
     return Calibrated(
-        settings, about, features, split.method, tuple(rows), calibration, pixel_calibration.threshold, variation
+        settings,
+        about,
+        features,
+        split.method,
+        tuple(rows),
+        calibration,
+        pixel_calibration.threshold,
+        variation,
+        acceptance,
+        Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)),
     )
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyScorer, PlainReference
+from ..engine import AnomalyScorer, DetectionResult, PlainReference
+from ..engine.appearance import scale_of
 from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
-from ..engine.tiles import Tile, View
+from ..engine.tiles import Tile, TileMerger, View
 from ..engine.variations import compare_normals, knowing_variations
 from ..modeling.vision_encoder import ImageFeatures
 from ..synthetic.pasting import part_of, paste_defect
@@ -75,7 +76,7 @@ def paste_defects(
     if not photos:
         return None
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, len(profile.good_photos) // PHOTOS_A_ROUND))
-    scores, by_half = score_spoiled(scorer, photos, rounds, profile.settings.seed, feedback)
+    scores, by_half = score_spoiled(scorer, profile, photos, rounds, feedback)
     return PastedDefects(
         profile.settings.seed,
         len(photos),
@@ -87,10 +88,15 @@ def paste_defects(
 
 
 def score_spoiled(
-    scorer: AnomalyScorer, photos: Sequence[SpoiledPhoto], rounds: int, seed: int, feedback: Feedback
+    scorer: AnomalyScorer,
+    profile: "InspectionProfile",
+    photos: Sequence[SpoiledPhoto],
+    rounds: int,
+    feedback: Feedback,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores (cells, rounds) of photos with a defect each, and those of the first rounds by half of the bank."""
     scores, by_half = np.zeros((len(CELLS), rounds)), np.zeros((len(CELLS), HALVED_ROUNDS))
+    seed = profile.settings.seed
     rng = np.random.default_rng(seed)
     draws = [(int(cell), turn) for turn in range(rounds) for cell in rng.permutation(len(CELLS))]
     with tqdm(total=len(draws), desc="pasted defects", unit="defect", disable=not feedback.progress) as bar:
@@ -102,12 +108,12 @@ def score_spoiled(
                 images = np.stack([spoil(photo, other, seed, *draw) for draw in some])
                 features = encode(scorer.model, pixel_values(scorer.reader, images))
                 for draw, tile in zip(some, compared(scorer, features, photo.tile, photo.reference), strict=True):
-                    scores[draw] = tile.score
+                    scores[draw] = deciding_score(profile, photo.tile, tile)
                 early = [place for place, (_, turn) in enumerate(some) if turn < HALVED_ROUNDS]
                 if early and photo.half is not None:
                     found = compared(scorer, features.select(early), photo.tile, photo.half)
                     for place, tile in zip(early, found, strict=True):
-                        by_half[some[place]] = tile.score
+                        by_half[some[place]] = deciding_score(profile, photo.tile, tile)
                 bar.update(len(some))
     return scores, by_half
 
@@ -118,6 +124,18 @@ def compared(
     """Scores features of several images of one tile."""
     count = len(features.image_embeds)
     return compare(scorer.model, features, [tile] * count, [reference] * count)
+
+
+def deciding_score(profile: "InspectionProfile", tile: Tile, scored: TileScore) -> float:
+    """By which a photo with this tile is decided; with an acceptance as if its other tiles showed nothing."""
+    if profile.acceptance is None:
+        return scored.score
+    merger = TileMerger(tile.tiles)
+    merger.add(tile.number, *scored)
+    view = profile.view
+    return profile.acceptance.score(
+        DetectionResult("", merger.score, merger.map, tile.tiles.size, region=view.region, ignore=view.ignore)
+    )
 
 
 def half_bank(half: Half, profile: "InspectionProfile", scores: np.ndarray, by_half: np.ndarray) -> HalfBank:
@@ -169,7 +187,10 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", banks: Banks) -
     drawn = np.random.default_rng([profile.settings.seed, len(parts)]).permutation(len(parts))
     half = (in_bank[number] for part in drawn[: len(parts) // 2] for number in parts[part])
     rows = frozenset(photo.rows[0] for photo in half)
-    scored = [score_photo(scorer, profile.features, photo, banks.without(photo, rows)) for photo in calibrating]
+    scored = [
+        score_photo(scorer, profile.features, photo, banks.without(photo, rows), profile.deciding_score)
+        for photo in calibrating
+    ]
     rate = profile.settings.false_alarm_rate
     return Half(rows, Calibration.at_rate(highest(scored), rate).threshold)
 
@@ -208,23 +229,14 @@ def spoil(photo: SpoiledPhoto, other: np.ndarray, seed: int, cell: int, turn: in
 
 def colours(reader: ImageReader, values: torch.Tensor) -> np.ndarray:
     """(S, S, 3) float32 in [0, 1] of pixel values (1, 3, S, S)."""
-    mean, deviation = scale_of(reader)
+    mean, deviation = scale_of(reader.image_processor)
     return np.ascontiguousarray((values[0] * deviation + mean).permute(1, 2, 0).numpy())
 
 
 def pixel_values(reader: ImageReader, images: np.ndarray) -> torch.Tensor:
     """(B, 3, S, S) of images (B, S, S, 3) in [0, 1]."""
-    mean, deviation = scale_of(reader)
+    mean, deviation = scale_of(reader.image_processor)
     return (torch.from_numpy(images).permute(0, 3, 1, 2) - mean) / deviation
-
-
-def scale_of(reader: ImageReader) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation (3, 1, 1) of pixel values."""
-    processor = reader.image_processor
-    if not processor.do_normalize:
-        return torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (processor.image_mean, processor.image_std))
-    return mean, deviation
 
 
 def sampled_again(reader: ImageReader, photos: Iterable[ProfilePhoto], view: View, seed: int) -> PhotoSample:

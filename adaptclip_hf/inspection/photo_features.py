@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
-from ..engine.images import LoadedImage, OnError
+from ..engine.appearance import measures, scale_of
+from ..engine.images import ImageReader, LoadedImage, OnError
 from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
@@ -42,6 +44,7 @@ class ProfilePhoto:
         role: see above.
         rows: where its tiles' features lie, [first, end).
         score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
+        look: its `MEASURES`; empty in profiles of earlier versions.
         sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
         part: name of the part that it shows, where several photos show one; else `None`.
     """
@@ -53,17 +56,20 @@ class ProfilePhoto:
     rows: tuple[int, int]
     score: float = 0.0
     peak: float = 0.0
+    look: tuple[float, ...] = ()
     sketch: bytes = field(default=b"", repr=False)
     part: str | None = None
 
     def to_json(self) -> dict:
-        """All but the sketch, which lies beside the photos in `profile.json`, and a part where there is none."""
-        left_out = ("sketch",) if self.part is not None else ("sketch", "part")
+        """All but the sketch, which lies beside the photos in `profile.json`, and what is not known of a photo."""
+        unknown = [name for name, known in (("look", self.look), ("part", self.part is not None)) if not known]
+        left_out = ("sketch", *unknown)
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, content: dict) -> "ProfilePhoto":
-        return cls(**{**content, "size": tuple(content["size"]), "rows": tuple(content["rows"])})
+        lists = {name: tuple(content.get(name) or ()) for name in ("size", "rows", "look")}
+        return cls(**{**content, **lists})
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ def encode_photos(
         part_of: says which part a photo shows.
     """
     seen = {photo.digest: photo.name for photo in known}
+    roles = {photo.digest: photo.role for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
     for number, image in enumerate(scorer.reader.read(images, view, feedback.on_error)):
@@ -178,22 +185,53 @@ def encode_photos(
             continue
         digest = pixel_digest(image.image)
         if digest in seen:
-            feedback.report(f"{image.name} is a copy of {seen[digest]}: left out")
+            feedback.report(
+                f"{image.name} is a copy of {seen[digest]}{contradiction(roles.get(digest), role)}: left out"
+            )
             continue
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
         require_one_grid(view, grids)
         look_at = None if sample is None else sample.keeper(digest, image.tiles)
-        parts.append(packed_features(scorer, image, storage, copies, look_at))
+        looks = Looks(scorer.reader, look_at)
+        parts.append(packed_features(scorer, image, storage, copies, looks.add))
         count = len(image.tiles)
         about = sketch(image.image)
-        part = part_of(number, image.name)
+        place, part = (rows, rows + count), part_of(number, image.name)
         photos.append(
-            ProfilePhoto(image.name, digest, image.tiles.size, role, (rows, rows + count), sketch=about, part=part)
+            ProfilePhoto(image.name, digest, image.tiles.size, role, place, look=looks.mean(), sketch=about, part=part)
         )
         rows += count
     added, added_of = copies.finish()
     return PhotoFeatures(tuple(photos), concatenated(parts), AddedTokens.of(added, added_of, storage))
+
+
+class Looks:
+    """Sums up the `MEASURES` of a photo's tiles.
+
+    Args:
+        look_at: called with each tile too.
+    """
+
+    def __init__(self, reader: ImageReader, look_at: Callable[[TileInput], object] | None = None):
+        self._scale, self._look_at = scale_of(reader.image_processor), look_at
+        self._seen: list[list[float]] = []
+
+    def add(self, tile: TileInput):
+        self._seen.append(measures(tile.pixel_values[0], *self._scale))
+        if self._look_at is not None:
+            self._look_at(tile)
+
+    def mean(self) -> tuple[float, ...]:
+        return tuple(np.mean(self._seen, axis=0).tolist())
+
+
+def contradiction(there: str | None, given: str) -> str:
+    """What to do where a photo that is given as a defect is there as a good one, or the other way round."""
+    if there is None or (there == DEFECT) == (given == DEFECT):
+        return ""
+    kind = "a known defect" if there == DEFECT else "a good photo"
+    return f", which the profile has as {kind} (take that out with --drop to change it)"
 
 
 def packed_features(
@@ -233,11 +271,19 @@ def concatenated(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Te
 
 
 def score_photo(
-    scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
+    scorer: AnomalyScorer,
+    features: PhotoFeatures,
+    photo: ProfilePhoto,
+    reference: PreparedReference,
+    score_of: Callable[[DetectionResult], float] = lambda result: result.score,
 ) -> ProfilePhoto:
-    """The photo with its score and its map's peak against a reference."""
+    """The photo with its score and its map's peak against a reference.
+
+    Args:
+        score_of: the score that decides.
+    """
     result = result_of_photo(scorer, features, photo, reference)
-    return replace(photo, score=result.score, peak=result.peak)
+    return replace(photo, score=score_of(result), peak=result.peak)
 
 
 def result_of_photo(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +14,25 @@ import torch
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
-from ..engine.result import LARGEST_SEARCHED, Result
+from ..engine.reference import times_the_threshold
+from ..engine.result import Result
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
+from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
 from ..modeling.normal_variation import FIELDS, NormalVariation
 from ..modeling.prompt_bank import VARIATION, PromptBank, differences
-from ..processing.image_processing_adaptclip import label_of
+from ..processing.image_processing_adaptclip import label_of, margin_of
 from ..reporting import Report, print_nothing
 from . import fitting
+from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import PARTS, PHOTOS, Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, History, changed_photos, now
+from .inspectable import Inspectable, mean_tokens_of
 from .parts import PartDecision, Parts, UsualPart, groups_of, highest, label_of_part, named
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
@@ -45,11 +50,13 @@ from .photo_features import (
 )
 from .photo_sample import PhotoSample
 from .profile_content import ProfileContent
-from .profile_files import IGNORE, read_profile, write_profile
+from .profile_files import IGNORE, earlier_folder, read_profile, saving, write_profile
 from .regions import find_regions
-from .split import HOW, PROMISES, SPLIT, rates
+from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
 from .verdict import verdict_of
-from .verdict_text import verdict_text
+from .verdict_text import WARNING, verdict_text
+
+ALARMING = 0.2  # of good parts: a rate of false alarms that nobody asked for and nobody can work with
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +75,9 @@ class InspectionProfile(Reference):
         pixel_threshold: good photos' maps go above it at the false-alarm rate; what lies above is a region.
         variation: how the bank's photos differ from one another; `None` where scores do not use it.
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
+        acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
+        inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
+        history: what was done to it, by whom and when; the oldest first.
 
     Example:
 
@@ -94,6 +104,9 @@ class InspectionProfile(Reference):
     pixel_threshold: float
     variation: NormalVariation | None = field(default=None, repr=False)
     pasted: PastedDefects | None = field(default=None, repr=False)
+    acceptance: Acceptance | None = None
+    inspectable: Inspectable | None = None
+    history: History = field(default=(), repr=False)
 
     @classmethod
     def fit(
@@ -122,21 +135,22 @@ class InspectionProfile(Reference):
             parts: which photos show one part: a name for each of `normal_images`, or {name of a photo: name of its
                 part}, beside `part_pattern` of [`FitSettings`]. With either the rates are those of parts: a part is
                 anomalous if one of its photos is.
-            options: `view`, how photos are looked at; `model`, the name by which the profile loads its model (by
-                default that of the detector's model); and the other fields of [`FitSettings`].
+            options: `view`, how photos are looked at; `acceptance`, an [`Acceptance`] by which regions decide; `model`,
+                the name by which the profile loads its model (by default that of the detector's model); `by`, who makes
+                it, for its history; and the other fields of [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        view, model = options.pop("view", None), options.pop("model", None)
+        view, model, acceptance, by = (options.pop(name, None) for name in ("view", "model", "acceptance", "by"))
         view = View() if view is None else view
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
-        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, parts)
-        profile = cls(model=model, view=view, **fitted._asdict())
+        fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts)
+        profile = cls(model=model, view=view, **fitted._asdict()).changed(FITTED, by)
         return (
             profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
         )
@@ -166,14 +180,17 @@ class InspectionProfile(Reference):
                 is passed over.
             parts: which of `normal_images` show one part, as in [`~InspectionProfile.fit`]; left out where the
                 profile has a pattern of names.
-            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and fields of [`FitSettings`]
-                to change.
+            options: `on_error`, `report`, `progress` and `by` as in [`~InspectionProfile.fit`]; `reviews`, a [`Review`]
+                of some photos by their names, for the history; and to change: `acceptance`, and fields of
+                [`FitSettings`].
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
         self.require_match(detector)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
+        acceptance = options.pop("acceptance", self.acceptance)
+        by, reviews = options.pop("by", None), options.pop("reviews", {})
         chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
@@ -186,12 +203,48 @@ class InspectionProfile(Reference):
             raise ValueError("Which photos show one part is the profile's own: fit a new one for another part_pattern.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback, parts)
+        fitted = fitting.update(detector, kept, given, chosen, self.view, feedback, acceptance, parts)
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
         updated = replace(self, pasted=older, **fitted._asdict())
+        photos = changed_photos(self.features.photos, updated.features.photos, reviews)
+        updated = updated.changed(UPDATED, by, self, photos)
         return updated.with_new_verdict(detector, feedback) if verdict else updated
+
+    def changed(
+        self,
+        what: str,
+        by: str | None = None,
+        before: "InspectionProfile | None" = None,
+        photos: Sequence[ChangedPhoto] = (),
+    ) -> "InspectionProfile":
+        """The profile with a change noted in its history.
+
+        Args:
+            what: "fitted", "updated" or "went back".
+            before: the profile that it was.
+            photos: that were added or dropped.
+        """
+        older = {} if before is None else asdict(before.settings)
+        settings = [
+            f"{name} {older[name]} -> {value}"
+            for name, value in asdict(self.settings).items()
+            if name in older and older[name] != value
+        ]
+        change = Change.of(
+            {
+                "time": now(),
+                "by": by,
+                "what": what,
+                "before": None if before is None else before.digest(),
+                "after": self.digest(),
+                "threshold": self.calibration.threshold,
+                "photos": [photo.model_dump() for photo in photos],
+                "settings": settings,
+            }
+        )
+        return replace(self, history=(*self.history, change))
 
     def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
         """The profile with defects pasted anew, on good photos that are opened once more.
@@ -218,7 +271,7 @@ class InspectionProfile(Reference):
     @property
     def verdict_text(self) -> str | None:
         """The verdict in plain words, lines for people; `None` where there is none."""
-        return None if (verdict := self.verdict) is None else verdict_text(verdict)
+        return None if (verdict := self.verdict) is None else verdict_text(verdict, self.warning)
 
     @property
     def object_name(self) -> str | None:
@@ -237,30 +290,64 @@ class InspectionProfile(Reference):
         """The fields alone: the bank is made of the features again, and need not travel beside them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
+    @property
+    def needs_appearance(self) -> bool:
+        return self.inspectable is not None
+
+    @cached_property
+    def wholes(self) -> torch.Tensor:
+        """(k, n, d) mean patch tokens of the photos in the bank, by which another product is told."""
+        return mean_tokens_of(self.features, (photo for photo in self.features.photos if photo.role in IN_BANK))
+
+    def uninspectable(self, result: DetectionResult) -> str | None:
+        """Why a photo cannot be inspected; `None` where it can, or where nobody looked."""
+        if self.acceptance is not None and (zone := self.acceptance.outside(result.size)) is not None:
+            return f"zone {zone.name} lies outside"
+        if self.inspectable is None or result.appearance is None:
+            return None
+        return self.inspectable.reason(result.appearance, self.wholes)
+
     @cached_property
     def known(self) -> frozenset[str]:
         """Digests of its own photos, whose scores mean nothing."""
         return frozenset(photo.digest for photo in self.features.photos)
 
     def digest(self) -> str:
-        """SHA-256 of everything that its decisions depend on."""
+        """SHA-256 of everything that its decisions depend on: rows and decisions carry it."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
         decided = [self.calibration.threshold, self.pixel_threshold, sorted(self.known)]
         if self.usual_part is not None:
             decided += [self.settings.part_pattern, self.usual_part.photos]
+        decided += [each.to_json() for each in (self.acceptance, self.inspectable) if each is not None]
         return hashlib.sha256(json.dumps([*parts, *decided], sort_keys=True).encode()).hexdigest()
 
+    def deciding_score(self, result: DetectionResult) -> float:
+        """By which a result is decided: the model's score, or with an acceptance that of its regions."""
+        return result.score if self.acceptance is None else self.acceptance.score(result)
+
     def decide(self, result: DetectionResult) -> DetectionResult:
-        """A result with p-value, label and regions."""
-        p_value = float(self.calibration.p_values(result.score))  # refuses a score that is no number
-        label = label_of(result.score, self.calibration.threshold)
+        """A result with p-value, label, reason and regions; with an acceptance its score is that of the regions.
+
+        A photo that is not inspectable has a score and a p-value too, which say nothing about the part.
+        """
+        score = self.deciding_score(result)
+        p_value = float(self.calibration.p_values(score))  # refuses a score that is no number
+        why = self.uninspectable(result)
+        label = NOT_INSPECTABLE if why else label_of(score, self.calibration.threshold)
         own = result.image is not None and pixel_digest(result.image) in self.known
-        shown = result.map_within(LARGEST_SEARCHED) if label == "anomalous" else None
+        regions, reason = self._regions(result) if label == ANOMALOUS else ([], why)
         return replace(
             result,
+            score=score,
             p_value=p_value,
+            margin=margin_of(score, self.calibration.threshold),
             label=label,
-            regions=[] if shown is None else find_regions(shown, self.pixel_threshold, result.size),
+            reason=reason,
+            regions=regions,
             among_normals=result.among_normals or own,
             colours=self.colours,
         )
@@ -310,6 +397,22 @@ class InspectionProfile(Reference):
             label, worst.score, float(self.calibration.p_values(worst.score)), worst.name, len(decided), differs
         )
 
+    def _regions(self, result: DetectionResult) -> tuple[list[dict], str]:
+        """The regions of an anomalous photo, and the reason."""
+        if self.acceptance is not None:
+            return self.acceptance.regions(result, self.calibration.threshold)
+        return find_regions(result.map_searched(), self.pixel_threshold, result.size), SCORE
+
+    @property
+    def calibrates(self) -> str:
+        """What calibrates, "photos" or "parts"."""
+        return PHOTOS if self.usual_part is None else PARTS
+
+    def place_of(self, score: float) -> str:
+        """A score beside the threshold and among the good photos that calibrate, in words."""
+        margin = times_the_threshold(margin_of(score, self.calibration.threshold))
+        return ", ".join(filter(None, (margin, self.calibration.place_of(score, self.calibrates))))
+
     def normal_name(self, place: int | None) -> str | None:
         """The name of a photo of the bank."""
         if place is None or place >= len(self.bank_rows):
@@ -355,10 +458,11 @@ class InspectionProfile(Reference):
     def describe(self) -> str:
         """A few lines for people: what it is made of, and what may be expected of it."""
         photos, calibration = self.features.photos, self.calibration
-        in_bank = [photo for photo in photos if photo.role in IN_BANK]
-        calibrating, what, of_parts, by_parts = str(len(calibration.scores)), PHOTOS, "", ""
+        chosen, expected = self.settings.choice != FALSE_ALARMS, calibration.expected_rate
+        in_bank, count = [photo for photo in photos if photo.role in IN_BANK], len(calibration.scores)
+        calibrating, what, of_parts, by_parts = str(count), self.calibrates, "", ""
         if self.usual_part is not None:
-            calibrating, what, of_parts = f"{calibrating} parts", PARTS, " of parts"
+            calibrating, of_parts = f"{count} parts", " of parts"
             by_parts = f" of {len(groups_of(in_bank))} parts"
         choice = {
             FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
@@ -369,21 +473,40 @@ class InspectionProfile(Reference):
             f"{len(in_bank)} good photos{by_parts} in the bank, {calibrating} calibrate, {HOW[self.method]}; "
             f"{rates(len(calibration.scores), what)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)}"
+            *(() if chosen else (asked_and_given(count, self.settings.false_alarm_rate, expected, what),)),
+            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(expected)}"
             f"{of_parts} on average, below {percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
+            self.warning,
         ]
         if self.usual_part is not None:
             lines.insert(1, self.describe_parts(self.usual_part))
         if self.features.added.tensors:
             how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
             lines.insert(1, f"beside the photos of the bank, their {how} copies are compared with")
+        if self.acceptance is not None:
+            lines.append(self.acceptance.describe())
         if escapes := self.escapes():
             lines.append(
                 f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
                 f"({percent(escapes['rate'])}; 95 % interval {percent(escapes['low'])} to {percent(escapes['high'])})"
             )
-        return "\n".join(lines)
+        return "\n".join(filter(None, lines))
+
+    @property
+    def warning(self) -> str | None:
+        """A line for people where a threshold by known defects calls many good parts anomalous; `None` otherwise."""
+        settings, calibration = self.settings, self.calibration
+        expected, defects = calibration.expected_rate, [photo for photo in self.features.photos if photo.role == DEFECT]
+        if settings.choice == FALSE_ALARMS or expected < ALARMING or expected <= settings.false_alarm_rate:
+            return None
+        line = f"{WARNING}: at this threshold about {percent(expected)} of good parts are false alarms"
+        usual = Calibration.at_rate(calibration.scores.tolist(), settings.false_alarm_rate).threshold
+        found, here = (sum(photo.score > each for photo in defects) for each in (usual, calibration.threshold))
+        return (
+            f"{line}, so that {here} of {len(defects)} known defects are found; without --choose (false alarms up to "
+            f"{percent(settings.false_alarm_rate)}) {found} are: the scores hardly tell these defects from good parts"
+        )
 
     def describe_parts(self, usual: UsualPart) -> str:
         """A line for people: how parts are decided, and which good parts were photographed in another way."""
@@ -426,6 +549,10 @@ class InspectionProfile(Reference):
         if self.view.bit_depth is not None:
             view["bit_depth"] = self.view.bit_depth
         told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
+        if self.acceptance is not None:
+            told["acceptance"] = self.acceptance.to_json()
+        if self.inspectable is not None:
+            told["inspectable"] = self.inspectable.to_json()
         return told | {
             "model": self.model,
             "settings": asdict(self.settings),
@@ -442,6 +569,7 @@ class InspectionProfile(Reference):
             "photos": [photo.to_json() for photo in self.features.photos],
             "sketches": [photo.sketch.hex() for photo in self.features.photos],
             "made_by": as_json(self.made_by),
+            "history": [change.model_dump() for change in self.history],
         }
 
     @classmethod
@@ -483,7 +611,31 @@ class InspectionProfile(Reference):
             content.pixel_threshold,
             variation,
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+            None if content.acceptance is None else content.acceptance.acceptance(),
+            None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
+            tuple(content.history),
         )
+
+    @classmethod
+    def go_back(cls, folder: str | Path, by: str | None = None) -> "InspectionProfile":
+        """Brings back the profile that a folder held before the last save. The one that goes is kept in its place, so
+        that the same call brings it back again.
+
+        Args:
+            by: who goes back, for the history.
+
+        Raises:
+            FileNotFoundError: no profile, or none before it.
+            ValueError: one of them is damaged; names the file and the field.
+        """
+        folder = Path(folder)
+        with saving(folder):
+            current = cls.from_pretrained(folder)
+            earlier = cls.from_pretrained(earlier_folder(folder))
+            since = (change for change in current.history if change not in earlier.history)
+            restored = replace(earlier, history=(*earlier.history, *since)).changed(WENT_BACK, by, current)
+            restored.save_pretrained(folder)
+        return restored
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Pushes the profile and its card; `InspectionProfile.from_pretrained(repo_id)` and `profile=repo_id` load it.

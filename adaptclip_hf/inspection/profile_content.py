@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from ..engine.appearance import MEASURES
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
 from ..engine.turned_copies import NONE
@@ -18,9 +19,11 @@ from ..modeling.damage import require_finite
 from ..modeling.packing import SCALE
 from ..modeling.prompt_bank import ADDED, ADDED_OF, VARIATION, read_added, read_variation
 from ..validation import FileContent
+from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .fit_settings import FitSettings
+from .history import Change
 from .near_copies import NUMBERS
 from .parts import highest, require_parts
 from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
@@ -101,7 +104,45 @@ class PhotoContent(FileContent):
     rows: Annotated[list[Whole], Field(min_length=2, max_length=2)]
     score: Score
     peak: Score
+    look: Annotated[list[float], Field(min_length=len(MEASURES), max_length=len(MEASURES))] | None = None
     part: Text | None = None
+
+
+class ZoneContent(FileContent):
+    """Of a [`Zone`]."""
+
+    name: Text
+    box: Annotated[list[Whole], Field(min_length=4, max_length=4)]
+    min_area: Annotated[int, Field(ge=1)] | None
+
+
+class AcceptanceContent(FileContent):
+    """Of an [`Acceptance`], which checks what fields say together."""
+
+    min_area: Annotated[int, Field(ge=1)] | None
+    scale: Annotated[float, Field(gt=0)] | None
+    zones: list[ZoneContent]
+    usual: list[Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def known(self) -> Self:
+        self.acceptance()
+        if len(self.usual) != len(self.zones) + 1:
+            raise ValueError(f"usual: expected one of each zone and one outside, got {len(self.usual)}")
+        return self
+
+    def acceptance(self) -> Acceptance:
+        return Acceptance.from_json(self.model_dump())
+
+
+class InspectableContent(FileContent):
+    """Of an [`Inspectable`]."""
+
+    light: float
+    contrast: float
+    sharpness: float
+    usual: Annotated[float, Field(ge=0)]
+    unlike: Annotated[float, Field(ge=0)]
 
 
 class EscapesContent(FileContent):
@@ -205,7 +246,9 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
 class ProfileContent(FileContent):
     """The content of `profile.json`.
 
-    Versions before 0.3 wrote no `sha256`, `features_sha256` and `sketches`; `verdict` is there if it was asked for.
+    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches`, `inspectable`, `history` and `earlier`;
+    `verdict` and `acceptance` are there if they were asked for. `earlier` names the folder in which the profile before
+    this one is kept.
     """
 
     format: Literal[1]
@@ -225,8 +268,12 @@ class ProfileContent(FileContent):
     bank_rows: Annotated[list[Whole], Field(min_length=1)]
     photos: Annotated[list[PhotoContent], Field(min_length=1)]
     verdict: VerdictContent | None = None
+    acceptance: AcceptanceContent | None = None
+    inspectable: InspectableContent | None = None
     sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
     made_by: Annotated[dict[str, Any], AfterValidator(complete)]
+    history: list[Change] = []
+    earlier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     sha256: Sha256 | None = None
 
     @model_validator(mode="after")

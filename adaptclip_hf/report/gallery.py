@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..engine.colour_scale import FIXED, ColourScale
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
+from ..labels import SCORE as BY_SCORE
 from ..reporting import printable
 from .assets import inlined, template
 from .histogram_drawing import HistogramDrawing
 
-NORMAL, ANOMALOUS, NOT_INSPECTABLE, SCORED = "normal", "anomalous", "not inspectable", "scored"
-BY_SCORE = "score"  # the reason of a photo that is anomalous because of its score
+SCORED = "scored"  # in place of a label that nothing decided
 MOST_REGIONS = 12  # listed for a photo
 
 

@@ -448,8 +448,12 @@ function keep() {
 }
 
 function recall() {
-  for (const { path, verdict, reviewer, time } of run.decisions)
-    if (places.has(path)) decisions.set(places.get(path), { verdict, reviewer, time });
+  for (const { path, verdict, reviewer, time, chosen } of run.decisions) {
+    if (!places.has(path)) continue;
+    const number = places.get(path);
+    decisions.set(number, { verdict, reviewer, time });
+    if (chosen === "random-normal") wait.drawn = Math.max(wait.drawn, run.cards[number].drawn + 1);
+  }
   if (!run.key) return;
   try {
     const { kept, drawn, reviewer } = JSON.parse(localStorage.getItem(`adaptclip:${run.key}`)) ?? { kept: [], drawn: 0 };

@@ -12,7 +12,7 @@ from .rows import SEEN
 from .sources import Source
 from .stamps import Stamp, identity
 
-NOTED = ("bytes", "modified", "changed", "sha256", "score", "label", "error")  # of a row, beside its path
+NOTED = ("bytes", "modified", "changed", "sha256", "score", "label", "reason", "error")  # of a row, beside its path
 STAMP = NOTED[:4]
 
 
@@ -46,9 +46,8 @@ class Index:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "pragma journal_mode = off; pragma synchronous = off;"
-            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label, error,"
-            " part blob)"
-            " without rowid;"
+            "create table row (file blob primary key, path blob, bytes, modified, changed, sha256, score, label,"
+            " reason, error, part blob) without rowid;"
             "create index row_path on row (path); create index row_part on row (part);"
             "create table seen (path blob primary key, file blob, bytes, modified, changed, sha256) without rowid;"
             "create table wanted (file blob primary key, path blob, bytes, modified, waits integer, part blob)"
@@ -103,8 +102,8 @@ class Index:
         row = {**row, "error": None if row["error"] is None else ""}  # its text may not be encodable
         if SEEN[0] not in row:
             row |= self._seen(row)
-        values = (row[name] for name in NOTED)
-        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        values = (row.get(name) for name in NOTED)
+        place = "insert or ignore into row values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         return self._do(place, key_of(row["file"]), key_of(row["path"]), *values, key_or_none(row["part"])) == 1
 
     def _seen(self, row: dict) -> dict:

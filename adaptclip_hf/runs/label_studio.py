@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from ..labels import ANOMALOUS
 from .folder import is_remote
 
 LABEL = "anomaly"
@@ -51,7 +52,7 @@ class ImageAddresses:
         return self.prefix + quote(os.fsencode(file.relative_to(root).as_posix()))
 
 
-def tasks(rows: Iterable[dict], addresses: ImageAddresses = ImageAddresses()) -> Iterator[dict]:
+def tasks(rows: Iterable[dict], addresses: ImageAddresses) -> Iterator[dict]:
     """Tasks with predictions: a choice for the image, a polygon for each region; in per cent of the image's sides.
 
     For the labelling configuration of docs/inspection.md.
@@ -93,4 +94,4 @@ def marks(row: dict) -> Iterator[dict]:
 
 def marked_regions(row: dict) -> list[dict]:
     """What is marked in an image: the regions of one that is called anomalous."""
-    return row["regions"] or [] if row["label"] == "anomalous" else []
+    return row["regions"] or [] if row["label"] == ANOMALOUS else []

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..inspection.parts import ANOMALOUS, NAMED, UsualPart, label_of_part, named
+from ..inspection.parts import NAMED, UsualPart, label_of_part, named
+from ..labels import ANOMALOUS
 from ..reporting import printable
 from .index import Index, NotedPhoto
 from .store import Store
@@ -52,11 +53,13 @@ class PartSummary:
             lines.append(f"anomalous parts: {named(self.anomalous, bad)}")
         if self.differing:
             lines.append(
-                f"{self.differ} parts were not photographed as the profile's: {named(self.differing, self.differ)}; "
-                "what no photo shows is not inspected, and more photos give more false alarms"
+                f"{self.differ} {'part was' if self.differ == 1 else 'parts were'} not photographed as the profile's: "
+                f"{named(self.differing, self.differ)}; what no photo shows is not inspected, and more photos give "
+                "more false alarms"
             )
         if self.alone:
-            lines.append(f"{self.alone} images belong to no part: each is decided for itself")
+            belong = "image belongs" if self.alone == 1 else "images belong"
+            lines.append(f"{self.alone} {belong} to no part: decided each for itself")
         return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, InstanceOf
 
 from ..files import parse_json
+from ..labels import NOT_INSPECTABLE
 from ..validation import FileContent
 from .stamps import Stamp, identity
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from ..engine import Result
 
 RESULT = ("score", "p_value", "label", "regions", "size")
-LATER = ("time", "part", "part_label", "nearest")  # columns that earlier versions did not write
+# columns that earlier versions did not write: null where they are not known
+LATER = ("time", "part", "part_label", "reason", "margin", "profile", "nearest")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -31,18 +33,19 @@ class RegionContent(FileContent):
     peak: float
     mean: float
     significant: bool
+    area_mm2: float | None = None
 
 
 Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet hold
 
 
 class RowContent(FileContent):
-    """A row as results hold it; version 0.2 wrote no stamp in parts."""
+    """A row as results hold it; version 0.2 wrote no stamp in parts, and none of the columns of `LATER`."""
 
     path: Text
     score: float | None
     p_value: float | None
-    label: Literal["normal", "anomalous"] | None
+    label: Literal["normal", "anomalous", "not inspectable"] | None
     regions: list[RegionContent] | None
     size: Annotated[list[Annotated[int, Field(gt=0, lt=2**31)]], Field(min_length=2, max_length=2)] | None
     heatmap: Text | None
@@ -54,23 +57,33 @@ class RowContent(FileContent):
     time: str | None = None
     part: Text | None = None
     part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
+    reason: Text | None = None
+    margin: float | None = None
+    profile: Text | None = None
     nearest: Text | None = None
 
 
-def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -> dict:
+def is_decided(row: dict) -> bool:
+    """Whether a row is of a photo that could be read and inspected."""
+    return row["error"] is None and row["label"] != NOT_INSPECTABLE
+
+
+def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None, profile: str | None = None) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
         part: that the photo belongs to; the decision on it is not known here.
+        profile: the digest of the profile that decided.
 
     Returns:
         The row; its `time` is now: when the image was decided, UTC, to the millisecond.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
-    row |= {"part": part, "part_label": None, "nearest": result.nearest}
+    row |= {"part": part, "part_label": None, "reason": result.reason, "nearest": result.nearest}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    row |= {"margin": result.margin, "profile": profile}
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
 

@@ -11,11 +11,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..inspection import discoveries
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE, SCORE
 from ..passed_over import PassedOver
 from ..reporting import Report
 from ..stopping import stopped_by_signals
 from .executor import Executor, OnRow
 from .part_labels import label_parts
+from .rows import is_decided
 from .sources import Source
 from .store import Store
 from .summary import SHOWN, RunSummary
@@ -129,19 +131,24 @@ class Run:
 
     def _tell(self, row: dict):
         if row["error"] is None:
-            decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
-            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}  {row['path']}")
+            place = self.spec.reference.place_of(row["score"])
+            why = f"({row['reason']})" if row["label"] == NOT_INSPECTABLE else place
+            part = row["part_label"] and f"(its part: {row['part_label']})"
+            words = (f"{row['score']:.4f}", f"{row['label'] or '':9}", why, row["path"], part)
+            self.report("  ".join(filter(None, words)))
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary, by_parts: bool = False):
     """Sets the labels of all rows again, by Benjamini and Hochberg, and those of the summary.
+
+    Images that are not inspectable stay so.
 
     Args:
         by_parts: of the parts that are called anomalous at most this share are good; an image is anomalous where its
             part would be by it alone.
     """
     p_values = (
-        p_values_of_parts(store) if by_parts else np.fromiter(map(itemgetter("p_value"), read(store)), np.float64)
+        p_values_of_parts(store) if by_parts else np.fromiter(map(itemgetter("p_value"), inspected(store)), np.float64)
     )
     limit = p_values[discoveries(p_values, false_discovery_rate)].max(initial=0.0)
     summary.labels = Counter()
@@ -150,25 +157,28 @@ def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummar
     def label(row: dict) -> dict:
         if row["error"] is not None:
             return row
-        label = "anomalous" if row["p_value"] <= limit else "normal"
+        if not is_decided(row):
+            summary.labels[row["label"]] += 1
+            return row
+        label = ANOMALOUS if row["p_value"] <= limit else NORMAL
         summary.labels[label] += 1
         if row["path"] in corrected:
             corrected[row["path"]] = label
-        return row | {"label": label}
+        return row | {"label": label, "reason": (row.get("reason") or SCORE) if label == ANOMALOUS else None}
 
     store.rewrite(label)
     summary.highest = [(score, corrected[path], path) for score, _, path in summary.highest]
 
 
-def read(store: Store) -> Iterator[dict]:
-    """The rows of images that could be read."""
-    return (row for row in store if row["error"] is None)
+def inspected(store: Store) -> Iterator[dict]:
+    """The rows of images that could be read and inspected."""
+    return filter(is_decided, store)
 
 
 def p_values_of_parts(store: Store) -> np.ndarray:
     """The p-value of each part, which is that of its highest score: the lowest of its images."""
     lowest: dict[str | int, float] = {}
-    for number, row in enumerate(read(store)):
+    for number, row in enumerate(inspected(store)):
         part = number if row["part"] is None else row["part"]
         lowest[part] = min(row["p_value"], lowest.get(part, 1.0))
     return np.fromiter(lowest.values(), np.float64)

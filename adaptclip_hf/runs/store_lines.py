@@ -28,7 +28,7 @@ from .folder_content import (
 from .formats import FORMAT_FILES, JSONL
 from .index import Index
 from .outbox import OUTBOX_FILE, Outbox
-from .rows import ROW, SEEN, completed, read_row
+from .rows import ROW, SEEN, completed, is_decided, read_row
 from .spec import RunSpec
 from .stamps import Stamp
 from .store import ADVICE, Store
@@ -146,7 +146,7 @@ class LineStore(Store):
         append(self.output / SEEN_FILE, as_seen(row))
         append(self.file, as_line(row))
         self.index.note(row)
-        if self.drift is not None and row["error"] is None and not row["among_normals"]:
+        if self.drift is not None and is_decided(row) and not row["among_normals"]:
             self._note_drift(row, self.drift.add(row["score"]))
 
     def finish(self):

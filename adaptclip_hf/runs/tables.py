@@ -24,8 +24,10 @@ REGION = pa.struct(
         "peak": pa.float64(),
         "mean": pa.float64(),
         "significant": pa.bool_(),
+        "area_mm2": pa.float64(),
     }
 )
+EARLIER_REGIONS = pa.list_(pa.struct([field for field in REGION if field.name != "area_mm2"]))
 SCHEMA = pa.schema(
     {
         "path": pa.string(),
@@ -42,6 +44,9 @@ SCHEMA = pa.schema(
         "time": pa.string(),
         "part": pa.string(),
         "part_label": pa.string(),
+        "reason": pa.string(),
+        "margin": pa.float64(),
+        "profile": pa.string(),
         "nearest": pa.string(),
     }
 )
@@ -57,7 +62,7 @@ BOOKKEEPING = {
 }
 MAP_PNG = "map_png"
 BOX = ("x", "y", "width", "height")
-REGION_CELLS = ("area", "share", "peak", "mean", "significant")
+REGION_CELLS = ("area", "share", "peak", "mean", "significant", "area_mm2")
 LARGEST = tuple(f"largest_{name}" for name in (*BOX, "area"))  # columns of a CSV file
 
 
@@ -74,7 +79,11 @@ def require_part(schema: pa.Schema):
     """
     expected = part_schema(maps=MAP_PNG in schema.names)
     wrong = [
-        name for name in schema.names if name in expected.names and schema.field(name).type != expected.field(name).type
+        name
+        for name in schema.names
+        if name in expected.names
+        and schema.field(name).type != expected.field(name).type
+        and (name != "regions" or schema.field(name).type != EARLIER_REGIONS)
     ]
     if wrong := wrong or [name for name in SCHEMA.names if name not in (*schema.names, *LATER)]:
         raise ValueError(f"the columns are not those of results: {', '.join(wrong)}")

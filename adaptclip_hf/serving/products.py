@@ -38,7 +38,10 @@ class Product:
     @cached_property
     def undecided(self) -> PreparedReference:
         """The reference without its decision, which takes memory by the photo's size and is made apart."""
-        return replace(self.reference, reference=PlainReference(view=self.profile.view))
+        profile = self.profile
+        return replace(
+            self.reference, reference=PlainReference(view=profile.view, needs_appearance=profile.needs_appearance)
+        )
 
     def describe(self) -> dict:
         """What `GET /products` shows."""
@@ -194,7 +197,7 @@ def try_out(product: Product, scorer: AnomalyScorer):
     image = scorer.reader.load(Image.new("RGB", trial_size(view), (128, 128, 128)), view)
     [result] = scorer.score_images([(image, product.reference)])
     assert isinstance(result, DetectionResult)  # what cannot be scored is raised
-    json.dumps([result.score, result.p_value, result.label, result.regions], allow_nan=False)
+    json.dumps([result.score, result.p_value, result.label, result.reason, result.regions], allow_nan=False)
 
 
 def trial_size(view: View) -> tuple[int, int]:

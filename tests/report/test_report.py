@@ -15,6 +15,7 @@ from small_profiles import fit_small_profile
 
 from adaptclip_hf.cli import main
 from adaptclip_hf.report import write_report
+from adaptclip_hf.report.gallery import Card, Gallery, gallery_page
 from adaptclip_hf.report.histogram_drawing import HistogramDrawing
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -292,4 +293,23 @@ def test_another_threshold_is_tried_in_a_frame_of_another_page(results, browser,
         exact = stats.binomtest(count, total).proportion_ci(0.95)
         low, high = page.frames[1].evaluate(f"interval({count}, {total})")
         assert low == pytest.approx(exact.low, abs=1e-9) and high == pytest.approx(exact.high, abs=1e-9)
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_page_that_is_made_anew_goes_on_with_the_decisions(browser, tmp_path):
+    row = {"p_value": None, "regions": None, "size": [4, 6], "among_normals": False}
+    rows = [row | {"path": f"{score}.png", "score": score, "label": "normal"} for score in (0.3, 0.2, 0.1)]
+    cards = [Card.of(each, 0.5, rank=place, drawn=2 - place % 2) for place, each in enumerate(rows)]
+    made = [("0.2.png", "good part", "random-normal"), ("gone.png", "defect", "worst-first")]
+    decisions = [
+        {"path": path, "verdict": verdict, "reviewer": "Ada", "time": "2026-01-01T00:00:00Z", "chosen": chosen}
+        for path, verdict, chosen in made
+    ]
+    gallery = Gallery(title="line", scores={"normal": [0.1, 0.2, 0.3]}, threshold=0.5, decisions=decisions)
+    (tmp_path / "page.html").write_text(gallery_page(cards, gallery))
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.locator('[data-cell="good part/normal"]').inner_text() == "1"
+    assert page.evaluate("exported()") == decisions[:1]
     page.close()
