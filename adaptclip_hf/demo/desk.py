@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..engine import DetectionResult, Result
 from ..engine.heatmap import data_url
+from ..inspection.history import Moment
 from ..report.gallery import gallery_page
 from ..report.page import SettingsContent, cards_of, gallery_of
 from ..report.pictures import LONGEST_SIDE, QUALITY, small_copy
@@ -27,7 +28,7 @@ class Decision(FileContent):
     path: str
     verdict: Literal["good part", "defect"]
     reviewer: str | None
-    time: str
+    time: Moment
     chosen: Literal["worst-first", "random-normal"]
 
 

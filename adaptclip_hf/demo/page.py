@@ -13,6 +13,7 @@ from ..detector import AnomalyDetector
 from ..engine import View
 from ..inspection.calibration import percent
 from ..inspection.fit_settings import FitSettings
+from ..inspection.history import Review
 from ..reporting import print_line
 from .desk import Decisions, Threshold, desk_frame
 from .frames import framed, listen
@@ -113,8 +114,9 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
 
         def on_update(said, session, progress=COUNTED):
             verdicts = {decision.path: decision.verdict for decision in said}
+            reviews = {decision.path: Review(decision.reviewer, decision.time) for decision in said}
             done = f"The profile has {counted(len(verdicts), 'photo')} more, and all photos are decided again by it."
-            return answer(session, session.update, detector, verdicts, done=done)
+            return answer(session, session.update, detector, verdicts, reviews, done=done)
 
         def on_threshold(message, session):
             tried = Threshold.of(message).threshold

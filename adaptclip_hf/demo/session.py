@@ -16,6 +16,7 @@ from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result, View
 from ..image_files import reason_against_file
 from ..inspection import Calibration, InspectionProfile
+from ..inspection.history import Review
 from ..inspection.profile_files import EARLIER, is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
 from ..passed_over import PassedOver
@@ -97,13 +98,16 @@ class Session:
             found[shown] = result
         return found
 
-    def update(self, detector: AnomalyDetector, verdicts: Mapping[str, str]) -> "Session":
+    def update(
+        self, detector: AnomalyDetector, verdicts: Mapping[str, str], reviews: Mapping[str, Review] | None = None
+    ) -> "Session":
         """Takes what an inspector said into the profile, and decides all photos again by the new one.
 
         Good parts join the bank as confirmed, defects tell how many escape.
 
         Args:
             verdicts: {name of an inspected photo: "good part" or "defect"}.
+            reviews: {name: who said so and when}, for the profile's history.
 
         Raises:
             ValueError: there is no profile, no verdict, or a photo that was not inspected.
@@ -117,7 +121,8 @@ class Session:
             [photos[name].name for name, said in verdicts.items() if said == verdict]
             for verdict in (GOOD_PART, DEFECTIVE)
         )
-        updated = profile.update(detector, confirmed=good, defects=defects, progress=True)
+        told = {photos[name].name: review for name, review in (reviews or {}).items()}
+        updated = profile.update(detector, confirmed=good, defects=defects, reviews=told, progress=True)
         made = replace(self, profile=updated, good=self.good | set(good))
         return replace(made, results=made._inspected(detector, [result.name for result in self.results]))
 

@@ -27,6 +27,7 @@ from adaptclip_hf.demo.regions import DrawnRegions, regions_frame
 from adaptclip_hf.demo.session import EXAMPLES, Session, make_example
 from adaptclip_hf.demo.views import about_profile
 from adaptclip_hf.inspection import profile as profile_module
+from adaptclip_hf.inspection.history import Review
 from adaptclip_hf.inspection.pasted_defects import CELLS, Cell, PastedDefects
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -133,7 +134,9 @@ def test_what_is_no_photo_is_named_and_passed_over(detector, example, tmp_path):
 
 def test_decisions_make_the_profile_of_tomorrow(detector, example, inspected):
     bad, good = "ring_crack.png", "ring_good_20.png"
-    tomorrow = inspected.update(detector, {bad: "defect", good: "good part"})
+    review = Review("Ada", "2026-01-05T09:30:00.000Z")
+    tomorrow = inspected.update(detector, {bad: "defect", good: "good part"}, {bad: review})
+    assert "Ada" in {photo.reviewer for photo in tomorrow.profile.history[-1].photos}
     roles = {Path(photo.name).name: photo.role for photo in tomorrow.profile.features.photos}
     assert roles[bad] == "defect" and roles[good] == "confirmed"
     assert tomorrow.by_name.keys() == inspected.by_name.keys() and tomorrow.by_name[good].among_normals
