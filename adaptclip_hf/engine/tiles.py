@@ -261,7 +261,7 @@ class TileMerger:
     @property
     def appearance(self) -> np.ndarray | None:
         """How the image looks, the mean over its tiles; `None` where no tile was seen."""
-        return np.mean(self._appearances, axis=0, dtype=np.float32) if self._appearances else None
+        return np.stack(self._appearances).mean(0, dtype=np.float32) if self._appearances else None
 
     def _begin(self, map_side: int):
         width, height = self.tiles.region[2:]

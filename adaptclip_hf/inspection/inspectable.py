@@ -58,7 +58,8 @@ class Inspectable:
         margins = np.log([TIMES_DARKER, TIMES_DARKER, TIMES_SMOOTHER])
         least = median - np.maximum([REACHES, REACHES, BLURRED_REACHES] * reach, margins)
         usual = float(whole_distances(wholes, wholes, itself=True).mean(1).max())
-        return cls(*least.tolist(), usual, max(LEAST_UNLIKE, TIMES_UNLIKE * usual))
+        light, contrast, sharpness = map(float, least)
+        return cls(light, contrast, sharpness, usual, max(LEAST_UNLIKE, TIMES_UNLIKE * usual))
 
     def reason(self, appearance: np.ndarray, wholes: torch.Tensor) -> str | None:
         """Why a photo cannot be inspected; `None` where it can.
