@@ -119,10 +119,11 @@ class AnomalyDetectionPipeline(ChunkPipeline):
 
         Returns:
             For each image a `dict`: `score` (float in [0, 1]), `label` ("normal", "anomalous", "not inspectable", or
-            `None` without a threshold or profile), `reason`, `p_value` and `regions` (with a profile, see
-            [`DetectionResult`]), `anomaly_map` (float32 array (H, W) in [0, 1] of the image's own size), `heatmap` (the
-            map over the image on a fixed scale), `among_normals` (the image is itself one of the normal ones: its score
-            means nothing) and `path` (of a file, else `None`).
+            `None` without a threshold or profile), `margin` (the score over the threshold, likewise), `reason`,
+            `p_value` and `regions` (with a profile, see [`DetectionResult`]), `anomaly_map` (float32 array (H, W) in
+            [0, 1] of the image's own size), `heatmap` (the map over the image; with a profile colours begin at what the
+            maps of good photos reach), `among_normals` (the image is itself one of the normal ones: its score means
+            nothing) and `path` (of a file, else `None`).
 
         Raises:
             FileNotFoundError, ValueError: name the file or argument and what was expected.
@@ -228,6 +229,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
             "label": result.label,
             "reason": result.reason,
             "p_value": result.p_value,
+            "margin": result.margin,
             "regions": result.regions,
             "anomaly_map": result.anomaly_map,
             "heatmap": result.heatmap(),

@@ -87,7 +87,7 @@ class Detect:
                 (H, W, 3) or image files' bytes).
 
         Returns:
-            `pyarrow.Table`: path, score, p_value, label, regions, height, width, error, ...; a row an image, in order.
+            `pyarrow.Table`: path, score, p_value, margin, label, regions, height, width, error, ...; a row an image.
         """
         reader, view = self.scorer.reader, self.spec.reference.view
         if IMAGE in batch:
@@ -103,7 +103,7 @@ class Detect:
         while batch := list(islice(read, self.spec.batch_size)):
             results = score_each(self.scorer, [(image, self.reference) for *_, image in batch], pass_over)
             for (source, stamp, _), result in zip(batch, results, strict=True):
-                row = row_of(source.path, stamp, result, self.spec.part_of(source))
+                row = row_of(source.path, stamp, result, self.spec.part_of(source), self.spec.profile)
                 rows.append(with_map(row, result, self.schema))
         return table_of(rows, self.schema)
 

@@ -33,6 +33,12 @@ def print_lines(text: str):
         print_line(line)
 
 
+def in_red(text: str, stream) -> str:
+    """A text in red where a stream is a terminal that shows colours and nobody asked for none (no-color.org)."""
+    shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[31m{text}\x1b[0m" if shown else text
+
+
 def printable(text: str) -> str:
     """A text as one line that shows what it is: control characters as their escapes, letters in no encoding as `?`."""
     return UNSEEN.sub(escape, text).encode(errors="replace").decode()

@@ -125,7 +125,15 @@ class Pool:
         rng = np.random.default_rng(0)
         some = {role: [images[role][n] for n in rng.permutation(len(images[role]))] for role in (GOOD, DEFECT)}
         given = [(some[GOOD][:most], GOOD), (some[DEFECT][: most // 2], DEFECT)]
-        features, _ = add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())
+        return cls.of_features(detector, add_photos(detector, PhotoFeatures(), given, WHOLE, SETTINGS, Feedback())[0])
+
+    @classmethod
+    @torch.inference_mode()
+    def of_features(cls, detector: AnomalyDetector, features: PhotoFeatures) -> "Pool":
+        """
+        Args:
+            features: the good photos come first.
+        """
         good = range(sum(photo.role == GOOD for photo in features.photos))
         everything = features.bank(made_by(detector, None), WHOLE, range(len(features.photos)))
         everything = everything.to(detector.device, detector.model.dtype)

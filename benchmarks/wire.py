@@ -56,7 +56,8 @@ while True:
 listener.loop_forever()
 """
 # a broker that keeps its subscribers and messages over a kill
-BROKER = """listener {port} 127.0.0.1
+BROKER = """user root
+listener {port} 127.0.0.1
 allow_anonymous true
 persistence true
 persistence_location {folder}/

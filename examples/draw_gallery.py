@@ -2,7 +2,7 @@
 
     python examples/draw_gallery.py
 
-docs/report.jpg is a screenshot of the report of the first tutorial, and docs/demo.jpg one of `adaptclip demo`.
+docs/report.jpg and docs/report_phone.jpg are screenshots of the report of the first tutorial, and docs/demo.jpg one of `adaptclip demo`.
 """
 
 import subprocess

@@ -58,11 +58,13 @@ class PromptBank:
         return len(self.features[0])
 
     def __eq__(self, other) -> bool:
-        """Whether the features, those of copies, the fingerprint and the preprocessing are all equal."""
+        """Whether everything that it holds is equal."""
         if not isinstance(other, PromptBank):
             return NotImplemented
-        made_alike = (self.fingerprint, self.preprocessing) == (other.fingerprint, other.preprocessing)
-        return made_alike and same(self.features, other.features) and same(self.added, other.added)
+        if (self.fingerprint, self.preprocessing) != (other.fingerprint, other.preprocessing):
+            return False
+        ours, theirs = ((bank.features, bank.added, bank.added_of, known(bank.variation)) for bank in (self, other))
+        return all(map(same, ours, theirs))
 
     def __hash__(self) -> int:
         return hash((len(self), *sorted(self.fingerprint.items())))
@@ -187,10 +189,12 @@ class PromptBank:
         return self.select(chosen, NormalComparison.of(self).variation(chosen, of_all=True))
 
     def digest(self) -> str:
-        """SHA-256 of the features, each rounded to bfloat16: it differs for other normal images."""
+        """SHA-256 of the features and the variation, each rounded to bfloat16: it differs for other normal images."""
         digest = hashlib.sha256()
-        for layer in (*self.features, *(self.added or ())):
+        for layer in (*self.features, *(self.added or ()), *(known(self.variation) or ())):
             digest.update(layer.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().data)
+        for owners in self.added_of or ():
+            digest.update(owners.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptBank":
@@ -320,6 +324,10 @@ class PromptBank:
         bank.require_finite(file)
         bank.require_unit_tokens(file)
         return bank
+
+
+def known(variation: NormalVariation | None) -> tuple[torch.Tensor, ...] | None:
+    return None if variation is None else tuple(variation.tensors().values())
 
 
 def same(ours: Sequence[torch.Tensor] | None, others: Sequence[torch.Tensor] | None) -> bool:

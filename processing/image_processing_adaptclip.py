@@ -1,6 +1,7 @@
 """Image processor class for AdaptCLIP."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from numbers import Real
@@ -207,6 +208,12 @@ def label_of(score: float, threshold: float | None) -> str | None:
     if score <= threshold:
         return "normal"
     raise ValueError(f"The score {score} cannot be held against the threshold {threshold}: one of them is no number.")
+
+
+def margin_of(score: float, threshold: float | None) -> float | None:
+    """How many times the threshold a score is: above 1 it is anomalous; `None` where no threshold above 0 is."""
+    margin = score / threshold if threshold is not None and threshold > 0 else math.inf
+    return float(margin) if math.isfinite(margin) else None
 
 
 def check_threshold(threshold: float | None):

@@ -10,7 +10,7 @@ from importlib import import_module
 from ..reporting import is_lost, printable, unfailing_output
 from ..stopping import STOPPED_BY, Stopped
 
-INSPECTING = ("detect", "fit", "report", "demo", "serve")
+INSPECTING = ("detect", "fit", "check", "report", "demo", "serve")
 MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
 WITHOUT_MODEL = ("report",)
 MAKING = ("train", "data", "convert", "card", "push")
@@ -34,6 +34,7 @@ def run_command(arguments: list[str] | None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     args.more = more  # training arguments, which that command looks at itself
     try:
+        args.check(args)  # first: what is wrong with a call is told before torch is imported
         return run_quietly(args)
     except KeyboardInterrupt as stopped:
         print("stopped", file=sys.stderr)
@@ -111,6 +112,10 @@ def in_one_line(show: Callable) -> Callable:
     return show_warning
 
 
+def check_nothing(args: argparse.Namespace):
+    """For commands that check their arguments while they run."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adaptclip",
@@ -131,5 +136,6 @@ def build_parser() -> argparse.ArgumentParser:
         command = import_module(f".{name}", __name__)
         command_parser = command.add_command(commands)
         command_parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        command_parser.set_defaults(run=command.run, parser=command_parser)
+        check = getattr(command, "check_arguments", check_nothing)
+        command_parser.set_defaults(run=command.run, check=check, parser=command_parser)
     return parser

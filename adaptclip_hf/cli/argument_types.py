@@ -227,6 +227,16 @@ def load_detector(args: argparse.Namespace, profile=None, device=None, backend: 
     )
 
 
+def name_of(args: argparse.Namespace) -> str | None:
+    """Who makes the call: `--by`, or the login name where there is one."""
+    import getpass
+
+    try:
+        return args.by or getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None
+
+
 def trusts_code(args: argparse.Namespace) -> bool:
     """Whether code that a model brings may run: of one that the call names, never of one that a profile names."""
     return args.trust_remote_code and args.model is not None

@@ -43,8 +43,27 @@ def add_delivery_arguments(parser: argparse.ArgumentParser):
     )
 
 
+def add_live(parser: argparse.ArgumentParser):
+    parser.add_argument(
+        "--live",
+        type=address,
+        metavar="PORT|HOST:PORT",
+        help="show a page meanwhile: last photos, alarms by hour and day, drift, what is not delivered; at this "
+        "machine alone unless HOST is another of its addresses",
+    )
+
+
+def address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port, or an address and a port such as 0.0.0.0:8100, got {text}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def check_delivery(args: argparse.Namespace):
     """Refuses a call whose options of delivery contradict others, with exit status 2."""
+    if args.live is not None and args.engine != "local":
+        args.parser.error("--live belongs to --engine local")
     asked = [name for name in OPTIONS if getattr(args, name) is not None]
     if not asked:
         return

@@ -10,8 +10,9 @@ def add_command(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "demo",
         help="try it on a page",
-        description="Opens a page that makes a profile of good photos and inspects other photos: "
-        "map, regions and p-value, the threshold as a slider. Needs `pip install 'adaptclip-hf[demo]'`.",
+        description="Opens a page that makes a profile of good photos and inspects other photos: where to look is drawn "
+        "with the mouse, results are reviewed as in `adaptclip report`, and decisions make the next profile. "
+        "Needs `pip install 'adaptclip-hf[demo]'`.",
         epilog="""examples:
   adaptclip demo                              at http://127.0.0.1:7860, with example products at hand
   adaptclip demo --model me/adaptclip-parts   with another model

@@ -1,13 +1,16 @@
 """`adaptclip detect`: scores and heatmaps of image files."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..model_files import is_exported
 from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
-from .delivery_arguments import add_delivery_arguments, check_delivery, targets_of
+from . import given_names
+from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
 
 LOCAL, RAY = "local", "ray"
 
@@ -21,6 +24,7 @@ def add_command(commands) -> argparse.ArgumentParser:
         epilog="""examples:
   adaptclip detect line/ --profile bottle/                      yes or no, at the false-alarm rate of the profile
   adaptclip detect line/ --profile bottle/ --watch              the same for every image that appears there
+  adaptclip detect line/ --profile bottle/ --watch --on-anomalous 'eject.py {path}' --live 8100
   adaptclip detect line/ --profile bottle/ --format coco        with COCO's annotations of the regions
   adaptclip detect part.png                                     zero-shot, no example needed
   adaptclip detect line/ --normal good/                         compare with normal images of the same product
@@ -31,20 +35,20 @@ def add_command(commands) -> argparse.ArgumentParser:
 A score by itself decides nothing: what good parts score is different for every product. `adaptclip fit` finds a
 threshold from photos of good parts, at a false-alarm rate that you choose.
 
-Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, reason, regions, ...), and
-OUTPUT/heatmaps/*.png, all on one fixed colour scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip
-report OUTPUT` makes a page of them. Started again with the same arguments, or with more images, it goes on: what has a
-line is not scored again unless its file has changed. With a profile OUTPUT/drift.jsonl notes when photos that are
-called good no longer look like the profile's own. A photo that is too dark, empty, blurred or of another product is
-labelled "not inspectable", neither normal nor anomalous, and named at the end. With --engine ray: OUTPUT/part-*.parquet,
-without heatmaps and drift.
+Results: OUTPUT/results.jsonl, a line an image (path, score, p_value, label, reason, regions, margin, ...), and
+OUTPUT/heatmaps/*.png: with a profile colours begin at what the maps of good photos reach, otherwise they are one fixed
+scale (blue from 0.15, green 0.25, yellow 0.4, red from 0.6); `adaptclip report OUTPUT` makes a page of them. Started
+again with the same arguments, or with more images, it goes on: what has a line is not scored again unless its file has
+changed. With a profile OUTPUT/drift.jsonl notes when photos that are called good no longer look like the profile's own.
+A photo that is too dark, empty, blurred or of another product is labelled "not inspectable", neither normal nor
+anomalous, and named at the end. With --engine ray: OUTPUT/part-*.parquet, without heatmaps and drift.
 
 A profile that was fitted with --part-pattern, or from a list with a column `part`, decides part by part: rows have
 `part`, and `part_label`, which is anomalous if one of the part's photos is. It is written when all images are scored;
 with --watch as soon as one photo is anomalous or as many have come as a part usually has.
 
-exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error) or the
-run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
+exit status: 0 all images are scored, 1 some file could not be read (it is named, and has a line with its error), some
+decision is not delivered or the run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
     shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
@@ -101,6 +105,7 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
     )
     parser.add_argument("--batch-size", type=shared.positive, default=1, help="images at a time (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_live(parser)
     add_delivery_arguments(parser)
     bulk = parser.add_argument_group("millions of images (docs/scale.md)")
     bulk.add_argument(
@@ -123,7 +128,6 @@ run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch
 
 
 def run(args: argparse.Namespace) -> int:
-    check_arguments(args)
     shared.set_size_limit(args)
     from ..delivery.couriers import Delivery
     from ..image_files import ImageFiles
@@ -164,14 +168,32 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = LineStore(output, spec, report)
         run = Run(Here(spec, detector, report), lines, report, not args.quiet, partial(delivery.of, lines))
-    if args.watch:
-        summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
-    else:
-        summary = run.run(sources, args.overwrite)
+    with shown_live(args, delivery):
+        if args.watch:
+            summary = run.watch(Path(args.paths[0]), args.overwrite, passed_over)
+        else:
+            summary = run.run(sources, args.overwrite)
     if not args.quiet:
-        print("\n".join(filter(None, (summary.describe(), passed_over.describe()))))
+        # where the labels of all images are set together, the threshold decides none of them
+        place_of = reference.calibration.place_of if args.false_discovery_rate else reference.place_of
+        print("\n".join(filter(None, (summary.describe(place_of), passed_over.describe()))))
         print(f"written: {printable(run.store.written)}")
     return 1 if summary.unreadable or unreadable or delivery.undelivered else 0
+
+
+@contextmanager
+def shown_live(args: argparse.Namespace, delivery) -> Iterator[None]:
+    """The page of `--live` is served meanwhile, if it is asked for."""
+    if args.live is None:
+        yield
+        return
+    from ..report.live import LivePage, live
+    from ..reporting import print_line
+
+    host, port = args.live
+    with live(host, port, LivePage(Path(args.output), delivery.waiting)) as address:
+        print_line(f"live at {address}")
+        yield
 
 
 def label_studio_addresses(args: argparse.Namespace):
@@ -223,7 +245,20 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
 
 
 def check_arguments(args: argparse.Namespace):
-    """Refuses a call whose arguments contradict one another, with exit status 2."""
+    """Refuses a call whose arguments contradict one another, with exit status 2, or that names what is not there."""
+    require_possible(args)
+    given_names.require_profile(args.profile)
+    given_names.require_model(args.model)
+    given_names.require_file("--ignore", args.ignore)
+    if args.watch and not Path(args.paths[0]).is_dir():
+        raise FileNotFoundError(f"No folder {args.paths[0]} to watch.{given_names.near(args.paths[0])}")
+    for option, paths in (("", args.paths), ("--input", args.input)):
+        given_names.require_photos(option, paths)
+    given_names.require_photos("--normal", args.normal or (), files_too=True)
+
+
+def require_possible(args: argparse.Namespace):
+    """Refuses arguments that contradict one another, with exit status 2."""
     if not args.paths + args.input:
         args.parser.error("name the images: PATH, or --input")
     if args.engine == RAY and args.watch:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..model_files import PROFILE_FILE
 from . import argument_types as shared
+from . import given_names
 
 
 def add_command(commands) -> argparse.ArgumentParser:
@@ -23,7 +24,10 @@ def add_command(commands) -> argparse.ArgumentParser:
   adaptclip fit --normal good/ --min-area 0.5 --scale 0.05 --output bottle    regions from 0.5 mm² count
   adaptclip fit --normal good/ --min-area 400 --zone seal:40,60,300,80:25 --output bottle
   adaptclip fit --update bottle --confirmed today/017.png today/031.png   false alarms that were good parts after all
-  adaptclip fit --update bottle --normal more/ --drop good/003.png
+  adaptclip fit --update bottle --decisions decisions.json                what was reviewed on the page of a report
+  adaptclip fit --update bottle --normal more/ --drop 003.png
+  adaptclip fit --undo bottle                                             the profile before that; once more: forth
+  adaptclip fit --show bottle                                             what it is, and who changed it when
   adaptclip fit --normal good/ --part-pattern '{part}_view{view}' --output valve     one decision a part
 
 How many photos: a rate of 10 % needs at least 9 calibration photos, 5 % needs 19, 2 % 49 and 1 % 99. By default all
@@ -41,10 +45,11 @@ file's name without its ending, * for any; with / folders count too ('{view}/{pa
 different folders are different parts unless the pattern names the folder. In its place a list (.csv or .parquet with
 the columns `path` and `part`) may be given as PATH. The profile remembers the pattern.
 
-Two updates of one profile at once wait for each other.
+Two updates of one profile at once wait for each other. The profile before an update is kept in the folder, and
+`adaptclip check` holds the new one against photos whose label is known.
 
-exit status: 0 done, 1 some photo could not be read (it is named, the profile is written without it) or the run failed,
-2 wrong call""",
+exit status: 0 done, 1 some photo is gone or could not be read (it is named, the profile is written without it) or the
+run failed, 2 wrong call""",
     )
     parser.add_argument("--normal", nargs="+", default=(), metavar="PATH", help="photos of good parts, as they come")
     parser.add_argument("--defects", nargs="+", default=(), metavar="PATH", help="photos of known defects, if any")
@@ -115,18 +120,42 @@ exit status: 0 done, 1 some photo could not be read (it is named, the profile is
     update.add_argument(
         "--confirmed", nargs="+", default=(), metavar="PATH", help="false alarms that were confirmed as good parts"
     )
-    update.add_argument("--drop", nargs="+", default=(), metavar="NAME", help="photos to remove")
+    update.add_argument(
+        "--decisions",
+        type=Path,
+        metavar="FILE",
+        help="decisions of a review, as the page of a report exports them: good parts are confirmed, defects are known",
+    )
+    update.add_argument(
+        "--drop",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="photos to remove, by path, or by file name if only one has it",
+    )
+    update.add_argument("--by", metavar="NAME", help="who does this, for the profile's history (the login name)")
+    update.add_argument(
+        "--undo",
+        type=Path,
+        metavar="PROFILE",
+        help="bring back the profile before the last change; again: the last one",
+    )
+    update.add_argument("--show", metavar="PROFILE", help="describe a profile, and who changed it when")
     shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
 MEASURES = ("false_alarm_rate", "escape_rate", "choose", "calibration")
+ALONE = ("update", "normal", "defects", "confirmed", "decisions", "drop", "output")
 KEPT = ("object_name", "storage", "bank_size", "seed", "augment", "part_pattern")
 
 
 def run(args: argparse.Namespace) -> int:
-    check_arguments(args)
+    if args.show:
+        return show(args.show)
+    if args.undo:
+        return undo(args)
     shared.set_size_limit(args)
     from ..files import NoLocksError
     from ..inspection import InspectionProfile
@@ -155,10 +184,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     from ..reporting import print_line
     from ..runs.sources import Source, Sources, is_list
 
-    if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
-        raise ValueError(
-            f"{output} holds a profile: name another --output, replace it with --overwrite, or --update it."
-        )
+    require_free(output, args)  # again: another call may have written it since
     settings = shared.given(args, *MEASURES, *KEPT)
     if "choose" in settings:
         settings["choice"] = settings.pop("choose")
@@ -179,14 +205,16 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         parts.update({source.path: source.part for source in found if source.part is not None})
         return list(dict.fromkeys(source.path for source in found))
 
-    settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet}
+    settings |= {"on_error": pass_over, "report": print_line, "progress": not args.quiet, "by": shared.name_of(args)}
     if args.verdict is not None:
         settings["verdict"] = args.verdict
     if args.update:
         profile = InspectionProfile.from_pretrained(args.update)
-        detector = shared.load_detector(args, profile)
         normal = photos(args.normal)
         settings |= {"confirmed": photos(args.confirmed), "defects": photos(args.defects)}
+        if args.decisions:
+            unreadable += add_decisions(args.decisions, profile, settings)
+        detector = shared.load_detector(args, profile)
         profile = profile.update(detector, normal, drop=args.drop, parts=parts or None, **settings)
     else:
         model = shared.model_name(args)
@@ -198,13 +226,114 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
             detector, normal, defects=defects, view=shared.view_of(args), model=model, parts=parts or None, **settings
         )
     profile.save_pretrained(output)
-    print("\n".join(filter(None, (profile.describe(), profile.verdict_text, passed_over.describe()))))
-    print(f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
+    tell(profile)
+    print(
+        "\n".join(
+            filter(
+                None, (passed_over.describe(), f"written: {output}; now: adaptclip detect PHOTOS --profile {output}")
+            )
+        )
+    )
+    if args.update == output:
+        print(f"the profile before is kept: adaptclip fit --undo {output}")
+    if checked := last_check(output):
+        print(f"its golden photos were checked before that: adaptclip check {output} {checked.golden}")
     return 1 if unreadable else 0
 
 
+def add_decisions(file: Path, profile, settings: dict) -> list[str]:
+    """Adds the photos of a file of decisions to an update; returns the paths of those that are gone."""
+    from ..inspection.decisions_file import Decisions, require_own
+    from ..reporting import print_line
+
+    decisions, digest = Decisions.read(file)
+    require_own(profile, digest, file, print_line)
+    if not decisions.confirmed + decisions.defects:
+        why = f"none of its {len(decisions.gone)} photos is there" if decisions.gone else "it holds no decision"
+        raise ValueError(f"{file}: {why}, such as {decisions.gone[0]}." if decisions.gone else f"{file}: {why}.")
+    for path in decisions.gone:
+        print_line(f"left out, it is gone: {path}")
+    for name, added in (("confirmed", decisions.confirmed), ("defects", decisions.defects)):
+        settings[name] = [*settings[name], *(path for path in added if path not in settings[name])]
+    settings["reviews"] = decisions.reviews
+    return decisions.gone
+
+
+def tell(profile):
+    """Prints what a profile is, warnings in red where that is shown."""
+    import sys
+
+    from ..inspection.verdict_text import WARNING
+    from ..reporting import in_red
+
+    for line in "\n".join(filter(None, (profile.describe(), profile.verdict_text))).splitlines():
+        print(in_red(line, sys.stdout) if line.startswith(WARNING) else line)
+
+
+def show(name: str) -> int:
+    """Prints what a profile is, its history and its last check."""
+    from ..inspection import InspectionProfile
+    from ..inspection.history import describe_history
+    from ..reporting import print_lines
+
+    profile = InspectionProfile.from_pretrained(name)
+    print(f"model: {profile.model}; profile {profile.digest()[:12]}")
+    tell(profile)
+    print("history:" if profile.history else "no history: an earlier version made it")
+    print_lines("\n".join(f"  {line}" for line in describe_history(profile.history)))
+    if checked := last_check(Path(name)):
+        print(checked.describe(profile.digest()))
+    return 0
+
+
+def undo(args: argparse.Namespace) -> int:
+    """Brings back the profile before the last change."""
+    from ..inspection import InspectionProfile
+
+    profile = InspectionProfile.go_back(args.undo, shared.name_of(args))
+    tell(profile)
+    print(f"written: {args.undo}, as it was before; the same command brings back what was there until now")
+    return 0
+
+
+def last_check(folder: Path):
+    from ..inspection.golden import last_check
+
+    return last_check(folder)
+
+
 def check_arguments(args: argparse.Namespace):
-    """Refuses a call whose arguments contradict one another, with exit status 2."""
+    """Refuses a call whose arguments contradict one another, with exit status 2, or that names what is not there."""
+    require_possible(args)
+    for name in (args.show, args.undo, args.update):
+        given_names.require_profile(name)
+    given_names.require_model(args.model)
+    given_names.require_file("--ignore", args.ignore)
+    given_names.require_file("--decisions", args.decisions)
+    for name in ("normal", "defects", "confirmed"):
+        given_names.require_photos(shared.option(name), getattr(args, name), files_too=True)
+    if args.output is not None:
+        require_free(args.output, args)
+
+
+def require_free(output: Path, args: argparse.Namespace):
+    """Refuses a folder that holds another profile, which the call does not ask to replace."""
+    if (output / PROFILE_FILE).is_file() and output != args.update and not args.overwrite:
+        raise ValueError(
+            f"{output} holds a profile: name another --output, replace it with --overwrite, or --update it."
+        )
+
+
+def require_possible(args: argparse.Namespace):
+    """Refuses arguments that contradict one another, with exit status 2."""
+    for name in ("show", "undo") if args.show or args.undo else ():
+        others = shared.given(args, *ALONE, *(each for each in ("show", "undo") if each != name))
+        if getattr(args, name) and any(others.values()):
+            args.parser.error(
+                f"--{name} stands alone, beside --by: leave out {shared.option(next(filter(others.get, others)))}"
+            )
+    if args.show or args.undo:
+        return
     if args.scale and not (args.min_area or args.zone):
         args.parser.error("--scale says what areas mean: give --min-area or --zone")
     if args.update:
@@ -215,5 +344,5 @@ def check_arguments(args: argparse.Namespace):
             args.parser.error("--normal PATH... is needed: photos of good parts")
         if not args.output:
             args.parser.error("--output FOLDER is needed")
-        if args.confirmed or args.drop:
-            args.parser.error("--confirmed and --drop change an existing profile: name it with --update")
+        if args.confirmed or args.drop or args.decisions:
+            args.parser.error("--confirmed, --decisions and --drop change an existing profile: name it with --update")

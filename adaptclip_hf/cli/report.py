@@ -11,7 +11,8 @@ def add_command(commands) -> argparse.ArgumentParser:
         "report",
         help="make a page from the results of `adaptclip detect`",
         description="Makes DIR/report.html from the results that `adaptclip detect --output DIR` wrote: one file with "
-        "summary, histogram, images by score, regions and filters. It opens in any browser, without a network.",
+        "summary, histogram, images by score beside their maps, regions and filters. It opens in any browser, without "
+        "a network. There you review images, which gives exact intervals and decisions.json, and try other thresholds.",
         epilog="""examples:
   adaptclip detect line/ --profile bottle/ --output monday
   adaptclip report monday                                  monday/report.html
@@ -23,6 +24,14 @@ exit status: 0 done, 1 DIR holds no results, 2 wrong call""",
     parser.add_argument(
         "--images", type=positive, default=200, help="number of images to show, highest scores first (%(default)s)"
     )
+    parser.add_argument(
+        "--sample",
+        type=positive,
+        default=60,
+        help="number of normal images, drawn at random from all, that the page offers for review: only they tell "
+        "how many defects pass as normal. Without one defect among 60 it is below 6.0 %% with 95 %% certainty "
+        "(%(default)s)",
+    )
     return parser
 
 
@@ -30,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
     from ..report import write_report
     from ..reporting import print_line
 
-    file = write_report(args.folder, title=args.title, images=args.images, report=print_line)
+    file = write_report(args.folder, title=args.title, images=args.images, sample=args.sample, report=print_line)
     print_line(f"written: {file}")
     return 0

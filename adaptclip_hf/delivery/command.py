@@ -6,9 +6,10 @@ import shutil
 import subprocess
 from tempfile import TemporaryFile
 
+from ..labels import ANOMALOUS
 from ..reporting import printable
 from ..runs.outbox import Message
-from .target import ANOMALOUS, Target
+from .target import Target
 
 TIMEOUT = 60.0  # seconds, after which the program is ended and run again
 SAID = 300  # bytes of what it says at its end, for the message

@@ -54,7 +54,7 @@ class Courier(Thread):
             self.report(f"not delivered to {self.target.shown}: {first_line(error)}")
             self.outbox.note_delivered(self.target.name, message, refused=True)
             return True
-        except OSError as error:
+        except Exception as error:  # also what a target's library raises: it is tried again
             if not self.failure:
                 self.report(f"{self.target.shown} does not take decisions ({first_line(error)}): they wait for it")
             self.failure = first_line(error)
@@ -70,6 +70,10 @@ class Courier(Thread):
 
     def waiting(self) -> int:
         return self.outbox.waiting(self.target.name)
+
+    def describe(self, waiting: int) -> str:
+        why = f" ({self.failure})" if self.failure else ""
+        return f"{waiting} decisions wait for {self.target.shown}{why}"
 
 
 class Delivery:
@@ -118,6 +122,16 @@ class Delivery:
             finally:
                 self._end(outbox)
 
+    def waiting(self) -> list[str]:
+        """A line for each target that does not have every decision."""
+        lines = []
+        for courier in self.couriers:
+            if waiting := courier.waiting():
+                lines.append(courier.describe(waiting))
+            if courier.refused:
+                lines.append(f"{courier.refused} decisions could never be delivered to {courier.target.shown}")
+        return lines
+
     def _wait(self, stopped: bool):
         """Waits for what is on its way: as long as there is progress, or [`AT_END`] in all if the run was stopped."""
         for courier in self.couriers:
@@ -138,10 +152,10 @@ class Delivery:
             waiting = courier.waiting()
             self.undelivered += waiting + courier.refused
             if waiting:
-                why = f" ({courier.failure})" if courier.failure else ""
-                self.report(f"{waiting} decisions wait for {courier.target.shown}{why}: the same command delivers them")
+                self.report(f"{courier.describe(waiting)}: the same command delivers them")
         for name in outbox.targets():
             if name not in {target.name for target in self.targets} and (waiting := outbox.waiting(name)):
                 self.report(f"{waiting} decisions wait for the {name} that an earlier call named: name it again")
-        if not any(courier.is_alive() for courier in self.couriers):  # one may hang in a delivery
+        couriers, self.couriers = self.couriers, []
+        if not any(courier.is_alive() for courier in couriers):  # one may hang in a delivery
             outbox.close()

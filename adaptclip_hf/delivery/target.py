@@ -5,8 +5,6 @@ from typing import ClassVar
 
 from ..runs.outbox import Message
 
-ANOMALOUS = "anomalous"
-
 
 class UndeliverableError(Exception):
     """A target can never have this decision, however often it is tried: it is told and passed over."""

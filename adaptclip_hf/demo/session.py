@@ -5,20 +5,20 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image
+from tqdm.auto import tqdm
 
 from ..detector import AnomalyDetector
-from ..engine import DetectionResult, Result
-from ..engine.heatmap import render_heatmap
+from ..engine import DetectionResult, Result, View
+from ..image_files import reason_against_file
 from ..inspection import Calibration, InspectionProfile
-from ..inspection.profile_files import is_profile_file
-from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
+from ..inspection.profile_files import EARLIER, is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
-from ..report.histogram_drawing import HistogramDrawing
+from ..passed_over import PassedOver
 from ..synthetic import make_category, render_sample
 
 # procedural products of categories that no stage of adaptclip-tiny's training has seen: seed, name, defects
@@ -29,7 +29,7 @@ EXAMPLES = {
 }
 EXAMPLE_SIZE, EXAMPLE_NORMALS, EXAMPLE_GOOD = 240, 20, 2
 LARGEST_PROFILE, MOST_FILES = 500_000_000, 3  # bytes, unpacked; files
-OUTLINE = 3  # pixels at least
+GOOD_PART, DEFECTIVE = "good part", "defect"  # what an inspector says of a photo
 
 
 @dataclass(frozen=True)
@@ -39,37 +39,87 @@ class Session:
     Attributes:
         profile: `None` before one is made or loaded; photos are then scored zero-shot.
         results: of the inspected photos, with their images.
-        left_out: names of good photos that could not be read.
+        left_out: why good photos were left out, a line each.
+        good: the photos that the profile was made of here; those that a loaded one names are none of the page's files.
     """
 
     profile: InspectionProfile | None = None
     results: tuple[Result, ...] = field(default=(), repr=False)
     left_out: tuple[str, ...] = ()
+    good: frozenset[str] = field(default=frozenset(), repr=False)
 
-    def fit(self, detector: AnomalyDetector, photos: Sequence[str], false_alarm_rate: float) -> "Session":
+    def fit(
+        self, detector: AnomalyDetector, files: Sequence[str] | None, false_alarm_rate: float, view: View = View()
+    ) -> "Session":
         """Makes a profile of photos of good parts and drops earlier results; unreadable photos are left out.
 
         Raises:
-            ValueError: too few photos for the rate, or none.
+            ValueError: too few photos for the rate, or none; or nothing to look at.
         """
+        photos, passed_over = photos_among(files)
         if not photos:
-            raise ValueError("Add photos of good parts first.")
-        left_out: list[str] = []
-        profile = InspectionProfile.fit(
-            detector, photos, false_alarm_rate, on_error=lambda name, error: left_out.append(Path(name).name)
-        )
-        return Session(profile, left_out=tuple(left_out))
+            raise ValueError(f"Add photos of good parts first. {passed_over}".strip())
+        left_out = [passed_over] if passed_over else []
 
-    def inspect(self, detector: AnomalyDetector, photos: Sequence[str]) -> "Session":
-        """Inspects photos, which replace the earlier ones.
+        def leave_out(name: str, error: Exception):
+            left_out.append(without_folder(name, str(error)))
+
+        profile = InspectionProfile.fit(
+            detector, photos, false_alarm_rate, on_error=leave_out, view=view, progress=True
+        )
+        return Session(profile, left_out=tuple(left_out), good=frozenset(photos))
+
+    def inspect(self, detector: AnomalyDetector, files: Sequence[str] | None) -> "Session":
+        """Inspects photos, which replace the earlier ones; what is no photo is passed over.
 
         Raises:
             ValueError: there are none.
         """
+        photos, passed_over = photos_among(files)
         if not photos:
-            raise ValueError("Add photos to inspect first.")
+            raise ValueError(f"Add photos to inspect first. {passed_over}".strip())
+        return replace(self, results=self._inspected(detector, photos))
+
+    def _inspected(self, detector: AnomalyDetector, photos: Sequence[str]) -> tuple[Result, ...]:
         results = detector.stream(photos, profile=self.profile, on_error=lambda name, error: None)
-        return replace(self, results=tuple(results))
+        return tuple(tqdm(results, desc="inspected", unit="photo", total=len(photos)))
+
+    @property
+    def by_name(self) -> dict[str, Result]:
+        """The results by the names that people know photos by; of one name the second is called `part.png (2)`."""
+        found: dict[str, Result] = {}
+        for result in self.results:
+            name = shown = Path(result.name).name
+            number = 1
+            while shown in found:
+                number += 1
+                shown = f"{name} ({number})"
+            found[shown] = result
+        return found
+
+    def update(self, detector: AnomalyDetector, verdicts: Mapping[str, str]) -> "Session":
+        """Takes what an inspector said into the profile, and decides all photos again by the new one.
+
+        Good parts join the bank as confirmed, defects tell how many escape.
+
+        Args:
+            verdicts: {name of an inspected photo: "good part" or "defect"}.
+
+        Raises:
+            ValueError: there is no profile, no verdict, or a photo that was not inspected.
+        """
+        profile, photos = self._made_profile(), self.by_name
+        if not verdicts:
+            raise ValueError("Say of some photos first what they show: a good part or a defect.")
+        if unknown := verdicts.keys() - photos.keys():
+            raise ValueError(f"{min(unknown)} is not among the inspected photos.")
+        good, defects = (
+            [photos[name].name for name, said in verdicts.items() if said == verdict]
+            for verdict in (GOOD_PART, DEFECTIVE)
+        )
+        updated = profile.update(detector, confirmed=good, defects=defects, progress=True)
+        made = replace(self, profile=updated, good=self.good | set(good))
+        return replace(made, results=made._inspected(detector, [result.name for result in self.results]))
 
     def with_threshold(self, threshold: float) -> "Session":
         """Decides the same photos by another threshold, and keeps it in the profile.
@@ -118,22 +168,23 @@ class Session:
             raise ValueError("There is no profile yet: add photos of good parts first.")
         return self.profile
 
-    def histogram(self) -> str:
-        """The scores as a drawing, in HTML; empty before there are any."""
-        groups: dict[str, list[float]] = {NORMAL: [], ANOMALOUS: [], NOT_INSPECTABLE: [], "scored": []}
-        for result in self.results:
-            if isinstance(result, DetectionResult):
-                groups[result.label or "scored"].append(result.score)
-        groups = {name: scores for name, scores in groups.items() if scores}
-        calibration = None if self.profile is None else self.profile.calibration
-        if not groups and calibration is None:
-            return ""
-        good, threshold = (None, None) if calibration is None else (calibration.scores.tolist(), calibration.threshold)
-        return str(HistogramDrawing.of(groups, good, threshold).html())
 
-    def ranked(self) -> list[Result]:
-        """The results, the highest scores first, those without a score at the end."""
-        return sorted(self.results, key=lambda result: -1.0 if result.score is None else result.score, reverse=True)
+def photos_among(files: Sequence[str] | None) -> tuple[list[str], str]:
+    """Those of some files whose names are of photos, and a line about the others, empty without any."""
+    photos, lines = [], list[str]()
+    passed_over = PassedOver(lines.append)
+    for file in files or ():
+        if reason := reason_against_file(Path(file).name):
+            passed_over(Path(file).name, reason)
+        else:
+            photos.append(file)
+    passed_over.tell()
+    return photos, "; ".join(lines)
+
+
+def without_folder(name: str, text: str) -> str:
+    """What is said of a file, without the folder that the page keeps it in."""
+    return text.replace(str(Path(name).parent) + os.sep, "")
 
 
 def unpack_profile(file: Path, folder: Path):
@@ -152,30 +203,15 @@ def profile_members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     Raises:
         ValueError: it holds more than one profile, or a larger one than the page takes.
     """
-    found = [(re.split(r"[\\/]", each.filename)[-1], each) for each in packed.infolist() if not each.is_dir()]
-    wanted = [(name, each) for name, each in found if is_profile_file(name) or name == CHECKSUMS_FILE]
+    found = [(re.split(r"[\\/]", each.filename), each) for each in packed.infolist() if not each.is_dir()]
+    current = [(path[-1], each) for path, each in found if EARLIER not in path[:-1]]
+    wanted = [(name, each) for name, each in current if is_profile_file(name) or name == CHECKSUMS_FILE]
     members = dict(wanted)
     if len(members) < len(wanted) or len(members) > MOST_FILES:
         raise ValueError("it holds more than one profile")
     if sum(each.file_size for each in members.values()) > LARGEST_PROFILE:
         raise ValueError("it holds more than a profile")
     return members
-
-
-def overlay_of(result: DetectionResult) -> Image.Image:
-    """The photo under its map, regions outlined."""
-    overlay = result.heatmap()
-    draw, width = ImageDraw.Draw(overlay), max(OUTLINE, max(overlay.size) // 200)
-    for region in result.regions or []:
-        points = [tuple(point) for point in region["polygon"]]
-        draw.line([*points, points[0]], fill="white", width=width, joint="curve")
-    return overlay
-
-
-def map_of(result: DetectionResult) -> Image.Image:
-    """The map alone, in the same colours over grey."""
-    anomaly_map = result.drawn_map
-    return render_heatmap(Image.new("RGB", anomaly_map.shape[::-1], (235, 235, 235)), anomaly_map, result.colours)
 
 
 def make_example(name: str, folder: Path) -> tuple[list[str], list[str]]:

@@ -42,7 +42,7 @@ class ColourScale:
 
     @cached_property
     def stops(self) -> tuple[tuple[float, float, float, float, float], ...]:
-        """(value, red, green, blue, opacity): between two of them colours run evenly, before the first there is none."""
+        """(value, red, green, blue, opacity): colours run evenly from one to the next; there is none before the first."""
         if self.start is None:
             return FIXED_STOPS
         return tuple((self.low + way * (1 - self.low), *FIXED_STOPS[stop][1:]) for way, stop in WAYS)

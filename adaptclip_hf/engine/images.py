@@ -50,6 +50,7 @@ class UnreadableImage:
     label: ClassVar[None] = None
     reason: ClassVar[None] = None
     p_value: ClassVar[None] = None
+    margin: ClassVar[None] = None
     regions: ClassVar[None] = None
     anomaly_map: ClassVar[None] = None
     size: ClassVar[None] = None
@@ -58,6 +59,7 @@ class UnreadableImage:
     region: ClassVar[None] = None
     ignore: ClassVar[None] = None
     image: ClassVar[None] = None
+    nearest: ClassVar[None] = None
     among_normals: ClassVar[bool] = False
 
     def heatmap(self, image: Image.Image | None = None) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..modeling.normal_variation import NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
-from ..processing.image_processing_adaptclip import label_of
+from ..processing.image_processing_adaptclip import label_of, margin_of
 from .result import DetectionResult
 from .tiles import Tile, Tiles, View
 
@@ -48,6 +48,14 @@ class Reference(ABC):
     def decide(self, result: DetectionResult) -> DetectionResult:
         """The result with its label, and whatever else the reference knows about it."""
 
+    def place_of(self, score: float) -> str:
+        """Words for people that say more of a score; none by default."""
+        return ""
+
+    def normal_name(self, place: int | None) -> str | None:
+        """The name of a normal image by its place in the bank; `None` where it is not known."""
+        return None
+
     @abstractmethod
     def require_match(self, scorer: "AnomalyScorer"):
         """Raises a ValueError that names what differs, where another model or preprocessing made the reference."""
@@ -55,6 +63,10 @@ class Reference(ABC):
     @abstractmethod
     def record(self) -> dict:
         """What a run stores of it with its results, as JSON values."""
+
+
+def times_the_threshold(margin: float | None) -> str:
+    return "" if margin is None else f"{margin:.2f} x threshold"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +86,13 @@ class PlainReference(Reference):
     needs_appearance: bool = False
 
     def decide(self, result: DetectionResult) -> DetectionResult:
-        return result if self.threshold is None else replace(result, label=label_of(result.score, self.threshold))
+        if self.threshold is None:
+            return result
+        label, margin = label_of(result.score, self.threshold), margin_of(result.score, self.threshold)
+        return replace(result, label=label, margin=margin)
+
+    def place_of(self, score: float) -> str:
+        return times_the_threshold(margin_of(score, self.threshold))
 
     def require_match(self, scorer: "AnomalyScorer"):
         if self.prompt_bank is not None:

@@ -31,6 +31,7 @@ class DetectionResult:
         label: "normal", "anomalous", "not inspectable" (which is neither), or `None` without a threshold or profile.
         reason: with a profile: by which rule it is anomalous ("score", "area", "zone NAME"), or why it is not
             inspectable.
+        margin: the score over the threshold, with one: above 1 the score is anomalous, and far above it clearly so.
         p_value: in (0, 1], with a profile: how often a good image scores this high or higher.
         regions: with a profile; empty for a normal image, else where the map lies above what those of good images
             reach, the highest first. Each a dict of `box` [x, y, width, height], `polygon` [[x, y], ...], `area`
@@ -39,6 +40,7 @@ class DetectionResult:
             region that is not significant: its highest place. Where regions of some area decide, these alone.
         region: the part that was looked at, (left, top, width, height); `None` for all of it.
         ignore: (H, W), true where nothing was looked at.
+        nearest: with a profile, for an image that is looked at whole, the name of the good photo that is most like it.
         among_normals: the image is itself one of the normal images that it was compared with: its score means nothing.
         appearance: how it looks as a whole (see [`appearance_of`]), where its reference asks for that.
         colours: which colour a value of the map has in the heatmap: with a profile they begin at what the maps of good
@@ -53,9 +55,11 @@ class DetectionResult:
     label: str | None = None
     reason: str | None = None
     p_value: float | None = None
+    margin: float | None = None
     regions: list[dict] | None = None
     region: Box | None = None
     ignore: np.ndarray | None = field(default=None, repr=False)
+    nearest: str | None = None
     among_normals: bool = False
     appearance: np.ndarray | None = field(default=None, repr=False)
     colours: ColourScale = field(default=FIXED, repr=False)
@@ -91,6 +95,16 @@ class DetectionResult:
         """The anomaly map at the image's own size, or at a smaller one where the image has more pixels than that."""
         size = self._size_within(pixels)
         return self.anomaly_map if size == self.size else self._map_of(size)
+
+    def map_searched(self, most: int = LARGEST_SEARCHED) -> np.ndarray:
+        """The anomaly map as fine as the model sees it, at the image's own size at most: regions are looked for there.
+
+        Args:
+            most: pixels.
+        """
+        height, width = self.size
+        seen = height * width if self.region is None else self.region[2] * self.region[3]
+        return self.map_within(min(most, math.ceil(self.model_map.size * height * width / seen)))
 
     def _size_within(self, pixels: int) -> tuple[int, int]:
         height, width = self.size

@@ -19,7 +19,18 @@ from .contract import ScoringModel
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
-from .scoring import TILES_AT_ONCE, TileInput, backend_of, compare, encode, encode_tiles, join, score, tile_inputs
+from .scoring import (
+    TILES_AT_ONCE,
+    TileInput,
+    backend_of,
+    compare,
+    encode,
+    encode_tiles,
+    join,
+    nearest_image,
+    score,
+    tile_inputs,
+)
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 from .turned_copies import AUTO, TurnedCopies, ignored
@@ -229,10 +240,13 @@ class AnomalyScorer:
             indices = list(islice(owners, len(together)))
             scores = compare(self.model, features, [each.tile for each in together], [batch[i][1] for i in indices])
             for number, (index, each) in enumerate(zip(indices, together, strict=True)):
-                mergers[index].add(each.tile.number, *scores[number])
-                if batch[index][1].reference.needs_appearance:
+                merger, reference = mergers[index], batch[index][1]
+                merger.add(each.tile.number, *scores[number])
+                if reference.reference.needs_appearance:
                     own = features.select([number])
-                    mergers[index].see(appearance_of(self.processor.image_processor, each.pixel_values, own))
+                    merger.see(appearance_of(self.processor.image_processor, each.pixel_values, own))
+                if reference.prompt_bank is not None and len(merger.tiles) == 1:
+                    merger.nearest = nearest_image(features, number, reference.prompt_bank)
         for index, (image, reference) in enumerate(batch):
             if isinstance(image, LoadedImage):
                 yield join(self.model, mergers[index], reference, image.name, image.image)

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
 
+from ..modeling.normal_variation import mean_tokens
 from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from .contract import ScoringModel
@@ -107,6 +110,21 @@ def compare(
     return [scores[number] for number in range(len(references))]
 
 
+@torch.inference_mode()
+def nearest_image(features: ImageFeatures, number: int, bank: PromptBank) -> int | None:
+    """The place in a bank of the image that is most like an encoded one as a whole, by their mean patch tokens, which
+    the bank's variation keeps; `None` where the bank does not know its variation.
+
+    Args:
+        number: of the image among those that were encoded.
+    """
+    if bank.variation is None:
+        return None
+    tokens = mean_tokens([unit_patch_tokens(layer[number : number + 1]) for layer in features.patch_embeds])
+    own, normals = (functional.normalize(each.float(), dim=-1) for each in (tokens, bank.variation.whole))
+    return int(torch.einsum("bnd,knd->k", own, normals).argmax())
+
+
 def to_cpu(model: ScoringModel, scores: torch.Tensor, maps: torch.Tensor) -> Iterator[TileScore]:
     """Takes scores (B,) and maps (B, S, S) off the device.
 
@@ -139,6 +157,7 @@ def join(
         tiles.size,
         region=tiles.view.region,
         ignore=tiles.view.ignore,
+        nearest=reference.reference.normal_name(merger.nearest),
         among_normals=reference.prompt_bank is not None and harmonic and float(merger.map.max()) < NO_DISTANCE,
         image=image,
         appearance=merger.appearance,

@@ -240,6 +240,7 @@ class TileMerger:
         self.tiles, self.score = tiles, 0.0
         self._appearances: list[np.ndarray] = []
         self.map = np.zeros((0, 0), np.float32)
+        self.nearest: int | None = None  # place in the bank of the image that is most like this one
 
     def add(self, number: int, score: float, model_map: np.ndarray):
         """Adds the score and the map (S, S) of a tile."""

@@ -12,6 +12,7 @@ import torch
 from transformers.exporters.base import ExportedComponent, ExportedModel
 
 from ..engine import AnomalyScorer
+from ..engine.colour_scale import FIXED
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
 from ..model_files import EXPORT_FILE
@@ -84,6 +85,7 @@ def export_model(
             pixel_threshold=profile.pixel_threshold,
             scores=profile.calibration.scores.tolist(),
             tile=profile.view.tile if profile.view.tile == WHOLE else "auto",
+            colours=list(map(list, profile.colours.stops)),
         )
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
@@ -100,6 +102,7 @@ def export_model(
             parity={},
             object_name=about["object_name"],
             profile=baked,
+            colours=list(map(list, FIXED.stops)),
         )
         description.save(folder)
         exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)

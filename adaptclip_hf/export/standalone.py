@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
@@ -25,6 +26,8 @@ def refuse(number: str):
     raise SystemExit(f"{FOLDER / 'adaptclip_export.json'} holds {number}, which is no number: export the model again.")
 
 
+REACH = 0.7  # of the threshold: how far a region reaches, as in adaptclip
+MOST_REGIONS = 200
 ABOUT = json.loads((FOLDER / "adaptclip_export.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
 
@@ -92,8 +95,8 @@ def leave_one_out(layer: np.ndarray) -> np.ndarray:
     return np.maximum(1 - np.stack(nearest), 0)
 
 
-def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) -> tuple[dict, np.ndarray]:
-    """The line of an image, and its map (S, S)."""
+def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) -> tuple[dict, np.ndarray, Image.Image]:
+    """The line of an image, its map (S, S) and its pixels."""
     image = read_rgb(path)
     if max(image.size) > 2 * min(image.size) and not (profile and profile["tile"] == "whole"):
         raise ValueError(f"{path} is more than twice as long as high: adaptclip cuts it into tiles, this does not.")
@@ -103,8 +106,108 @@ def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) 
     line = {"path": path, "score": float(scores[0])}
     if profile:
         line["label"] = "anomalous" if scores[0] > profile["threshold"] else "normal"
+        line["margin"] = line["score"] / profile["threshold"] if profile["threshold"] > 0 else None
         line["p_value"] = (1 + sum(s >= scores[0] for s in profile["scores"])) / (len(profile["scores"]) + 1)
-    return line, maps[0]
+        found = line["label"] == "anomalous" and profile["pixel_threshold"] is not None
+        line["regions"] = find_regions(maps[0], profile["pixel_threshold"], image.size) if found else []
+    return line, maps[0], image
+
+
+def find_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[dict]:
+    """Connected parts of a map (S, S) with some value above the threshold, as far as 0.7 of it; the highest first.
+
+    As adaptclip finds them, in the pixels of an image of that width and height, but looked for in the model's square
+    map, and with the corners of all pixels at the edge as polygon, unsmoothed.
+    """
+    highest = float(anomaly_map.max())
+    significant = highest > threshold
+    parts = labelled(anomaly_map > REACH * (threshold if significant else highest))
+    numbers = np.unique(parts[anomaly_map > threshold]) if significant else [parts.flat[anomaly_map.argmax()]]
+    across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
+    regions = []
+    for number in numbers if highest > 0 else []:
+        inside = parts == number
+        (top, bottom), (left, right) = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
+        x, y = round(left * across), round(top * down)
+        regions.append(
+            {
+                "box": [x, y, round((right + 1) * across) - x, round((bottom + 1) * down) - y],
+                "polygon": [[round(x * across, 2), round(y * down, 2)] for x, y in outline(inside)],
+                "area": round(int(inside.sum()) * across * down),
+                "share": float(inside.mean()),
+                "peak": float(anomaly_map[inside].max()),
+                "mean": float(anomaly_map[inside].mean()),
+                "significant": significant,
+            }
+        )
+    return sorted(regions, key=lambda region: -region["peak"])[:MOST_REGIONS]
+
+
+def labelled(above: np.ndarray) -> np.ndarray:
+    """(H, W) with a number for each part that is connected by sides and corners, 0 outside.
+
+    Each pixel takes the highest number around it, along whole runs at a time, until nothing changes.
+    """
+    parts = np.where(above, np.arange(1, above.size + 1).reshape(above.shape), 0)
+    while True:
+        padded = np.pad(parts, 1)
+        rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+        spread = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+        spread = np.where(above, spread, 0)
+        for _ in range(2):  # along rows, then along columns
+            spread = along_rows(spread).T
+        if (spread == parts).all():
+            return parts
+        parts = spread
+
+
+def along_rows(parts: np.ndarray) -> np.ndarray:
+    """Each run of numbers in a row with its highest one in all places."""
+    begins = np.pad(parts > 0, ((0, 0), (1, 0)))
+    runs = np.cumsum((begins[:, 1:] != begins[:, :-1]).ravel()) + np.repeat(np.arange(len(parts)), parts.shape[1])
+    firsts = np.flatnonzero(np.diff(runs, prepend=-1))
+    highest = np.maximum.reduceat(parts.ravel(), firsts)
+    return np.repeat(highest, np.diff(firsts, append=parts.size)).reshape(parts.shape)
+
+
+def outline(inside: np.ndarray) -> list[tuple[int, int]]:
+    """The corners (x, y) of the outer outline of one connected part, with the part on the right hand."""
+    padded = np.pad(inside, 1)
+    y, x = (int(each) for each in np.argwhere(inside)[0])
+    start, corners = (x, y, 1, 0), []
+    dx, dy = 1, 0  # along the upper side of the first pixel
+    while True:
+        x, y = x + dx, y + dy
+        if at(padded, x, y, dx, dy, -1):
+            corners.append((x, y))
+            dx, dy = dy, -dx
+        elif not at(padded, x, y, dx, dy, 1):
+            corners.append((x, y))
+            dx, dy = -dy, dx
+        if (x, y, dx, dy) == start:
+            return corners
+
+
+def at(padded: np.ndarray, x: int, y: int, dx: int, dy: int, side: int) -> bool:
+    """Whether the pixel ahead of a corner on the left (-1) or right (1) hand is inside."""
+    column, row = x + 0.5 * (dx - side * dy), y + 0.5 * (dy + side * dx)
+    return bool(padded[int(np.floor(row)) + 1, int(np.floor(column)) + 1])
+
+
+def heatmap(image: Image.Image, anomaly_map: np.ndarray, stops: list[list[float]]) -> Image.Image:
+    """The map (S, S) over its image, in the colours of adaptclip: `stops` of value, red, green, blue and opacity."""
+    values = np.asarray(Image.fromarray(anomaly_map).resize(image.size, Image.Resampling.BILINEAR))
+    at_value = np.array(stops).T
+    *colours, opacity = (np.interp(values, at_value[0], each) for each in at_value[1:])
+    opacity = np.where(values > at_value[0, 0], opacity, 0)[..., None]
+    return Image.fromarray((np.asarray(image) * (1 - opacity) + np.stack(colours, -1) * opacity + 0.5).astype(np.uint8))
+
+
+def save_heatmap(file: Path, drawn: Image.Image):
+    """Writes a PNG which says what drew it, so that adaptclip takes it for no photo."""
+    fields = PngInfo()
+    fields.add_text("Software", "adaptclip-hf")
+    drawn.save(file, pnginfo=fields)
 
 
 def name_of_map(path: str, taken: set[str]) -> str:
@@ -122,6 +225,7 @@ def main() -> int:
     parser.add_argument("images", nargs="+")
     parser.add_argument("--normal", nargs="+", help="normal images to compare with")
     parser.add_argument("--maps", type=Path, help="folder for the anomaly maps, as .npy (S, S)")
+    parser.add_argument("--heatmaps", type=Path, help="folder for the maps over their images, as .png")
     args = parser.parse_args()
     profile = ABOUT["profile"] if not args.normal else None
     detect = open_graph("detect_profile" if profile else "detect_few_shot" if args.normal else "detect_zero_shot")
@@ -131,14 +235,23 @@ def main() -> int:
         raise SystemExit(f"a normal image: {error}") from None
     failed = 0
     names: set[str] = set()
+    stops = (profile or ABOUT).get("colours")
+    if args.heatmaps and not stops:
+        raise SystemExit("This folder is of an earlier version, which knows no colours: export the model again.")
+    for folder in filter(None, (args.maps, args.heatmaps)):
+        folder.mkdir(parents=True, exist_ok=True)
     for path in args.images:
         try:
-            line, anomaly_map = score(detect, path, bank, profile)
+            line, anomaly_map, image = score(detect, path, bank, profile)
         except (OSError, ValueError) as error:
-            line, anomaly_map, failed = {"path": path, "score": None, "error": str(error)}, None, failed + 1
-        if args.maps and anomaly_map is not None:
-            args.maps.mkdir(parents=True, exist_ok=True)
-            np.save(args.maps / f"{name_of_map(path, names)}.npy", anomaly_map)
+            print(json.dumps({"path": path, "score": None, "error": str(error)}), flush=True)
+            failed += 1
+            continue
+        name = name_of_map(path, names)
+        if args.maps:
+            np.save(args.maps / f"{name}.npy", anomaly_map)
+        if args.heatmaps:
+            save_heatmap(args.heatmaps / f"{name}.png", heatmap(image, anomaly_map, stops))
         print(json.dumps(line), flush=True)
     return 1 if failed else 0
 

@@ -32,7 +32,7 @@ class EndpointHandler:
                 the map over the image as a PNG in base64.
 
         Returns:
-            For each image `score`, `label`, `reason`, `p_value`, `regions` and, where asked for, `overlay`.
+            For each image `score`, `label`, `reason`, `p_value`, `margin`, `regions` and, where asked for, `overlay`.
 
         Raises:
             ValueError: says what was expected.
@@ -47,7 +47,7 @@ class EndpointHandler:
             parameters["profile"] = self.profile
         answers = []
         for result in self.detect(as_images(data.get("inputs")), **parameters):
-            answer = {name: result[name] for name in ("score", "label", "reason", "p_value", "regions")}
+            answer = {name: result[name] for name in ("score", "label", "reason", "p_value", "margin", "regions")}
             if overlay:
                 answer["overlay"] = as_png(result["heatmap"])
             answers.append(answer)

@@ -178,7 +178,7 @@ def stage_prompt_bank(
 
 
 def stage_profile(profile: InspectionProfile, folder: Path, repo_id: str, model: str | None = None) -> list[Path]:
-    """A profile whose photos are named without their folders; the photos themselves stay here.
+    """A profile whose photos are named without their folders, and nobody who worked on it; the photos stay here.
 
     Args:
         model: the Hub id of its model, where the profile knows a folder on this machine.
@@ -190,7 +190,7 @@ def stage_profile(profile: InspectionProfile, folder: Path, repo_id: str, model:
     if model != DEFAULT_NAME and not is_hub_id(model):
         raise ValueError(f"The profile's model is the folder {model}: name its Hub id (model=, --model).")
     photos = tuple(replace(photo, name=Path(photo.name).name) for photo in profile.features.photos)
-    profile = replace(profile, model=model, features=replace(profile.features, photos=photos))
+    profile = replace(profile, model=model, features=replace(profile.features, photos=photos), history=())
     profile.save_pretrained(folder)
     (folder / CARD).write_text(profile_card(profile, repo_id), encoding="utf-8")
     return sorted(folder.iterdir(), key=lambda file: -file.stat().st_size)

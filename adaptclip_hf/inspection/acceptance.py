@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..engine import DetectionResult
-from ..engine.result import LARGEST_SEARCHED
 from ..engine.tiles import Box, is_whole
 from .calibration import is_number
 from .regions import find_regions
@@ -224,11 +223,8 @@ class Part(NamedTuple):
 
 def judged_parts(result: DetectionResult, zones: Sequence[Zone]) -> list[Part]:
     """The map in each zone, and outside them; as fine as the model sees it, and as it lies in the photo."""
-    height, width = result.size
-    looked_at = (height * width) if result.region is None else result.region[2] * result.region[3]
-    fine = result.model_map.size * height * width / looked_at
-    whole = result.map_within(min(LARGEST_SEARCHED, math.ceil(fine)))
-    covered = height * width / whole.size
+    whole = result.map_searched()
+    covered = math.prod(result.size) / whole.size
     outside, parts = whole, []
     for zone in zones:
         rows, columns = zone_in(whole.shape, result.size, zone.box)

@@ -86,6 +86,14 @@ class Calibration:
             raise ValueError(f"Expected scores that are finite numbers, got {scores[~np.isfinite(scores)].flat[0]}.")
         return (1 + count - np.searchsorted(self.scores, scores, side="left")) / (count + 1)
 
+    def place_of(self, score: float, what: str = PHOTOS) -> str:
+        """Above how many of the calibrating photos (or parts) a score lies, in words for people, with its p-value."""
+        count, p_value = len(self.scores), float(self.p_values(score))
+        below = count + 1 - round(p_value * (count + 1))
+        place = "all" if below == count else f"{below or 'none'} of"
+        lowest = f", the lowest that {count} can give" if below == count else ""
+        return f"above {place} {counted(count, f'good {what}')} (p {p_value:.3f}{lowest})"
+
     @property
     def exceeding(self) -> int:
         """How many of the calibration's own photos lie above the threshold."""
@@ -152,11 +160,28 @@ def lowest_rate(count: int) -> float:
     return 1 / (count + 1)
 
 
+def used_rate(count: int, rate: float) -> float:
+    """How much of a false-alarm rate this number of photos uses: rates rise in steps of 1 / (n + 1)."""
+    return math.floor(rate * (count + 1) + TOLERANCE) / (count + 1)
+
+
+def photos_that_use(rate: float, near: int) -> tuple[int, int]:
+    """The two numbers of photos around `near` that use a rate as far as any number does: k / rate - 1 for a whole k."""
+    steps = math.floor(rate * (near + 1) + TOLERANCE)
+    return photos_needed(rate / max(1, steps)), photos_needed(rate / (steps + 1))
+
+
 def cannot_carry(count: int, rate: float, what: str = PHOTOS) -> str:
+    lowest = percent(math.ceil(lowest_rate(count) * 1000 - TOLERANCE) / 1000)
     return (
-        f"{count} good {what} cannot carry a false-alarm rate of {percent(rate)}: it takes {photos_needed(rate)}, and "
-        f"these carry {percent(math.ceil(lowest_rate(count) * 1000 - TOLERANCE) / 1000)} at the lowest"
+        f"{counted(count, f'good {what}')} cannot carry a false-alarm rate of {percent(rate)}: it takes "
+        f"{photos_needed(rate)}, and {'this one carries' if count == 1 else 'these carry'} {lowest} at the lowest"
     )
+
+
+def counted(count: int, what: str) -> str:
+    """`1 photo`, `2 photos`, of a plural."""
+    return f"{count} {what.removesuffix('s') if count == 1 else what}"
 
 
 def require_defects(count: int, escape_rate: float):

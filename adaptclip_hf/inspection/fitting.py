@@ -1,5 +1,6 @@
 """Fits a profile and updates it: photos in, thresholds out."""
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
@@ -43,6 +44,7 @@ from .split import Split, confirmed_parts, good_parts
 
 TILES_IN_BANK = 64  # of photos that are cut into tiles: a search of all tiles would take minutes an image
 KEEPS_ALL = "Where each place is compared with its own, the bank keeps every photo: leave bank_size out."
+MOST_NAMED = 3  # photos, in an error
 ALIKE = 1e-3  # good photos whose maps all stay below this against one another show one photo again and again
 
 
@@ -256,16 +258,37 @@ def without_near_copies(features: PhotoFeatures, feedback: Feedback) -> PhotoFea
 def without_photos(features: PhotoFeatures, names: Iterable[str]) -> PhotoFeatures:
     """Features without the photos of some names.
 
+    Args:
+        names: as the photos have them; or the ends of these, such as the file's name, where one photo alone has it.
+
     Raises:
-        ValueError: there is no photo of a name.
+        ValueError: there is no photo of a name, or more than one; names candidates.
     """
-    dropped = {str(names)} if isinstance(names, str | Path) else set(map(str, names))
-    if not dropped:
+    given = [str(names)] if isinstance(names, str | Path) else list(map(str, names))
+    if not given:
         return features
-    there = {photo.name for photo in features.photos}
-    if missing := sorted(dropped - there):
-        raise ValueError(f"The profile has no photo {missing[0]}; it has {', '.join(sorted(there)[:3])}, ...")
+    dropped = {meant(name, [photo.name for photo in features.photos]) for name in given}
     return features.keep(photo for photo in features.photos if photo.name not in dropped)
+
+
+def meant(name: str, there: Sequence[str]) -> str:
+    """The name of the photo that a name means, which may be its end."""
+    if name in there:
+        return name
+    parts = Path(name).parts
+    found = [each for each in there if parts and Path(each).parts[-len(parts) :] == parts]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = ", ..." if len(found) > MOST_NAMED else ""
+        raise ValueError(
+            f"The profile has {len(found)} photos {name}: name one of {', '.join(sorted(found)[:MOST_NAMED])}{more}"
+        )
+    names = {Path(each).name: each for each in there}
+    near = [names[each] for each in difflib.get_close_matches(Path(name).name, names, MOST_NAMED)]
+    if near:
+        raise ValueError(f"The profile has no photo {name}; near it: {', '.join(near)}")
+    raise ValueError(f"The profile has no photo {name}; it has {', '.join(sorted(there)[:MOST_NAMED])}, ...")
 
 
 def calibrate(

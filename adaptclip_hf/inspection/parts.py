@@ -202,8 +202,11 @@ class UsualPart:
 
     def differs(self, names: Collection[str]) -> str | None:
         """How a part of these photos differs from the usual, in words; `None` where it does not."""
-        if self.views and (lacking := [view for view in self.views if view not in self.views_of(names)]):
+        seen = self.views_of(names)  # of photos in memory none, whose names tell nothing
+        if seen and (lacking := [view for view in self.views if view not in seen]):
             return f"lacks {'view' if len(lacking) == 1 else 'views'} {', '.join(lacking)}"
+        if len(names) < self.photos:
+            return f"{len(names)} of {self.photos} photos"
         return None if len(names) == self.photos else f"{len(names)} photos, not {self.photos}"
 
     def describe(self) -> str:

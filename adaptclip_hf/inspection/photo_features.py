@@ -176,6 +176,7 @@ def encode_photos(
         part_of: says which part a photo shows.
     """
     seen = {photo.digest: photo.name for photo in known}
+    roles = {photo.digest: photo.role for photo in known}
     grids = {view.tiles(photo.size, photo.name).grid: photo.name for photo in known[:1]}
     photos, parts, rows = [], [], 0
     for number, image in enumerate(scorer.reader.read(images, view, feedback.on_error)):
@@ -184,7 +185,9 @@ def encode_photos(
             continue
         digest = pixel_digest(image.image)
         if digest in seen:
-            feedback.report(f"{image.name} is a copy of {seen[digest]}: left out")
+            feedback.report(
+                f"{image.name} is a copy of {seen[digest]}{contradiction(roles.get(digest), role)}: left out"
+            )
             continue
         seen[digest] = image.name
         grids.setdefault(image.tiles.grid, image.name)
@@ -221,6 +224,14 @@ class Looks:
 
     def mean(self) -> tuple[float, ...]:
         return tuple(np.mean(self._seen, axis=0).tolist())
+
+
+def contradiction(there: str | None, given: str) -> str:
+    """What to do where a photo that is given as a defect is there as a good one, or the other way round."""
+    if there is None or (there == DEFECT) == (given == DEFECT):
+        return ""
+    kind = "a known defect" if there == DEFECT else "a good photo"
+    return f", which the profile has as {kind} (take that out with --drop to change it)"
 
 
 def packed_features(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 from ..engine import AnomalyScorer, DetectionResult, Reference, View
 from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
-from ..engine.result import LARGEST_SEARCHED, Result
+from ..engine.reference import times_the_threshold
+from ..engine.result import Result
 from ..engine.turned_copies import ROTATIONS
 from ..files import as_json
 from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
@@ -22,7 +23,7 @@ from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
 from ..modeling.normal_variation import FIELDS, NormalVariation
 from ..modeling.prompt_bank import VARIATION, PromptBank, differences
-from ..processing.image_processing_adaptclip import label_of
+from ..processing.image_processing_adaptclip import label_of, margin_of
 from ..reporting import Report, print_nothing
 from . import fitting
 from .acceptance import Acceptance
@@ -30,6 +31,7 @@ from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
 from .calibration import PARTS, PHOTOS, Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, History, changed_photos, now
 from .inspectable import Inspectable, mean_tokens_of
 from .parts import PartDecision, Parts, UsualPart, groups_of, highest, label_of_part, named
 from .pasted_defects import Counted, PastedDefects
@@ -48,11 +50,13 @@ from .photo_features import (
 )
 from .photo_sample import PhotoSample
 from .profile_content import ProfileContent
-from .profile_files import IGNORE, read_profile, write_profile
+from .profile_files import IGNORE, earlier_folder, read_profile, saving, write_profile
 from .regions import find_regions
-from .split import HOW, PROMISES, SPLIT, rates
+from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
 from .verdict import verdict_of
-from .verdict_text import verdict_text
+from .verdict_text import WARNING, verdict_text
+
+ALARMING = 0.2  # of good parts: a rate of false alarms that nobody asked for and nobody can work with
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,7 @@ class InspectionProfile(Reference):
         pasted: what came of defects pasted on good photos, for the verdict; `None` where that was not asked for.
         acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
         inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
+        history: what was done to it, by whom and when; the oldest first.
 
     Example:
 
@@ -101,6 +106,7 @@ class InspectionProfile(Reference):
     pasted: PastedDefects | None = field(default=None, repr=False)
     acceptance: Acceptance | None = None
     inspectable: Inspectable | None = None
+    history: History = field(default=(), repr=False)
 
     @classmethod
     def fit(
@@ -130,21 +136,21 @@ class InspectionProfile(Reference):
                 part}, beside `part_pattern` of [`FitSettings`]. With either the rates are those of parts: a part is
                 anomalous if one of its photos is.
             options: `view`, how photos are looked at; `acceptance`, an [`Acceptance`] by which regions decide; `model`,
-                the name by which the profile loads its model (by default that of the detector's model); and the other
-                fields of [`FitSettings`].
+                the name by which the profile loads its model (by default that of the detector's model); `by`, who makes
+                it, for its history; and the other fields of [`FitSettings`].
 
         Raises:
             FileNotFoundError, ValueError: a photo cannot be read; too few photos for the rate (says how many it takes);
                 all photos alike; or a setting out of range.
         """
-        view, model, acceptance = (options.pop(name, None) for name in ("view", "model", "acceptance"))
+        view, model, acceptance, by = (options.pop(name, None) for name in ("view", "model", "acceptance", "by"))
         view = View() if view is None else view
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
         sample = PhotoSample(settings.seed) if verdict else None
         fitted = fitting.fit(detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts)
-        profile = cls(model=model, view=view, **fitted._asdict())
+        profile = cls(model=model, view=view, **fitted._asdict()).changed(FITTED, by)
         return (
             profile if sample is None else replace(profile, pasted=paste_defects(detector, profile, sample, feedback))
         )
@@ -174,8 +180,9 @@ class InspectionProfile(Reference):
                 is passed over.
             parts: which of `normal_images` show one part, as in [`~InspectionProfile.fit`]; left out where the
                 profile has a pattern of names.
-            options: `on_error`, `report` and `progress` as in [`~InspectionProfile.fit`], and to change: `acceptance`,
-                and fields of [`FitSettings`].
+            options: `on_error`, `report`, `progress` and `by` as in [`~InspectionProfile.fit`]; `reviews`, a [`Review`]
+                of some photos by their names, for the history; and to change: `acceptance`, and fields of
+                [`FitSettings`].
 
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
@@ -183,6 +190,7 @@ class InspectionProfile(Reference):
         self.require_match(detector)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
         acceptance = options.pop("acceptance", self.acceptance)
+        by, reviews = options.pop("by", None), options.pop("reviews", {})
         chosen = replace(self.settings, **options)
         if chosen.storage != self.settings.storage:
             raise ValueError("Features stay as they are stored: fit a new profile for another storage.")
@@ -200,7 +208,43 @@ class InspectionProfile(Reference):
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))
         updated = replace(self, pasted=older, **fitted._asdict())
+        photos = changed_photos(self.features.photos, updated.features.photos, reviews)
+        updated = updated.changed(UPDATED, by, self, photos)
         return updated.with_new_verdict(detector, feedback) if verdict else updated
+
+    def changed(
+        self,
+        what: str,
+        by: str | None = None,
+        before: "InspectionProfile | None" = None,
+        photos: Sequence[ChangedPhoto] = (),
+    ) -> "InspectionProfile":
+        """The profile with a change noted in its history.
+
+        Args:
+            what: "fitted", "updated" or "went back".
+            before: the profile that it was.
+            photos: that were added or dropped.
+        """
+        older = {} if before is None else asdict(before.settings)
+        settings = [
+            f"{name} {older[name]} -> {value}"
+            for name, value in asdict(self.settings).items()
+            if name in older and older[name] != value
+        ]
+        change = Change.of(
+            {
+                "time": now(),
+                "by": by,
+                "what": what,
+                "before": None if before is None else before.digest(),
+                "after": self.digest(),
+                "threshold": self.calibration.threshold,
+                "photos": [photo.model_dump() for photo in photos],
+                "settings": settings,
+            }
+        )
+        return replace(self, history=(*self.history, change))
 
     def with_new_verdict(self, detector: AnomalyScorer, feedback: Feedback = Feedback()) -> "InspectionProfile":
         """The profile with defects pasted anew, on good photos that are opened once more.
@@ -227,7 +271,7 @@ class InspectionProfile(Reference):
     @property
     def verdict_text(self) -> str | None:
         """The verdict in plain words, lines for people; `None` where there is none."""
-        return None if (verdict := self.verdict) is None else verdict_text(verdict)
+        return None if (verdict := self.verdict) is None else verdict_text(verdict, self.warning)
 
     @property
     def object_name(self) -> str | None:
@@ -269,7 +313,11 @@ class InspectionProfile(Reference):
         return frozenset(photo.digest for photo in self.features.photos)
 
     def digest(self) -> str:
-        """SHA-256 of everything that its decisions depend on."""
+        """SHA-256 of everything that its decisions depend on: rows and decisions carry it."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         parts = (self.made_by, self.view.key(), self.prompt_bank.digest(), self.calibration.scores.tolist())
         decided = [self.calibration.threshold, self.pixel_threshold, sorted(self.known)]
         if self.usual_part is not None:
@@ -296,6 +344,7 @@ class InspectionProfile(Reference):
             result,
             score=score,
             p_value=p_value,
+            margin=margin_of(score, self.calibration.threshold),
             label=label,
             reason=reason,
             regions=regions,
@@ -352,7 +401,24 @@ class InspectionProfile(Reference):
         """The regions of an anomalous photo, and the reason."""
         if self.acceptance is not None:
             return self.acceptance.regions(result, self.calibration.threshold)
-        return find_regions(result.map_within(LARGEST_SEARCHED), self.pixel_threshold, result.size), SCORE
+        return find_regions(result.map_searched(), self.pixel_threshold, result.size), SCORE
+
+    @property
+    def calibrates(self) -> str:
+        """What calibrates, "photos" or "parts"."""
+        return PHOTOS if self.usual_part is None else PARTS
+
+    def place_of(self, score: float) -> str:
+        """A score beside the threshold and among the good photos that calibrate, in words."""
+        margin = times_the_threshold(margin_of(score, self.calibration.threshold))
+        return ", ".join(filter(None, (margin, self.calibration.place_of(score, self.calibrates))))
+
+    def normal_name(self, place: int | None) -> str | None:
+        """The name of a photo of the bank."""
+        if place is None or place >= len(self.bank_rows):
+            return None
+        row = self.bank_rows[place]
+        return next(photo.name for photo in self.features.photos if photo.rows[0] <= row < photo.rows[1])
 
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
@@ -392,10 +458,11 @@ class InspectionProfile(Reference):
     def describe(self) -> str:
         """A few lines for people: what it is made of, and what may be expected of it."""
         photos, calibration = self.features.photos, self.calibration
-        in_bank = [photo for photo in photos if photo.role in IN_BANK]
-        calibrating, what, of_parts, by_parts = str(len(calibration.scores)), PHOTOS, "", ""
+        chosen, expected = self.settings.choice != FALSE_ALARMS, calibration.expected_rate
+        in_bank, count = [photo for photo in photos if photo.role in IN_BANK], len(calibration.scores)
+        calibrating, what, of_parts, by_parts = str(count), self.calibrates, "", ""
         if self.usual_part is not None:
-            calibrating, what, of_parts = f"{calibrating} parts", PARTS, " of parts"
+            calibrating, of_parts = f"{count} parts", " of parts"
             by_parts = f" of {len(groups_of(in_bank))} parts"
         choice = {
             FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
@@ -406,9 +473,11 @@ class InspectionProfile(Reference):
             f"{len(in_bank)} good photos{by_parts} in the bank, {calibrating} calibrate, {HOW[self.method]}; "
             f"{rates(len(calibration.scores), what)}",
             f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(calibration.expected_rate)}"
+            *(() if chosen else (asked_and_given(count, self.settings.false_alarm_rate, expected, what),)),
+            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(expected)}"
             f"{of_parts} on average, below {percent(calibration.certain_rate)} with 95 % certainty",
             f"promise: {PROMISES[self.method]}",
+            self.warning,
         ]
         if self.usual_part is not None:
             lines.insert(1, self.describe_parts(self.usual_part))
@@ -422,7 +491,22 @@ class InspectionProfile(Reference):
                 f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
                 f"({percent(escapes['rate'])}; 95 % interval {percent(escapes['low'])} to {percent(escapes['high'])})"
             )
-        return "\n".join(lines)
+        return "\n".join(filter(None, lines))
+
+    @property
+    def warning(self) -> str | None:
+        """A line for people where a threshold by known defects calls many good parts anomalous; `None` otherwise."""
+        settings, calibration = self.settings, self.calibration
+        expected, defects = calibration.expected_rate, [photo for photo in self.features.photos if photo.role == DEFECT]
+        if settings.choice == FALSE_ALARMS or expected < ALARMING or expected <= settings.false_alarm_rate:
+            return None
+        line = f"{WARNING}: at this threshold about {percent(expected)} of good parts are false alarms"
+        usual = Calibration.at_rate(calibration.scores.tolist(), settings.false_alarm_rate).threshold
+        found, here = (sum(photo.score > each for photo in defects) for each in (usual, calibration.threshold))
+        return (
+            f"{line}, so that {here} of {len(defects)} known defects are found; without --choose (false alarms up to "
+            f"{percent(settings.false_alarm_rate)}) {found} are: the scores hardly tell these defects from good parts"
+        )
 
     def describe_parts(self, usual: UsualPart) -> str:
         """A line for people: how parts are decided, and which good parts were photographed in another way."""
@@ -485,6 +569,7 @@ class InspectionProfile(Reference):
             "photos": [photo.to_json() for photo in self.features.photos],
             "sketches": [photo.sketch.hex() for photo in self.features.photos],
             "made_by": as_json(self.made_by),
+            "history": [change.model_dump() for change in self.history],
         }
 
     @classmethod
@@ -528,7 +613,29 @@ class InspectionProfile(Reference):
             None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
             None if content.acceptance is None else content.acceptance.acceptance(),
             None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
+            tuple(content.history),
         )
+
+    @classmethod
+    def go_back(cls, folder: str | Path, by: str | None = None) -> "InspectionProfile":
+        """Brings back the profile that a folder held before the last save. The one that goes is kept in its place, so
+        that the same call brings it back again.
+
+        Args:
+            by: who goes back, for the history.
+
+        Raises:
+            FileNotFoundError: no profile, or none before it.
+            ValueError: one of them is damaged; names the file and the field.
+        """
+        folder = Path(folder)
+        with saving(folder):
+            current = cls.from_pretrained(folder)
+            earlier = cls.from_pretrained(earlier_folder(folder))
+            since = (change for change in current.history if change not in earlier.history)
+            restored = replace(earlier, history=(*earlier.history, *since)).changed(WENT_BACK, by, current)
+            restored.save_pretrained(folder)
+        return restored
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Pushes the profile and its card; `InspectionProfile.from_pretrained(repo_id)` and `profile=repo_id` load it.

@@ -23,6 +23,7 @@ from .acceptance import Acceptance
 from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .fit_settings import FitSettings
+from .history import Change
 from .near_copies import NUMBERS
 from .parts import highest, require_parts
 from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
@@ -245,8 +246,9 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
 class ProfileContent(FileContent):
     """The content of `profile.json`.
 
-    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches` and `inspectable`; `verdict` and `acceptance`
-    are there if they were asked for.
+    Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches`, `inspectable`, `history` and `earlier`;
+    `verdict` and `acceptance` are there if they were asked for. `earlier` names the folder in which the profile before
+    this one is kept.
     """
 
     format: Literal[1]
@@ -270,6 +272,8 @@ class ProfileContent(FileContent):
     inspectable: InspectableContent | None = None
     sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
     made_by: Annotated[dict[str, Any], AfterValidator(complete)]
+    history: list[Change] = []
+    earlier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     sha256: Sha256 | None = None
 
     @model_validator(mode="after")

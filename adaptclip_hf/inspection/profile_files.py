@@ -1,7 +1,8 @@
-"""A profile's folder: `profile.json`, and the features that it names."""
+"""A profile's folder: `profile.json`, the features that it names, and the profile that it replaced."""
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from transformers.utils import cached_file
 
-from ..files import NoLocksError, locked, parse_json, write_json, write_whole
+from ..files import NoLocksError, as_json, inside, locked, parse_json, whole_file, write_json, write_whole
 from ..hub_access import near_names, reaching, require_hub_id
 from ..model_files import PROFILE_FILE
 from ..modeling.checksums import sha256_of
@@ -23,9 +24,12 @@ from .profile_content import ProfileContent, check_features, content_digest
 FEATURES = "features-{}.safetensors"
 FEATURES_NAME = re.compile(r"features-([0-9a-f]{16})\.safetensors")
 FORMAT = 1
+EARLIER = "earlier"  # a folder of a profile's folder, in which the one before it is kept under a name of its own
+EARLIER_NAME = re.compile(r"[0-9a-f]{16}")
 IGNORE = "ignore"  # the name of the view's mask among the features
 REMEDY = "Fit it again, or take a copy that is whole."
 WHO = "another `adaptclip fit`"
+UNLIKE = ("version", "earlier", "sha256")  # of a profile that is saved again as it was
 READS = 100  # of a profile that is saved again and again meanwhile
 
 
@@ -62,7 +66,8 @@ def saving(folder: Path, report: Report = print_nothing) -> Iterator[None]:
 
 
 def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor]):
-    """Writes a profile's folder. Who reads it meanwhile gets the older profile or the new one.
+    """Writes a profile's folder. Who reads it meanwhile gets the older profile or the new one, and so does who comes
+    after a kill. The older one is kept, see [`keep_earlier`].
 
     The features come first, then the file that names them, and then the older features go. On a share without locks two
     that save at once must not.
@@ -79,12 +84,66 @@ def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor])
     with ExitStack() as stack:
         with suppress(NoLocksError):
             stack.enter_context(saving(folder))
+        content["earlier"] = keep_earlier(folder, content)
         write_whole(features, packed)
         write_json(folder / PROFILE_FILE, content | {"sha256": content_digest(content)})
         for file in folder.glob(FEATURES.format("*")):
             if file != features:
                 with suppress(OSError):  # on Windows it stays while somebody reads it, and goes with the next save
                     file.unlink()
+        for older in (folder / EARLIER).glob("*"):
+            if EARLIER_NAME.fullmatch(older.name) and older.name != content["earlier"]:
+                shutil.rmtree(older, ignore_errors=True)
+
+
+def keep_earlier(folder: Path, content: dict) -> str | None:
+    """Keeps the profile that a folder holds as a profile's folder of its own in `earlier/`; its name there.
+
+    `None` where the folder holds none that is whole. What is saved again as it was replaces nothing.
+
+    Args:
+        content: of `profile.json`, which is to be written.
+
+    Raises:
+        ValueError: `earlier` leads out of the folder.
+    """
+    kept = inside(folder, EARLIER)
+    try:
+        text = (folder / PROFILE_FILE).read_bytes()
+        older = checked_content(text)
+        features = folder / older.features
+        size = features.stat().st_size
+    except (FileNotFoundError, ValueError):
+        return None
+    there = parse_json(text)
+    if all(there.get(name) == as_json(value) for name, value in content.items() if name not in UNLIKE):
+        return older.earlier
+    target = kept / content_digest(there)[:16]
+    if not (target / PROFILE_FILE).is_file():
+        copy = target / features.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.is_file() or copy.stat().st_size != size:
+            with whole_file(copy) as opened, features.open("rb") as original:
+                shutil.copyfileobj(original, opened)
+        write_whole(target / PROFILE_FILE, text)  # last: with it the copy is whole
+    return target.name
+
+
+def earlier_folder(folder: Path) -> Path:
+    """The folder of the profile that a folder held before.
+
+    Raises:
+        FileNotFoundError: no profile, or none before it.
+        ValueError: the profile is damaged; names the file and the field.
+    """
+    content, _ = read_profile(folder)
+    earlier = None if content.earlier is None else inside(folder, EARLIER) / content.earlier
+    if earlier is None or not (earlier / PROFILE_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} keeps no earlier profile: one is kept when an update or --overwrite replaces it, and none comes "
+            "along with a download."
+        )
+    return earlier
 
 
 def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, torch.Tensor]]:

@@ -2,50 +2,104 @@
 
 import numpy as np
 
-POLYGON_TOLERANCE = 0.3  # pixels that a polygon may be off its outline
 MOST_REGIONS = 200
-PEAK_SHARE = 0.7  # of a map's highest value, where nothing is above the threshold
+# Of the threshold, or of a map's highest value where nothing is above that: how far a region reaches. The highest value
+# of a good photo's map seldom lies far above this, and most of a map lies far below.
+REACH = 0.7
+LARGEST_TOLERANCE = 1.0  # pixels of the map that a polygon may be off its outline; less where a region is small
+NEIGHBOURS = np.ones((3, 3), bool)  # by sides and corners
 
 
 def find_regions(
     anomaly_map: np.ndarray, threshold: float, size: tuple[int, int] | None = None, least: int = 1
 ) -> list[dict]:
-    """The anomalous regions of an image: connected parts (by sides and corners) of its map, the highest first.
+    """The anomalous regions of an image, the highest first.
+
+    A region is a connected part (by sides and corners) of the map in which some value is above the threshold. It
+    reaches as far as values stay above 0.7 of the threshold: a defect's map is high in places and lower in between.
 
     Args:
         anomaly_map: (H, W).
         threshold: what good photos' maps stay below.
         size: (height, width) of the image, where the map is smaller.
-        least: pixels of the map that a region has at least.
+        least: pixels of the map that lie together above the threshold in a region at least.
 
     Returns:
-        For each a `dict`: `box` [x, y, width, height] (int), `polygon` [[x, y], ...] (its outline, holes left out),
-        `area` (pixels), `share` (of the image), `peak` and `mean` (of the map), `significant` (above the threshold).
-        Pixel (0, 0) covers x and y from 0 to 1. At most 200. Where nothing is above the threshold, the one part about
-        the highest value, not significant: the image as a whole is anomalous, and this is the likeliest place.
+        For each a `dict`: `box` [x, y, width, height] (int), `polygon` [[x, y], ...] (its outline, holes left out; it
+        lies within the box and does not cross itself), `area` (pixels), `share` (of the image), `peak` and `mean` (of
+        the map), `significant` (above the threshold). Pixel (0, 0) covers x and y from 0 to 1. At most 200. Where
+        nothing is above the threshold, the one part about the highest value, not significant: the image as a whole is
+        anomalous, and this is the likeliest place.
     """
-    from skimage.measure import label, regionprops
+    from scipy import ndimage
 
-    peak = float(anomaly_map.max())
-    if peak <= 0:
+    highest = float(anomaly_map.max())
+    if highest <= 0:
         return []
-    significant = peak > threshold
-    above = np.asarray(anomaly_map > (threshold if significant else PEAK_SHARE * peak))
+    significant = highest > threshold
+    reach = REACH * (threshold if significant else highest)
+    above = np.asarray(anomaly_map > reach)
     rows, columns = extent(above.any(axis=1)), extent(above.any(axis=0))
     shown = anomaly_map[rows, columns]  # alone, because labels take several times as much memory
-    parts = label(above[rows, columns], connectivity=2)
-    if not significant:
-        parts = np.where(parts == parts.flat[shown.argmax()], 1, 0)
-    found = [part for part in regionprops(parts, intensity_image=shown) if part.num_pixels >= least]
-    found.sort(key=lambda part: -part.intensity_max)
-    described = [
-        describe(part, anomaly_map.size, columns.start, rows.start) | {"significant": significant}
-        for part in found[:MOST_REGIONS]
-        if part.intensity_max > 0
-    ]
-    if size in (None, anomaly_map.shape):
-        return described
-    return [enlarged(each, size[1] / anomaly_map.shape[1], size[0] / anomaly_map.shape[0]) for each in described]
+    parts, _ = ndimage.label(above[rows, columns], NEIGHBOURS)
+    places = ndimage.find_objects(parts)
+    chosen = np.unique(parts[cores(shown, threshold, least)]) if significant else [parts.flat[shown.argmax()]]
+    # the highest first, and of equal ones the first in the map
+    ranked = sorted((-float(shown[places[each - 1]][parts[places[each - 1]] == each].max()), each) for each in chosen)
+    down, right = (1.0, 1.0) if size is None else (size[0] / anomaly_map.shape[0], size[1] / anomaly_map.shape[1])
+    found = []
+    for _, number in ranked[:MOST_REGIONS]:
+        place = places[number - 1]
+        inside, values = parts[place] == number, shown[place]
+        corner = columns.start + place[1].start, rows.start + place[0].start
+        found.append(described(values, inside, corner, reach, (right, down), anomaly_map.size, significant))
+    return found
+
+
+def cores(shown: np.ndarray, threshold: float, least: int) -> np.ndarray:
+    """(h, w) booleans: what lies above the threshold, in connected parts of at least so many pixels."""
+    from scipy import ndimage
+
+    above = shown > threshold
+    if least == 1:
+        return above
+    numbered, _ = ndimage.label(above, NEIGHBOURS)
+    large = np.bincount(numbered.ravel()) >= least
+    large[0] = False
+    return large[numbered]
+
+
+def described(
+    values: np.ndarray,
+    inside: np.ndarray,
+    corner: tuple[int, int],
+    reach: float,
+    scale: tuple[float, float],
+    pixels: int,
+    significant: bool,
+) -> dict:
+    """A region as results hold it.
+
+    Args:
+        values, inside: (h, w) of its place in the map.
+        corner: left and top of its place.
+        scale: pixels of the image in one of the map, to the right and down.
+        pixels: of the whole map.
+    """
+    height, width = inside.shape
+    left, top = (round(at * each) for at, each in zip(corner, scale, strict=True))
+    end = [round((at + side) * each) for at, side, each in zip(corner, (width, height), scale, strict=True)]
+    points = (outline(values, inside, reach) + corner) * scale
+    area, held = int(inside.sum()), values[inside]
+    return {
+        "box": [left, top, end[0] - left, end[1] - top],
+        "polygon": np.clip(points, (left, top), end).round(2).tolist(),
+        "area": round(area * scale[0] * scale[1]),
+        "share": area / pixels,
+        "peak": float(held.max()),
+        "mean": float(held.mean()),
+        "significant": significant,
+    }
 
 
 def extent(occupied) -> slice:
@@ -54,38 +108,56 @@ def extent(occupied) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
-def enlarged(region: dict, right: float, down: float) -> dict:
-    """A region of a map that is smaller than its image, in the image's pixels."""
-    left, top, width, height = region["box"]
-    x, y = round(left * right), round(top * down)
-    return region | {
-        "box": [x, y, round((left + width) * right) - x, round((top + height) * down) - y],
-        "polygon": [[round(x * right, 2), round(y * down, 2)] for x, y in region["polygon"]],
-        "area": round(region["area"] * right * down),
-    }
+def outline(values: np.ndarray, inside: np.ndarray, level: float) -> np.ndarray:
+    """The outer outline of one connected part of a map, (N, 2) of x and y.
+
+    It runs between pixels where the map has the level, and nowhere beyond the pixels that are inside.
+
+    Args:
+        values, inside: (h, w).
+    """
+    from scipy import ndimage
+    from skimage.measure import find_contours
+
+    inside = np.pad(inside, 1)
+    values = np.where(inside, np.pad(values, 1).astype(np.float64), level)
+    # what is outside lies as far below the level as the highest pixel beside it lies above: half a pixel away
+    outside = 2 * level - ndimage.maximum_filter(values, footprint=NEIGHBOURS)
+    contours = find_contours(np.where(inside, values, outside), level, fully_connected="high")
+    points = max(contours, key=len)[:-1, ::-1]
+    return simplified(points) - 0.5  # contours count from the middle of the padding's pixels
 
 
-def describe(part, pixels: int, left: int, top: int) -> dict:
-    """A region, found in a part of the map that begins at `left` and `top`."""
-    height, width = part.bbox[2] - part.bbox[0], part.bbox[3] - part.bbox[1]
-    left, top = left + part.bbox[1], top + part.bbox[0]
-    area = int(part.num_pixels)
-    return {
-        "box": [left, top, width, height],
-        "polygon": outline(part.image_filled, left, top),
-        "area": area,
-        "share": area / pixels,
-        "peak": float(part.intensity_max),
-        "mean": float(part.intensity_mean),
-    }
+def simplified(points: np.ndarray) -> np.ndarray:
+    """A closed outline (N, 2) with fewer points (Douglas and Peucker), which does not cross itself."""
+    from skimage.measure import approximate_polygon
+
+    x, y = points.T
+    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    start = int(np.argmax(((points - points.mean(0)) ** 2).sum(1)))  # the first point stays: let it be a corner
+    closed = np.concatenate([points[start:], points[: start + 1]])
+    tolerance = min(LARGEST_TOLERANCE, 0.1 * np.sqrt(area))
+    while tolerance > 0.05:
+        fewer = approximate_polygon(closed, tolerance)[:-1]
+        if len(fewer) > 2 and not crosses_itself(fewer):
+            return fewer
+        tolerance /= 2
+    return points
 
 
-def outline(mask: np.ndarray, left: int, top: int) -> list[list[float]]:
-    """The longest outline of a mask (h, w) without holes, as x and y in the photo."""
-    from skimage.measure import approximate_polygon, find_contours
+def crosses_itself(points: np.ndarray) -> bool:
+    """Whether two sides of a closed outline (N, 2) that are no neighbours meet."""
+    ends = np.roll(points, -1, axis=0)
 
-    contour = max(find_contours(np.pad(mask, 1).astype(np.float32), 0.5), key=len)
-    rows, columns = approximate_polygon(contour, POLYGON_TOLERANCE)[:-1].T
-    # contours count from the middle of the padding's pixels
-    x, y = np.clip(columns - 0.5, 0, mask.shape[1]) + left, np.clip(rows - 0.5, 0, mask.shape[0]) + top
-    return np.stack([x, y], axis=1).round(2).tolist()
+    def side(begin, end, of):
+        """(N, N) on which side of each line each point lies."""
+        (dx, dy), (x, y) = (end - begin).T, begin.T
+        return np.sign(dx[:, None] * (of[:, 1] - y[:, None]) - dy[:, None] * (of[:, 0] - x[:, None]))
+
+    apart = side(points, ends, points) * side(points, ends, ends) <= 0
+    low, high = np.minimum(points, ends), np.maximum(points, ends)
+    near = ((low[:, None] <= high) & (low <= high[:, None])).all(-1)  # sides on one line need not meet
+    meet = apart & apart.T & near
+    numbers = np.arange(len(points))
+    distance = np.abs(numbers[:, None] - numbers)
+    return bool((meet & (distance > 1) & (distance < len(points) - 1)).any())

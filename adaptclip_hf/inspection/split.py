@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .calibration import PHOTOS, cannot_carry, lowest_rate, percent, photos_needed
+from .calibration import (
+    PHOTOS,
+    cannot_carry,
+    counted,
+    lowest_rate,
+    percent,
+    photos_needed,
+    photos_that_use,
+    used_rate,
+)
 from .parts import groups_of
 from .photo_features import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, IN_BANK, ProfilePhoto
 
@@ -14,6 +23,7 @@ METHODS = (AUTO, SPLIT, CROSS, LEAVE_ONE_OUT)
 FOLDS = 5  # of "cross"
 PLENTY_IN_BANK = 50  # photos; where a split leaves fewer for the bank, "auto" wastes none
 FEWEST_COMPARED = 2  # photos of a bank: each of them is looked at beside the others
+NEARLY = 0.9  # of an asked rate: what gives less is explained
 FEWEST_IN_BANK = 10  # photos that a split should leave, as it is recommended to people
 HOW = {
     SPLIT: "none of them in the bank",
@@ -62,16 +72,19 @@ class Split:
         if method not in METHODS:
             raise ValueError(f"There is no calibration {method!r}; there are {', '.join(METHODS)}.")
         needed = photos_needed(false_alarm_rate)
-        calibrating = max(needed, count // 2)
-        bank = count - calibrating
-        if method == SPLIT or (method == AUTO and bank + confirmed >= PLENTY_IN_BANK):
-            if bank + confirmed < FEWEST_COMPARED:
+        half = max(needed, count // 2)
+        if method == SPLIT or (method == AUTO and needed <= count and count - half + confirmed >= PLENTY_IN_BANK):
+            if count < needed or count - needed + confirmed < FEWEST_COMPARED:
                 raise ValueError(
-                    f"{count} good {what} cannot carry a false-alarm rate of {percent(false_alarm_rate)} when split: "
-                    f"{needed} must calibrate, and at least two must be left for the bank. "
+                    f"{counted(count, f'good {what}')} cannot carry a false-alarm rate of {percent(false_alarm_rate)} "
+                    f"when split: {needed} must calibrate, and at least two must be left for the bank. "
                     f"{needed + FEWEST_IN_BANK} {what} are enough."
                 )
-            return cls(SPLIT, bank, calibrating)
+            # about half of them, of which no step of the rate is wasted: of 30 photos at 10 % 19 and not 15
+            left = min(count, count + confirmed - (PLENTY_IN_BANK if method == AUTO else FEWEST_IN_BANK))
+            fitting = [each for each in photos_that_use(false_alarm_rate, half) if each <= left]
+            calibrating = min(fitting, key=lambda each: abs(each - half), default=needed)
+            return cls(SPLIT, count - calibrating, calibrating)
         if count < max(needed, 2):
             raise ValueError(
                 f"{cannot_carry(count, false_alarm_rate, what)}. Take more photos of good parts, or ask for a higher "
@@ -81,7 +94,8 @@ class Split:
 
     def assign(self, photos: Sequence[ProfilePhoto], seed: int) -> list[ProfilePhoto]:
         """The photos with their roles; which ones make the bank is drawn at random, by the seed."""
-        parts, roles = good_parts(photos), {}
+        parts = good_parts(photos)
+        roles: dict[int, str] = {}
         for place, number in enumerate(np.random.default_rng(seed).permutation(len(parts))):
             role = BOTH if self.method != SPLIT else BANK if place < self.bank else CALIBRATION
             roles |= dict.fromkeys(parts[number], role)
@@ -120,7 +134,19 @@ def confirmed_parts(photos: Sequence[ProfilePhoto]) -> list[list[int]]:
 
 
 def rates(count: int, what: str = PHOTOS) -> str:
-    """Which false-alarm rates this number of calibration photos (or parts) allows, for people."""
+    """Which false-alarm rates this number of calibrating photos (or parts) allows: a sentence for people."""
     common = [rate for rate in (0.1, 0.05, 0.02, 0.01, 0.001) if photos_needed(rate) > count]
-    more = f"; {percent(common[0])} needs {photos_needed(common[0])}" if common else ""
-    return f"{count} calibration {what} allow false-alarm rates of {percent(lowest_rate(count))} or more{more}"
+    more = f"; {percent(common[0])} would take {photos_needed(common[0])} of them" if common else ""
+    lowest = percent(lowest_rate(count))
+    return f"with {counted(count, f'calibrating {what}')} the lowest false-alarm rate to ask for is {lowest}{more}"
+
+
+def asked_and_given(count: int, asked: float, given: float, what: str = PHOTOS) -> str | None:
+    """Why a threshold gives fewer false alarms than were asked for: a sentence for people; `None` where it does not."""
+    if given > asked * NEARLY:
+        return None
+    line = f"asked for {percent(asked)}, and {counted(count, f'calibrating {what}')} give {percent(given)}"
+    if given < used_rate(count, asked):
+        return f"{line}: several of them score as high as the threshold"
+    step, more = percent(lowest_rate(count)), photos_that_use(asked, count)[1]
+    return f"{line}: with {count} of them rates go in steps of {step}; {more} would give {percent(asked)}"

@@ -22,12 +22,18 @@ PLURALS = {
 SEEN_IN = 0.5  # of the photos: a place where fewer have their peak is no place of all
 
 
-def verdict_text(verdict: dict[str, Any]) -> str:
-    """A few lines for people."""
+def verdict_text(verdict: dict[str, Any], warning: str | None = None) -> str:
+    """A few lines for people.
+
+    Args:
+        warning: a line about false alarms, which stands right below what would be found.
+    """
     lines = [
         f"verdict: {WORDS[verdict['level']]}; of {verdict['pasted']} defects pasted on good photos it would find "
         f"{verdict['found']}, with about {percent(verdict['false_alarm_rate'])} false alarms on average"
     ]
+    if warning is not None:
+        lines.append(warning)
     if verdict["level"] == BLIND:
         lines.append(
             f"{WARNING}: it is nearly blind for this product: even clear defects of 4 and 8 % of the photo's side "

@@ -1,4 +1,4 @@
-"""Templates, styles and script of the page, as they lie in this folder."""
+"""Templates, styles and scripts of pages, as they lie in the folders of packages."""
 
 from importlib.resources import files
 
@@ -6,10 +6,10 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 
-def template(name: str) -> Template:
-    """A Jinja template of this folder."""
+def template(name: str, package: str | None = __package__) -> Template:
+    """A Jinja template in the folder of a package, by default of this one."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(text_of(name))
+    return environment.from_string(text_of(name, package))
 
 
 def inlined(name: str) -> Markup:
@@ -17,5 +17,6 @@ def inlined(name: str) -> Markup:
     return Markup(text_of(name))
 
 
-def text_of(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def text_of(name: str, package: str | None = __package__) -> str:
+    assert package is not None
+    return files(package).joinpath(name).read_text(encoding="utf-8")

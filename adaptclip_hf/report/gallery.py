@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.colour_scale import ColourScale
+from ..engine.colour_scale import FIXED, ColourScale
 from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from ..labels import SCORE as BY_SCORE
 from ..reporting import printable
@@ -97,6 +97,10 @@ class Card:
         return printable(Path(self.path).name)
 
     @property
+    def shown_part(self) -> str:
+        return printable(self.part or "")
+
+    @property
     def shown_nearest(self) -> str:
         return printable(self.nearest or "")
 
@@ -109,11 +113,6 @@ class Card:
     @property
     def group(self) -> str:
         return SCORED if self.label is None else self.label
-
-    @property
-    def by_score(self) -> bool:
-        """Whether another threshold would decide it anew."""
-        return self.label != NOT_INSPECTABLE and self.reason in (None, BY_SCORE)
 
     @property
     def badges(self) -> list[tuple[str, str]]:
@@ -139,8 +138,8 @@ class Gallery:
 
     Attributes:
         title, written: what the page is of, and when it was made.
-        scores: {label, or "scored": scores} of all photos of the run, shown or not, that the threshold decides.
-        by_rule: {label: scores} of those that it does not: not inspectable, or anomalous by another rule.
+        scores: {label, or "scored": scores} of all photos of the run, shown or not.
+        parts: {label: how many parts} where photos were decided together.
         threshold: of the run, or `None`.
         permanent: what to call to decide with another threshold from now on.
         calibration: scores of the good photos that calibrated.
@@ -151,14 +150,15 @@ class Gallery:
         hidden: how many photos are not in the gallery because others score higher.
         own: how many photos are among the profile's own.
         description, verdict, more_of_the_verdict, drifts, missing: lines to show.
-        pixel_threshold: from which map value on regions and colours begin; `None` for the fixed scale.
+        pixel_threshold: from which map value on regions begin.
+        colours: with which the maps were drawn.
         framed: another page shows this one in a frame: no heading, no summary.
     """
 
     title: str
     written: str = ""
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    by_rule: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)
     threshold: float | None = None
     permanent: str = "adaptclip detect ... --threshold"
     calibration: Sequence[float] = ()
@@ -175,16 +175,13 @@ class Gallery:
     drifts: Sequence[str] = ()
     missing: Sequence[str] = ()
     pixel_threshold: float | None = None
+    colours: ColourScale = FIXED
     framed: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
         """{label: number of photos}."""
-        counts = dict.fromkeys((ANOMALOUS, NORMAL, NOT_INSPECTABLE, SCORED), 0)
-        for groups in (self.scores, self.by_rule):
-            for label, scores in groups.items():
-                counts[label] += len(scores)
-        return counts
+        return {label: len(self.scores.get(label, ())) for label in (ANOMALOUS, NORMAL, NOT_INSPECTABLE, SCORED)}
 
     @property
     def total(self) -> int:
@@ -195,11 +192,8 @@ class Gallery:
         return self.threshold is not None or bool(self.total - self.failed - self.counts[SCORED])
 
     def histogram(self) -> HistogramDrawing | None:
-        groups = {
-            label: [*self.scores.get(label, ()), *self.by_rule.get(label, ())]
-            for label in (NORMAL, ANOMALOUS, NOT_INSPECTABLE, SCORED)
-        }
-        groups = {label: scores for label, scores in groups.items() if scores}
+        order = (NORMAL, ANOMALOUS, NOT_INSPECTABLE, SCORED)
+        groups = {label: self.scores[label] for label in order if len(self.scores.get(label, ()))}
         return HistogramDrawing.of(groups, self.calibration, self.threshold) if groups else None
 
 
@@ -218,7 +212,7 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
         drawn=sum(card.drawn is not None for card in cards),
         most_regions=MOST_REGIONS,
         title=printable(gallery.title),
-        gradient=gradient(ColourScale(gallery.pixel_threshold).stops),
+        gradient=gradient(gallery.colours),
         style=inlined("report.css"),
         script=inlined("report.js"),
         told={
@@ -233,7 +227,6 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
                 for card in cards
             ],
             "scores": {label: packed(scores) for label, scores in gallery.scores.items() if len(scores)},
-            "byRule": {label: packed(scores) for label, scores in gallery.by_rule.items() if len(scores)},
             "threshold": gallery.threshold,
             "end": 1.0 if histogram is None else histogram.end,
             "calibration": packed(gallery.calibration),
@@ -244,15 +237,13 @@ def gallery_page(cards: Sequence[Card], gallery: Gallery) -> str:
     )
 
 
-def groups_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """`scores` and `by_rule` of a [`Gallery`], from rows without an error."""
-    by_score: dict[str, list[float]] = {}
-    by_rule: dict[str, list[float]] = {}
+def groups_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The `scores` of a [`Gallery`], from rows without an error."""
+    groups: dict[str, list[float]] = {}
     for row in rows:
         label = SCORED if row["label"] is None else row["label"]
-        follows = label != NOT_INSPECTABLE and row.get("reason") in (None, BY_SCORE)
-        (by_score if follows else by_rule).setdefault(label, []).append(row["score"])
-    return by_score, by_rule
+        groups.setdefault(label, []).append(row["score"])
+    return groups
 
 
 def ranks_of(scores: Sequence[float]) -> list[int]:
@@ -275,10 +266,10 @@ def packed(scores: Sequence[float]) -> str:
     return base64.b64encode(np.sort(np.asarray(scores, "<f8")).tobytes()).decode()
 
 
-def gradient(stops: Sequence[Sequence[float]]) -> str:
+def gradient(colours: ColourScale) -> str:
     """The colours of the map from 0 to 1 as CSS."""
-    colours = [
-        f"rgba({red:.0f},{green:.0f},{blue:.0f},{alpha:.2f}) {100 * value:.1f}%"
-        for value, red, green, blue, alpha in stops
+    stops = [
+        f"rgba({red:.0f},{green:.0f},{blue:.0f},{opacity:.2f}) {100 * value:.1f}%"
+        for value, red, green, blue, opacity in colours.stops
     ]
-    return f"linear-gradient(to right, {', '.join(colours)})"
+    return f"linear-gradient(to right, transparent {100 * colours.stops[0][0]:.1f}%, {', '.join(stops)})"

@@ -1,6 +1,7 @@
 """The report page, made from a folder of results."""
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, InstanceOf
 from tqdm.auto import tqdm
 
+from ..engine.colour_scale import FIXED, ColourScale
 from ..files import parse_json, write_whole
 from ..inspection.noted_drift import Drift
 from ..inspection.verdict_lines import first_and_other_lines
@@ -24,7 +26,7 @@ from ..runs.folder_content import (
 from ..runs.rows import read_row
 from ..validation import FileContent
 from .gallery import Card, Gallery, drawn_at_random, gallery_page, groups_of, ranks_of
-from .pictures import Pictures
+from .pictures import GivesPictures, Pictures
 
 NAMED = 200  # at most so many unreadable files are named
 WITH_PROFILE = "adaptclip fit --update PROFILE --false-alarm-rate"
@@ -108,7 +110,9 @@ def write_report(
     return folder / REPORT_FILE
 
 
-def cards_of(rows: list[dict], settings: SettingsContent, pictures: Pictures, images: int, sample: int) -> list[Card]:
+def cards_of(
+    rows: list[dict], settings: SettingsContent, pictures: GivesPictures, images: int, sample: int
+) -> list[Card]:
     """The cards of the highest scores, and of normal photos drawn at random; highest first."""
     scored = [row for row in rows if row["error"] is None]
     ranks = ranks_of([row["score"] for row in scored])
@@ -132,14 +136,13 @@ def cards_of(rows: list[dict], settings: SettingsContent, pictures: Pictures, im
 def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Gallery:
     """What the page says beside the photos."""
     failures = [row for row in rows if row["error"] is not None]
-    scores, by_rule = groups_of(row for row in rows if row["error"] is None)
     profile = settings.profile
     verdict, more = first_and_other_lines(None if profile is None else profile.verdict)
     return Gallery(
         title=title,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        scores=scores,
-        by_rule=by_rule,
+        scores=groups_of(row for row in rows if row["error"] is None),
+        parts=parts_of(rows),
         threshold=settings.used_threshold,
         permanent=WITHOUT_PROFILE if profile is None else WITH_PROFILE,
         calibration=() if profile is None or profile.scores is None else profile.scores,
@@ -152,7 +155,21 @@ def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Galle
         verdict=list(map(printable, verdict)),
         more_of_the_verdict=list(map(printable, more)),
         pixel_threshold=None if profile is None else profile.pixel_threshold,
+        colours=ColourScale(profile.pixel_threshold)
+        if profile is not None and any(map(in_own_colours, rows))
+        else FIXED,
     )
+
+
+def parts_of(rows: list[dict]) -> dict[str, int]:
+    """{label: how many parts} where photos were decided together."""
+    labels = {row["part"]: row["part_label"] for row in rows if row.get("part_label") is not None}
+    return dict(Counter(labels.values()))
+
+
+def in_own_colours(row: dict) -> bool:
+    """Whether its heatmap is on the profile's own scale: versions that noted no time drew all on the fixed one."""
+    return row.get("time") is not None
 
 
 def key_of(rows: list[dict], settings: SettingsContent) -> str:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ..engine.heatmap import data_url
 from ..files import inside
@@ -13,6 +14,16 @@ from ..runs.stamps import UNKNOWN
 
 LONGEST_SIDE = 480  # pixels of a picture on the page
 QUALITY = 82
+
+
+class GivesPictures(Protocol):
+    """What a gallery takes the pictures of its rows from."""
+
+    def photo(self, row: dict) -> str | None:
+        """A row's photo as a data URL."""
+
+    def heatmap(self, row: dict) -> str | None:
+        """A row's map over its photo as a data URL."""
 
 
 @dataclass

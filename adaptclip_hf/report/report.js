@@ -67,12 +67,11 @@ const shareOf = (count, total) => {
 // ---------------------------------------------------------------- labels, and another threshold
 
 const scores = Object.fromEntries(Object.entries(run.scores).map(([label, text]) => [label, unpacked(text)]));
-const byRule = Object.fromEntries(Object.entries(run.byRule).map(([label, text]) => [label, unpacked(text)]));
 const calibration = unpacked(run.calibration);
 const ownLabels = cards.map((card) => card.dataset.label);
 
 function labelOf(number) {
-  if (wait.threshold === null || "fixed" in cards[number].dataset) return ownLabels[number];
+  if (wait.threshold === null || ownLabels[number] === "not inspectable") return ownLabels[number];
   return run.cards[number].score > wait.threshold ? "anomalous" : "normal";
 }
 
@@ -81,14 +80,13 @@ function groups() {
   const found = {};
   const add = (label, some) => some.length && (found[label] ??= []).push(some);
   for (const [label, some] of Object.entries(scores)) {
-    if (wait.threshold === null) add(label, some);
+    if (wait.threshold === null || label === "not inspectable") add(label, some);
     else {
       const cut = some.length - above(some, wait.threshold);
       add("normal", some.subarray(0, cut));
       add("anomalous", some.subarray(cut));
     }
   }
-  for (const [label, some] of Object.entries(byRule)) add(label, some);
   return found;
 }
 
@@ -138,7 +136,7 @@ function tellThreshold(found) {
   if (threshold !== null) {
     words = `${trying ? "At" : "The run's own threshold is"} ${threshold.toFixed(4)}${trying ? "" : ":"} ` +
       `${anomalous} anomalous, ${sizeOf(found.normal)} normal`;
-    if (trying && run.threshold !== null) words += ` (with the run's own, ${run.threshold.toFixed(4)}: ${sizeOf([scores.anomalous ?? [], byRule.anomalous ?? []])} anomalous)`;
+    if (trying && run.threshold !== null) words += ` (with the run's own, ${run.threshold.toFixed(4)}: ${(scores.anomalous ?? []).length} anomalous)`;
     if (calibration.length) {
       const higher = above(calibration, threshold);
       words += `. Of the ${calibration.length} good photos that calibrated ${higher} ${higher === 1 ? "lies" : "lie"} above: ` +
@@ -387,7 +385,7 @@ function showDecisions() {
 
 /** What the review of anomalous photos says: an interval where all with so high scores were looked at. */
 function falseAlarms() {
-  const all = sizeOf([scores.anomalous ?? [], byRule.anomalous ?? []]);
+  const all = (scores.anomalous ?? []).length;
   const numbers = [...decisions.keys()].filter((number) => ownLabels[number] === "anomalous");
   if (!numbers.length) return all ? `False alarms: none of the ${all} anomalous photos has been reviewed.` : null;
   const good = numbers.filter((number) => decisions.get(number).verdict === "good part").length;
@@ -443,15 +441,19 @@ function keep() {
   const kept = [...decisions].map(([number, decision]) => [run.cards[number].path, run.cards[number].stamp, decision]);
   try {
     localStorage.setItem(`adaptclip:${run.key}`, JSON.stringify({ kept, drawn: wait.drawn, reviewer: by("reviewer").value }));
-    by("kept").textContent = kept.length ? "This browser keeps the decisions until you come back." : "";
+    by("kept").textContent = kept.length ? " This browser keeps the decisions until you come back." : "";
   } catch {
-    by("kept").textContent = "This browser keeps nothing: save the decisions before you close the page.";
+    by("kept").textContent = " This browser keeps nothing: save the decisions before you close the page.";
   }
 }
 
 function recall() {
-  for (const { path, verdict, reviewer, time } of run.decisions)
-    if (places.has(path)) decisions.set(places.get(path), { verdict, reviewer, time });
+  for (const { path, verdict, reviewer, time, chosen } of run.decisions) {
+    if (!places.has(path)) continue;
+    const number = places.get(path);
+    decisions.set(number, { verdict, reviewer, time });
+    if (chosen === "random-normal") wait.drawn = Math.max(wait.drawn, run.cards[number].drawn + 1);
+  }
   if (!run.key) return;
   try {
     const { kept, drawn, reviewer } = JSON.parse(localStorage.getItem(`adaptclip:${run.key}`)) ?? { kept: [], drawn: 0 };

@@ -21,7 +21,7 @@ def write_coco(lines: Iterable[dict], opened: IO[bytes]):
     opened.write(b"}\n")
 
 
-def write_label_studio(lines: Iterable[dict], opened: IO[bytes], addresses: ImageAddresses = ImageAddresses()):
+def write_label_studio(lines: Iterable[dict], opened: IO[bytes], addresses: ImageAddresses):
     """Tasks with predictions, see [`tasks`]."""
     write_list(tasks(scored(lines), addresses), opened)
 
@@ -37,7 +37,7 @@ def write_list(items: Iterable[dict], opened: IO[bytes]):
 def coco_images(lines: Iterable[dict]) -> Iterator[dict]:
     for number, line in enumerate(scored(lines), start=1):
         height, width = line["size"]
-        about = {name: line[name] for name in ("score", "p_value", "label")}
+        about = {name: line[name] for name in ("score", "p_value", "margin", "label")}
         yield {"id": number, "file_name": line["path"], "width": width, "height": height, **about}
 
 

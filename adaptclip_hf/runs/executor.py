@@ -132,7 +132,7 @@ class Here(Executor):
     def _keep(self, store: Store, source: Source, stamp: Stamp, result: Result) -> dict:
         """The row of a result, which is in the store; its error where the memory does not suffice for its pictures."""
         path, part = source.path, self.spec.part_of(source)
-        row = row_of(path, stamp, result, part)
+        row = row_of(path, stamp, result, part, self.spec.profile)
         if part is not None and self.spec.usual_part is not None:
             row["part_label"] = label_so_far(store.index.of_part(part), row, self.spec.usual_part)
         try:
@@ -141,7 +141,7 @@ class Here(Executor):
             refused = refused_for_memory(path)
             self._pass_over(path, refused)
             unreadable = UnreadableImage(path, str(refused))
-            row = row_of(path, stamp, unreadable, part)
+            row = row_of(path, stamp, unreadable, part, self.spec.profile)
             store.add(row, unreadable)
         return row
 

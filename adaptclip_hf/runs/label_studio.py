@@ -52,7 +52,7 @@ class ImageAddresses:
         return self.prefix + quote(os.fsencode(file.relative_to(root).as_posix()))
 
 
-def tasks(rows: Iterable[dict], addresses: ImageAddresses = ImageAddresses()) -> Iterator[dict]:
+def tasks(rows: Iterable[dict], addresses: ImageAddresses) -> Iterator[dict]:
     """Tasks with predictions: a choice for the image, a polygon for each region; in per cent of the image's sides.
 
     For the labelling configuration of docs/inspection.md.

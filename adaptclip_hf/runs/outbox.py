@@ -18,6 +18,7 @@ from .index import key_of
 from .rows import ROW
 
 OUTBOX_FILE = "outbox.sqlite"
+WAIT = 60.0  # seconds, while another program reads the file
 KEPT = 1000  # of the last decisions, also where all targets have them, by which a repeat is known
 TABLES = """
 create table if not exists run (id text);
@@ -64,7 +65,7 @@ class Outbox:
         self.file = file
         self._changed = Condition()
         with self._asking():
-            self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(file, WAIT, isolation_level=None, check_same_thread=False)
             # on the disk before the row is, also when the power fails; a journal that works on shares
             self._database.executescript(f"pragma journal_mode = truncate; pragma synchronous = full; {TABLES}")
             self._database.execute("insert into run select ? where not exists (select 1 from run)", [uuid.uuid4().hex])

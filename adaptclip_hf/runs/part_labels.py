@@ -53,11 +53,13 @@ class PartSummary:
             lines.append(f"anomalous parts: {named(self.anomalous, bad)}")
         if self.differing:
             lines.append(
-                f"{self.differ} parts were not photographed as the profile's: {named(self.differing, self.differ)}; "
-                "what no photo shows is not inspected, and more photos give more false alarms"
+                f"{self.differ} {'part was' if self.differ == 1 else 'parts were'} not photographed as the profile's: "
+                f"{named(self.differing, self.differ)}; what no photo shows is not inspected, and more photos give "
+                "more false alarms"
             )
         if self.alone:
-            lines.append(f"{self.alone} images belong to no part: each is decided for itself")
+            belong = "image belongs" if self.alone == 1 else "images belong"
+            lines.append(f"{self.alone} {belong} to no part: decided each for itself")
         return "\n".join(lines)
 
 

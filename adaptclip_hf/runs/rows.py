@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ..engine import Result
 
 RESULT = ("score", "p_value", "label", "regions", "size")
-LATER = ("time", "part", "part_label", "reason")  # columns that earlier versions did not write
+# columns that earlier versions did not write: null where they are not known
+LATER = ("time", "part", "part_label", "reason", "margin", "profile", "nearest")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -39,7 +40,7 @@ Stored = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what SQLite and Parquet
 
 
 class RowContent(FileContent):
-    """A row as results hold it; version 0.2 wrote no stamp in parts."""
+    """A row as results hold it; version 0.2 wrote no stamp in parts, and none of the columns of `LATER`."""
 
     path: Text
     score: float | None
@@ -57,6 +58,9 @@ class RowContent(FileContent):
     part: Text | None = None
     part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
     reason: Text | None = None
+    margin: float | None = None
+    profile: Text | None = None
+    nearest: Text | None = None
 
 
 def is_decided(row: dict) -> bool:
@@ -64,20 +68,22 @@ def is_decided(row: dict) -> bool:
     return row["error"] is None and row["label"] != NOT_INSPECTABLE
 
 
-def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None) -> dict:
+def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None, profile: str | None = None) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
         part: that the photo belongs to; the decision on it is not known here.
+        profile: the digest of the profile that decided.
 
     Returns:
         The row; its `time` is now: when the image was decided, UTC, to the millisecond.
     """
     row = {"path": path, **{name: getattr(result, name) for name in RESULT}}
     row |= {"heatmap": None, "map": None, "error": result.error}
-    row |= {"part": part, "part_label": None, "reason": result.reason}
+    row |= {"part": part, "part_label": None, "reason": result.reason, "nearest": result.nearest}
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    row |= {"margin": result.margin, "profile": profile}
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
 

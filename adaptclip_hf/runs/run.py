@@ -131,9 +131,11 @@ class Run:
 
     def _tell(self, row: dict):
         if row["error"] is None:
-            decided = f"p {row['p_value']:.3f}  " if row["p_value"] is not None else ""
-            why = f" ({row['reason']})" if row["label"] == NOT_INSPECTABLE else ""
-            self.report(f"{row['score']:.4f}  {decided}{row['label'] or '':9}{why}  {row['path']}")
+            place = self.spec.reference.place_of(row["score"])
+            why = f"({row['reason']})" if row["label"] == NOT_INSPECTABLE else place
+            part = row["part_label"] and f"(its part: {row['part_label']})"
+            words = (f"{row['score']:.4f}", f"{row['label'] or '':9}", why, row["path"], part)
+            self.report("  ".join(filter(None, words)))
 
 
 def correct_labels(store: Store, false_discovery_rate: float, summary: RunSummary, by_parts: bool = False):

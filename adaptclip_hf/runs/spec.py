@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..detector import AnomalyDetector
 from ..engine import AnomalyScorer, Reference
@@ -48,6 +49,11 @@ class RunSpec:
     def __post_init__(self):
         if self.false_discovery_rate is not None and isinstance(self.reference, InspectionProfile):
             require_discoverable(len(self.reference.calibration.scores), self.false_discovery_rate)
+
+    @cached_property
+    def profile(self) -> str | None:
+        """The digest of the profile that decides, for rows."""
+        return self.reference.digest() if isinstance(self.reference, InspectionProfile) else None
 
     @property
     def usual_part(self) -> UsualPart | None:

@@ -1,7 +1,7 @@
 """What a run came to, for people."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
@@ -76,8 +76,12 @@ class RunSummary:
         self.seconds += other.seconds
         self.waited += other.waited
 
-    def describe(self) -> str:
-        """A few lines for people: how many, how fast, the highest scores, what failed."""
+    def describe(self, place_of: Callable[[float], str] = lambda score: "") -> str:
+        """A few lines for people: how many, how fast, the highest scores, what failed.
+
+        Args:
+            place_of: words beside a score, see [`Reference.place_of`].
+        """
         total = sum(self.labels.values())
         lines = [f"{self.scored} images in {self.seconds:.1f} s ({self.seconds / max(1, self.scored):.2f} s an image)"]
         if self.scored >= WORTH_A_SHARE and self.waited:
@@ -92,7 +96,9 @@ class RunSummary:
             lines.append(self.parts)
         if self.highest:
             lines.append("highest scores:" if total > len(self.highest) else "scores:")
-            lines += [f"  {score:.4f}  {label:9}  {printable(path)}" for score, label, path in self.highest]
+            for score, label, path in self.highest:
+                words = ("", f"{score:.4f}", f"{label:9}", *filter(None, [place_of(score)]), printable(path))
+                lines.append("  ".join(words))
         if total > len(self.highest):
             lines.append(f"  ... {total - len(self.highest)} more, down to {self.lowest:.4f}")
         if unseen := self.labels[NOT_INSPECTABLE]:

@@ -45,6 +45,9 @@ SCHEMA = pa.schema(
         "part": pa.string(),
         "part_label": pa.string(),
         "reason": pa.string(),
+        "margin": pa.float64(),
+        "profile": pa.string(),
+        "nearest": pa.string(),
     }
 )
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from ..model_files import EXPORT_FILE
 from ..validation import FileContent
 
+Stop = Annotated[list[float], Field(min_length=5, max_length=5)]
 ANEW = "Export the model anew."
 
 
@@ -38,6 +39,7 @@ class BakedProfile(FileContent):
     pixel_threshold: float | None
     scores: list[float]
     tile: str
+    colours: list[Stop] = []
 
 
 class Description(FileContent):
@@ -49,6 +51,8 @@ class Description(FileContent):
         parity: how far scores and maps are from torch's, at most, and on how many images.
         accuracy: of a lower precision, the AUROC before and after, by data set.
         profile: threshold, calibration scores and view of a profile that was baked in.
+        colours: of heatmaps without a profile, (value, red, green, blue, opacity) from one stop to the next; a profile
+            has its own. Empty in exports of earlier versions.
         object_name: the word for the object in the text prompts, which are constants of the graphs.
     """
 
@@ -60,6 +64,7 @@ class Description(FileContent):
     object_name: str
     accuracy: dict[str, dict[str, float]] = {}
     profile: BakedProfile | None = None
+    colours: list[Stop] = []
 
     def save(self, folder: Path):
         (folder / EXPORT_FILE).write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from ..detector import AnomalyDetector
 from ..engine import PlainReference
 from ..versions import __version__
-from .answers import Answer, Inspection, inspected
+from .answers import About, Answer, Health, Inspection, ProductContent, inspected, refusals
 from .batches import Batches, default_batch_size, default_workers
 from .failures import is_short_of_memory, refusal_of
 from .limits import BodyLimit, Limits, RefusedError
@@ -29,7 +29,7 @@ from .monitoring import Monitor
 from .products import Product, Products, one_line
 from .stopping import Stopping
 from .tokens import Tokens
-from .uploads import BODY, memory_for, read_photo, read_upload
+from .uploads import BODY, PROFILE_BODY, memory_for, read_photo, read_upload
 
 DECODING_THREADS = 2
 MOST_FILES = 3  # of a profile's folder
@@ -57,7 +57,7 @@ class ServiceSettings:
 
 
 def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSettings = ServiceSettings()) -> FastAPI:
-    """The service as an ASGI application; its page is `/docs`.
+    """The service as an ASGI application; its page is `/docs`, and `/` names it.
 
     Args:
         products: their profiles decide; without products images are scored zero-shot.
@@ -136,7 +136,13 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
         except KeyError:
             raise RefusedError(422, f"product: there is no {name[:80]!r}, there is {known}.") from None
 
-    @app.post("/detect", dependencies=[bearer], openapi_extra={"requestBody": BODY}, response_model=Inspection)
+    @app.post(
+        "/detect",
+        dependencies=[bearer],
+        openapi_extra={"requestBody": BODY},
+        response_model=Inspection,
+        responses=refusals(400, 401, 408, 413, 415, 422, 500, 503),
+    )
     async def detect(request: Request) -> Response:
         """Scores an image, and decides by a product's profile."""
         begun = time.perf_counter()
@@ -166,23 +172,42 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
             monitor.images.labels(inspection.product or "", inspection.label or "").inc()
             return await to_thread.run_sync(as_bytes, inspection, limiter=decoding)
 
-    @app.get("/health")
+    @app.get("/", dependencies=[bearer], response_model=About, responses=refusals(401))
+    async def about() -> dict:
+        """What answers here, its products, and where the documentation is."""
+        return {
+            "service": "adaptclip serve",
+            "version": __version__,
+            "about": "Scores photos of parts and decides by a product's profile of good ones.",
+            "products": list(products),
+            "detect": "/detect",
+            "health": "/health",
+            "documentation": "/docs",
+        }
+
+    @app.get("/health", response_model=Health)
     async def health() -> dict:
         """Whether the service answers, its version and its runtime."""
         about = {"version": __version__, "backend": detector.backend}
         return {"status": "ok", **about, "products": len(products), "skipped": len(products.skipped)}
 
-    @app.get("/metrics", dependencies=[bearer], response_class=Response)
+    @app.get("/metrics", dependencies=[bearer], response_class=PlainTextResponse, responses=refusals(401))
     async def metrics() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(monitor.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/products", dependencies=[bearer])
+    @app.get("/products", dependencies=[bearer], response_model=list[ProductContent], responses=refusals(401))
     async def list_products() -> list[dict]:
         """The products, and what their profiles promise."""
         return [product.describe() for product in products.values()]
 
-    @app.put("/products/{name}", dependencies=[bearer])
+    @app.put(
+        "/products/{name}",
+        dependencies=[bearer],
+        openapi_extra={"requestBody": PROFILE_BODY},
+        response_model=ProductContent,
+        responses=refusals(400, 401, 403, 408, 413, 422, 500, 503, 507),
+    )
     async def put_product(name: str, request: Request) -> dict:
         """Adds or replaces a product; the form's `files` are the files of its profile's folder."""
         async with request.form(max_files=MOST_FILES, max_fields=1) as form:
@@ -194,7 +219,12 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
                 raise RefusedError(422, one_line(error)) from None
         return product.describe()
 
-    @app.delete("/products/{name}", dependencies=[bearer], status_code=204)
+    @app.delete(
+        "/products/{name}",
+        dependencies=[bearer],
+        status_code=204,
+        responses=refusals(401, 403, 404, 422, 500),
+    )
     async def remove_product(name: str):
         """Removes a product."""
         try:

@@ -43,6 +43,24 @@ BODY = {
         JSON: fields({"format": "byte", "description": "an image file in base64, or a data URL"}),
     },
 }
+PROFILE_BODY = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": ["files"],
+                "properties": {
+                    "files": {
+                        "type": "array",
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "profile.json, the features that it names, and SHA256SUMS if there is one",
+                    }
+                },
+            }
+        }
+    },
+}
 
 
 @dataclass(frozen=True)

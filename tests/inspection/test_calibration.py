@@ -17,12 +17,14 @@ from adaptclip_hf.inspection.calibration import (
     lowest_rate,
     photos_needed,
     require_discoverable,
+    used_rate,
 )
 from adaptclip_hf.inspection.drift import WINDOW, DriftWatch
 from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.near_copies import near_copies, sketch
 from adaptclip_hf.inspection.photo_features import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
-from adaptclip_hf.inspection.split import CROSS, LEAVE_ONE_OUT, SPLIT, Split
+from adaptclip_hf.inspection.split import CROSS, LEAVE_ONE_OUT, SPLIT, Split, asked_and_given, rates
+from adaptclip_hf.processing.image_processing_adaptclip import margin_of
 from adaptclip_hf.synthetic import make_category, render_sample
 
 
@@ -112,18 +114,53 @@ def test_against_nonconform():
     np.testing.assert_allclose(Calibration.at_rate(scores, 0.05).p_values(queries), theirs)
 
 
+def test_splits_use_the_rate_that_is_asked_for():
+    for rate in (0.2, 0.1, 0.05, 0.02):
+        for count in range(photos_needed(rate) + 10, 400):
+            split = Split.of(count, rate, SPLIT)
+            assert used_rate(split.calibrating, rate) == pytest.approx(rate) and split.bank >= 10
+            if Split.of(count, rate).method == SPLIT:
+                assert Split.of(count, rate).bank >= 50
+    assert Split.of(20, 0.05, SPLIT, confirmed=60).calibrating == 19  # no more than there are
+
+
+def test_where_a_rate_is_not_used_it_is_said_why():
+    scores = np.arange(30) / 30
+    assert Calibration.at_rate(scores, 0.1).expected_rate == pytest.approx(3 / 31)  # all that 30 photos can
+    assert asked_and_given(30, 0.1, 3 / 31) is None and asked_and_given(20, 0.05, 1 / 21) is None
+    assert asked_and_given(15, 0.1, 1 / 16) == (
+        "asked for 10 %, and 15 calibrating photos give 6.25 %: with 15 of them rates go in steps of 6.25 %; 19 would "
+        "give 10 %"
+    )
+    alike = Calibration.at_rate([0.1] * 10 + [0.5] * 9, 0.2)
+    assert "several of them score as high as the threshold" in asked_and_given(19, 0.2, alike.expected_rate)
+    assert rates(20) == (
+        "with 20 calibrating photos the lowest false-alarm rate to ask for is 4.76 %; 2 % would take 49 of them"
+    )
+
+
+def test_a_score_among_the_good_photos_in_words():
+    calibration = Calibration.at_rate(np.arange(20) / 20, 0.1)
+    assert calibration.place_of(0.99) == "above all 20 good photos (p 0.048, the lowest that 20 can give)"
+    assert calibration.place_of(0.83) == "above 17 of 20 good photos (p 0.190)"
+    assert calibration.place_of(0.0) == "above none of 20 good photos (p 1.000)"
+    assert margin_of(0.6, 0.4) == pytest.approx(1.5) and margin_of(0.6, None) is None
+    assert margin_of(0.6, 0.0) is None and margin_of(0.6, 5e-324) is None and margin_of(0.6, -1e-9) is None
+
+
 def test_plans():
-    assert Split.of(40, 0.05, SPLIT) == Split(SPLIT, 20, 20) and Split.of(30, 0.05, SPLIT) == Split(SPLIT, 11, 19)
+    assert Split.of(40, 0.05, SPLIT) == Split(SPLIT, 21, 19) and Split.of(30, 0.05, SPLIT) == Split(SPLIT, 11, 19)
+    assert Split.of(30, 0.1, SPLIT) == Split(SPLIT, 11, 19)  # not 15, which use 6.25 % of the 10
     for count, rate in ((9, 0.1), (30, 0.1), (40, 0.05), (98, 0.05), (148, 0.01)):  # no photo is wasted
         assert Split.of(count, rate) == Split(LEAVE_ONE_OUT, count, count)
-    assert Split.of(100, 0.05) == Split(SPLIT, 50, 50) and Split.of(149, 0.01) == Split(SPLIT, 50, 99)
+    assert Split.of(100, 0.05) == Split(SPLIT, 61, 39) and Split.of(149, 0.01) == Split(SPLIT, 50, 99)
     assert Split.of(90, 0.05, confirmed=5).method == SPLIT  # of 45 and the five that are in the bank anyway
     assert Split.of(100, 0.05, CROSS) == Split(CROSS, 100, 100)
     for method in ("fold", "", None):
         with pytest.raises(ValueError, match=r"There is no calibration .*auto, split, cross, leave-one-out"):
             Split.of(40, 0.05, method)
     for count, rate, needed in ((4, 0.01, 99), (18, 0.05, 19), (1, 0.05, 19)):
-        with pytest.raises(ValueError, match=f"{count} good photos cannot carry .*takes {needed}"):
+        with pytest.raises(ValueError, match=f"{count} good photos? cannot carry .*takes {needed}"):
             Split.of(count, rate)
     with pytest.raises(ValueError, match="when split"):
         Split.of(19, 0.05, "split")

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from commands import run_command
 from PIL import Image, ImageDraw
+from scipy import ndimage
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, View
 from adaptclip_hf.cli import main
 from adaptclip_hf.inspection import Calibration, photo_features
-from adaptclip_hf.inspection.regions import find_regions
+from adaptclip_hf.inspection.regions import crosses_itself, find_regions
 from adaptclip_hf.inspection.split import Split
 from adaptclip_hf.synthetic import make_category, render_sample
 
@@ -42,9 +43,9 @@ def profile(detector, good) -> InspectionProfile:
 
 def test_split_photos_never_calibrate_what_they_are_compared_with(profile, detector, good):
     roles = Counter(photo.role for photo in profile.features.photos)
-    assert roles == {"bank": 15, "calibration": 15} and profile.method == "split"
+    assert roles == {"bank": 11, "calibration": 19} and profile.method == "split"
     assert "none of them in the bank" in profile.describe() and "promise: exact" in profile.describe()
-    assert len(profile.prompt_bank) == 15 and len(profile.calibration.scores) == 15
+    assert len(profile.prompt_bank) == 11 and len(profile.calibration.scores) == 19
     by_hand = detector.remember(photo.name for photo in profile.features.photos if photo.role == "bank")
     for photo in profile.features.photos:
         if photo.role == "calibration":
@@ -148,7 +149,7 @@ def test_too_few_photos_are_refused_with_the_number(detector, good):
         raise AssertionError("refused before anything is encoded")
 
     for count, rate, needed in ((4, 0.01, 99), (1, 0.05, 19), (18, 0.05, 19)):
-        with pytest.raises(ValueError, match=f"{count} good photos cannot carry .* takes {needed}"):
+        with pytest.raises(ValueError, match=f"{count} good photos? cannot carry .* takes {needed}"):
             InspectionProfile.fit(detector, good[:count], rate, verdict=False)
         with pytest.raises(ValueError, match=f"takes {needed}"):
             InspectionProfile.fit(detector, iter(good[:count]), rate, verdict=False)
@@ -159,7 +160,7 @@ def test_photos_that_teach_nothing_are_named(detector, good, tmp_path):
     profile = InspectionProfile.fit(detector, [*good[:12], good[3], good[3]], 0.1, report=said.append, verdict=False)
     assert len(profile.features.photos) == 12 and sum("is a copy of" in line for line in said) == 2
     same = Image.open(good[0])
-    with pytest.raises(ValueError, match="1 good photos cannot carry"):
+    with pytest.raises(ValueError, match="1 good photo cannot carry"):
         InspectionProfile.fit(detector, [same.copy() for _ in range(12)], 0.1, verdict=False)
     nearly = []
     for index in range(12):  # one photo taken again and again
@@ -206,7 +207,7 @@ def test_confirmed_false_alarms_join_the_bank_and_never_calibrate(profile, detec
     updated = profile.update(detector, confirmed=[bad[0], bad[0]], report=said.append, on_error=None, progress=False)
     assert any("is a copy of" in line for line in said)
     assert before.label == "anomalous" and updated.features.photos[-1].role == "confirmed"
-    assert len(updated.prompt_bank) == 16 and len(updated.calibration.scores) == 15
+    assert len(updated.prompt_bank) == 12 and len(updated.calibration.scores) == 19
     [again] = detector.detect(bad[0], profile=updated)
     assert again.label == "normal" and again.among_normals
     more = updated.update(detector, good[:5], false_alarm_rate=0.2)  # copies of what is there
@@ -259,9 +260,7 @@ def test_regions_in_the_images_own_pixels():
         x, y, width, height = region["box"]
         points = np.array(region["polygon"])
         assert (points >= (x, y)).all() and (points <= (x + width, y + height)).all()
-        xs, ys = points.T
-        area = abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
-        assert area == pytest.approx(width * height, rel=0.06)
+        assert polygon_area(points) == pytest.approx(width * height, rel=0.1)
     [likely] = find_regions(anomaly_map, 0.95)
     assert likely["box"] == edge["box"] and not likely["significant"]
     assert find_regions(np.zeros((8, 8), np.float32), 0.3) == []
@@ -269,11 +268,50 @@ def test_regions_in_the_images_own_pixels():
     assert whole[0]["box"] == [0, 0, 9, 8] and len(whole) == 1
 
 
+def test_a_region_reaches_as_far_as_its_defect():
+    """A crack: high in places, lower in between, and a good place that is as high as the lower parts."""
+    rows, columns = np.mgrid[:60, :100]
+    crack = np.exp(-(((rows - 20 - columns / 5) / 3) ** 2)) * (0.45 + 0.2 * np.cos(columns / 8))
+    anomaly_map = (0.05 + np.where((columns > 10) & (columns < 90), crack, 0)).astype(np.float32)
+    anomaly_map[50:55, 5:9] = 0.38
+    [found] = find_regions(anomaly_map, 0.4)
+    x, _, width, height = found["box"]
+    assert x == pytest.approx(11, abs=1) and x + width == pytest.approx(90, abs=3) and 20 < height < 30
+    for size in ((60, 100), (600, 1500)):
+        [region] = find_regions(anomaly_map, 0.4, size)
+        points = np.array(region["polygon"])
+        assert 6 < len(points) < 40 and not crosses_itself(points)
+        box = np.array(region["box"])
+        assert (points >= box[:2]).all() and (points <= box[:2] + box[2:]).all() and (box >= 0).all()
+        assert polygon_area(points) == pytest.approx(region["area"], rel=0.12)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 2, 5])
+def test_outlines_of_any_map_are_valid(sigma):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        anomaly_map = ndimage.gaussian_filter(rng.random((50, 70)), sigma)
+        anomaly_map -= anomaly_map.min()
+        for region in find_regions(anomaly_map / anomaly_map.max(), 0.8, (501, 333)):
+            points, box = np.array(region["polygon"]), np.array(region["box"])
+            assert len(points) >= 3 and not crosses_itself(points)
+            assert (points >= box[:2]).all() and (points <= box[:2] + box[2:]).all()
+            assert (box[:2] >= 0).all() and box[0] + box[2] <= 333 and box[1] + box[3] <= 501
+    square, bow = [(0, 0), (4, 0), (4, 4), (0, 4)], [(0, 0), (4, 4), (4, 0), (0, 4)]
+    crenel = [(0, 0), (6, 0), (6, 2), (4, 2), (4, 1), (2, 1), (2, 2), (0, 2)]  # two sides on one line, apart
+    assert [crosses_itself(np.array(each)) for each in (square, bow, crenel)] == [False, True, False]
+
+
+def polygon_area(points) -> float:
+    xs, ys = np.transpose(points)
+    return abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
+
+
 def test_the_command_line_from_photos_to_annotations(small_folder, good, bad, tmp_path, capsys):
     ring, day = tmp_path / "ring", tmp_path / "day"
     fit = ["fit", "--normal", *good, "--false-alarm-rate", "10%", "--model", str(small_folder), "--quiet"]
     assert main([*fit, "--calibration", "split", "--output", str(ring)]) == 0
-    assert "false alarms: at most 6.25 % on average" in capsys.readouterr().out
+    assert "false alarms: at most 10 % on average" in capsys.readouterr().out
     assert main([*fit, "--output", str(ring)]) == 1 and "--overwrite" in capsys.readouterr().err
     detect = ["detect", *bad, good[0], "--profile", str(ring), "--output", str(day), "--quiet"]
     prefixed = ["--label-studio-prefix", "/data/local-files/?d=", "--label-studio-root", str(Path(bad[0]).parent)]
@@ -346,7 +384,9 @@ def test_labels_of_many_at_once(small_folder, good, bad, tmp_path, capsys):
         line["path"] for line in lines if line["p_value"] <= largest
     }
     for line in sorted(lines, key=lambda line: -line["score"])[:10]:  # the summary has the labels of the rows
-        assert f"{line['score']:.4f}  {line['label']:9}  {line['path']}" in said
+        place = f"good photos (p {line['p_value']:.3f}"
+        [told] = [each for each in said.splitlines() if each.endswith(f"  {line['path']}") and place in each]
+        assert told.startswith(f"  {line['score']:.4f}  {line['label']:9}  above ")
 
 
 def test_a_profile_travels_without_the_bank_that_its_features_make(small_folder, good, bad):
@@ -366,7 +406,7 @@ def test_a_profile_travels_without_the_bank_that_its_features_make(small_folder,
         "--normal PATH --output x --drop a": (2, "name it with --update"),
         "--update x --tile 64": (2, "--tile is the profile's own"),
         "--update nowhere": (1, "No profile at nowhere"),
-        "--normal PATH --output x --false-alarm-rate 1%": (1, "1 good photos cannot carry a false-alarm rate of 1 %"),
+        "--normal PATH --output x --false-alarm-rate 1%": (1, "1 good photo cannot carry a false-alarm rate of 1 %"),
         "--normal EMPTY --output x": (1, "holds no image file"),
     }.items(),
 )
@@ -474,7 +514,7 @@ def test_a_discovery_rate_that_calls_nothing_is_refused_before_scoring(profile, 
     output = tmp_path / "day"
     assert main([*call, "--output", str(output), "--false-discovery-rate", "1%", "--quiet"]) == 1
     said = capsys.readouterr().err
-    assert "With 15 calibrating photos no p-value is below 6.25 %" in said and "it takes 99" in said
+    assert "With 19 calibrating photos no p-value is below 5 %" in said and "it takes 99" in said
     assert not output.exists()
 
 

@@ -47,7 +47,9 @@ def test_sdist_and_wheel_hold_what_belongs_in_them(distributions):
         "hub_cards/model_template.md",
         "models/adaptclip-tiny/model.safetensors",
         "evaluation/published_categories.json",
+        "report/report.css",
         "report/report.html",
+        "report/report.js",
     ):
         assert f"adaptclip_hf/{name}" in names, name
     modules = {file.relative_to(ROOT).as_posix() for file in (ROOT / "adaptclip_hf").rglob("*.py")}

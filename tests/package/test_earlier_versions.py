@@ -13,7 +13,6 @@ from pyarrow import parquet
 
 from adaptclip_hf import AdaptCLIPModel, AnomalyDetector, InspectionProfile, PromptBank
 from adaptclip_hf.cli import main
-from adaptclip_hf.runs.rows import LATER
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 MODIFIED = 1_700_000_000  # of each image, which results record

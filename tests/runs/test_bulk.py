@@ -200,7 +200,7 @@ def test_other_settings_and_wrong_calls(line, tmp_path, without_ray, capsys):
     assert [Path(row["path"]).name for row in rows(tmp_path / "out")] == ["12.png"]
     (tmp_path / "list.csv").write_text("file\na.png\n")
     for address, reason in (
-        (tmp_path / "nothing", "nothing at"),
+        (tmp_path / "nothing", "no such file or folder"),
         (tmp_path / "list.csv", "column `path`"),
         ("nowhere://a/b", "cannot be reached"),
     ):

@@ -14,7 +14,8 @@ from adaptclip_hf.cli import main
 from adaptclip_hf.files import csv_cell, from_csv_cell, inside
 from adaptclip_hf.resume import parsed_settings
 from adaptclip_hf.runs import executor, sources
-from adaptclip_hf.runs.rows import read_row
+from adaptclip_hf.runs.rows import LATER, read_row
+from adaptclip_hf.runs.tables import part_schema, require_part, rows_of, table_of
 
 
 def lines(output: Path) -> list[dict]:
@@ -128,8 +129,10 @@ def test_a_photo_has_one_row_however_it_is_named(run, tmp_path):
     Path("link").symlink_to("day")
     for again in (tmp_path / "day", "./day", "day/../day", "link", "day/0.png", tmp_path / "link" / "1.png"):
         assert run(again) == first
-    assert run("link", "day", tmp_path / "day", output="once") == [
-        {**row, "path": f"link/{index}.png", "heatmap": f"once/heatmaps/{index}.png"} for index, row in enumerate(first)
+    once = run("link", "day", tmp_path / "day", output="once")
+    assert once == [
+        {**row, "path": f"link/{index}.png", "heatmap": f"once/heatmaps/{index}.png", "time": once[index]["time"]}
+        for index, row in enumerate(first)
     ]
     Path("own.png").symlink_to("day/0.png")  # a link to a photo is seen as a photo of its own
     assert len(run("own.png")) == 4
@@ -208,7 +211,7 @@ FAULTS = {
 def test_damaged_rows_are_refused(fault):
     text, named = FAULTS[fault]
     whole = json.dumps(ROW)
-    assert read_row(whole) == ROW | {"time": None}  # as version 0.2 wrote it
+    assert read_row(whole) == dict.fromkeys(LATER) | ROW
     with pytest.raises(ValueError, match=named) as refused:
         read_row(f"{whole[:-1]}, {text}}}")
     assert len(str(refused.value).splitlines()) == 1
@@ -337,3 +340,14 @@ def test_a_photo_that_is_too_large_for_the_memory_ends_only_itself(run, where, m
     assert [row["error"] is None for row in rows] == [True, False, True]
     assert "too large for the memory" in rows[1]["error"] and rows[1]["heatmap"] is None
     assert not list(Path("out/heatmaps").glob(".unfinished*"))
+
+
+def test_tables_hold_the_margin_and_the_profile_and_older_ones_lack_them(tmp_path):
+    row = dict.fromkeys(LATER) | ROW | {"margin": 1.25, "profile": "ab" * 32}
+    table = table_of([row], part_schema(maps=False))
+    [again] = rows_of(table)
+    assert (again["margin"], again["profile"]) == (1.25, "ab" * 32)
+    older = table.drop_columns(list(LATER))
+    require_part(older.schema)
+    [again] = rows_of(older)
+    assert again["margin"] is None and again["profile"] is None and again["score"] == row["score"]

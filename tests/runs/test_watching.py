@@ -101,8 +101,9 @@ def test_files_are_scored_when_they_are_whole(ring, tmp_path):
     finally:
         process.send_signal(signal.SIGINT)
         status = process.wait(timeout=30)
-    assert status == 1  # one could not be read at first
-    assert "started again, it goes on" in output.with_suffix(".log").read_text()
+    told = output.with_suffix(".log").read_text()
+    assert status == 0 and "could not be read" not in told  # what could not at first could later
+    assert "started again, it goes on" in told
     found = {Path(each["path"]).name: each for each in lines(output)}
     assert set(found) == {"first.png", "second.png", "slow.png", "broken.png", "out.png"} and len(lines(output)) == 5
     assert found["first.png"]["among_normals"] and found["slow.png"]["score"] == found["broken.png"]["score"]

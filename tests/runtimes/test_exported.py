@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hostile_images import FORMATS, mutated, png_bomb, valid_file
+from PIL import Image
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPProcessor, AnomalyDetector, InspectionProfile, PromptBank
@@ -374,7 +375,7 @@ def test_a_profile_fits_with_an_export_that_has_normal_variation(varied, varied_
     np.testing.assert_allclose([line["score"] for line in lines], scores(expected), atol=1e-4)
 
 
-def test_the_program_in_the_folder_knows_normal_variation(varied, varied_torch, photos):
+def test_the_program_in_the_folder_knows_normal_variation(varied, varied_torch, photos, tmp_path):
     queries = photos["good"] + photos["bad"]
     for count in (1, 2, 4):
         normal = photos["normal"][:count]
@@ -382,9 +383,14 @@ def test_the_program_in_the_folder_knows_normal_variation(varied, varied_torch, 
         found = [line["score"] for line in run_standalone(varied, *queries, "--normal", *normal)]
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
     expected = varied_torch.detect(photos["bad"], profile=fitted(varied_torch, photos))
-    found = run_standalone(varied, *photos["bad"])
+    found = run_standalone(varied, *photos["bad"], "--heatmaps", tmp_path)
     np.testing.assert_allclose([line["score"] for line in found], scores(expected), atol=TOLERANCE)
     assert [line["label"] for line in found] == [each.label for each in expected]
+    assert [len(line["regions"]) > 0 for line in found] == [len(each.regions) > 0 for each in expected]
+    for path, line in zip(photos["bad"], found, strict=True):
+        drawn = Image.open(tmp_path / f"{Path(path).stem}.png")
+        assert drawn.size == Image.open(path).size and drawn.info["Software"] == "adaptclip-hf"
+        assert all(len(region["polygon"]) >= 3 and region["area"] > 0 for region in line["regions"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 70])

@@ -72,8 +72,24 @@ def test_what_it_says_of_itself(server, products, queries):
     assert 'adaptclip_images_total{label="' in metrics and "process_resident_memory_bytes" in metrics
     page = httpx.get(f"{server.address}/docs").text
     assert "http://" not in page and "https://" not in page  # works offline
-    described = httpx.get(f"{server.address}/openapi.json").json()["paths"]["/detect"]["post"]
-    assert set(described["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+    about = httpx.get(f"{server.address}/").json()
+    assert about["products"] == list(listed) and httpx.get(f"{server.address}{about['documentation']}").text == page
+
+
+def test_its_documentation_knows_each_answer(server, queries):
+    described = httpx.get(f"{server.address}/openapi.json").json()
+    detect, schemas = described["paths"]["/detect"]["post"], described["components"]["schemas"]
+    assert set(detect["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+    assert {"200", "400", "401", "413", "415", "422", "503"} <= set(detect["responses"])
+    answer = server.detect(queries[0], "ring").json()
+    assert answer["label"] == "normal" or answer["regions"][0].keys() >= schemas["FoundRegion"]["properties"].keys()
+    assert answer.keys() == schemas["Inspection"]["properties"].keys() == schemas["Inspection"]["examples"][0].keys()
+    for path, methods in described["paths"].items():
+        for method, about in methods.items():
+            for status, each in about["responses"].items():
+                content = each.get("content", {})
+                assert status in ("204",) or path == "/metrics" or content["application/json"]["schema"], (path, method)
+                assert status < "400" or content["application/json"]["example"]["detail"]
 
 
 def test_bad_requests_are_told_what_was_expected(server, queries):
