@@ -34,7 +34,7 @@ def run_command(arguments: list[str] | None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     args.more = more  # training arguments, which that command looks at itself
     try:
-        args.check(args)  # first: what is wrong with a call is told before torch is imported
+        args.check_call(args)  # first: what is wrong with a call is told before torch is imported
         return run_quietly(args)
     except KeyboardInterrupt as stopped:
         print("stopped", file=sys.stderr)
@@ -137,5 +137,5 @@ def build_parser() -> argparse.ArgumentParser:
         command_parser = command.add_command(commands)
         command_parser.formatter_class = argparse.RawDescriptionHelpFormatter
         check = getattr(command, "check_arguments", check_nothing)
-        command_parser.set_defaults(run=command.run, check=check, parser=command_parser)
+        command_parser.set_defaults(run=command.run, check_call=check, parser=command_parser)
     return parser

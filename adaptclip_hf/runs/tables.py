@@ -108,6 +108,9 @@ def rows_of(table: pa.Table) -> Iterator[dict]:
     for each in table.to_pylist():
         row = {name: each.get(name) for name in ROW}
         row["size"] = None if each["height"] is None else [each["height"], each["width"]]
+        for region in row["regions"] or ():
+            if region.get("area_mm2", 0) is None:
+                del region["area_mm2"]  # where no scale is known, regions have none
         if each.get("path_bytes") is not None:
             row["path"] = path_of(each["path_bytes"])
         if "bytes" not in each:
@@ -153,7 +156,7 @@ def region_cells(row: dict) -> Iterator[dict]:
     about = flat(row, ["path", "label"])
     for number, region in enumerate(row["regions"] or [], start=1):
         box = dict(zip(BOX, region["box"], strict=True))
-        yield about | {"region": number} | box | {name: region[name] for name in REGION_CELLS}
+        yield about | {"region": number} | box | {name: region.get(name) for name in REGION_CELLS}
 
 
 def write_cells(columns: list[str], lines: Iterable[dict], opened: IO[bytes]):

@@ -242,10 +242,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_what_cannot_be_a_target_is_refused_at_once(line, fault, capsys):
+def test_what_cannot_be_a_target_is_refused_before_a_model_is_loaded(line, fault, capsys, monkeypatch):
+    monkeypatch.setattr("adaptclip_hf.cli.argument_types.load_detector", pytest.fail)
     words, status, told = WRONG[fault]
     try:
-        found = main(["detect", "line", "--threshold", "0.5", "--model", "none", *words])
+        found = main(["detect", "line", "--threshold", "0.5", *words])
     except SystemExit as ended:
         found = ended.code
     printed = "".join(capsys.readouterr())

@@ -190,7 +190,7 @@ def test_a_part_is_decided_from_its_results(profile, detector, parts, tmp_path):
     assert decided.p_value == min(result.p_value for result in results)
     well = profile.decide_part(detector.detect(good, profile=profile))
     assert (well.label, well.differs) == ("normal", None)
-    in_memory = detector.detect([Image.open(photo) for photo in good], profile=profile)
+    in_memory = detector.detect([Image.open(photo).copy() for photo in good], profile=profile)
     assert profile.decide_part(in_memory).differs is None
     assert profile.decide_part(in_memory[:2]).differs == "2 of 3 photos"
     with pytest.raises(ValueError, match="None of the part's photos"):

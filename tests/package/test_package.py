@@ -167,7 +167,8 @@ def test_the_commands_of_the_pages_are_known():
     calls = []
     for page in PAGES:
         for block in re.findall(r"^```(?:\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE):
-            calls += [(page.name, line) for line in block.splitlines() if line.startswith("adaptclip ")]
+            lines = re.sub(r"\\\n\s*", "", block).splitlines()  # a call over several lines is one
+            calls += [(page.name, line) for line in lines if line.startswith("adaptclip ")]
     assert len(calls) > 30
     for page, line in calls:
         for words in expanded(shlex.split(line.partition("#")[0])[1:]):

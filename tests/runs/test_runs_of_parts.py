@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from small_profiles import inspects_all
 
 from adaptclip_hf import InspectionProfile
 from adaptclip_hf.cli import main
@@ -46,6 +47,7 @@ def line(small_folder, tmp_path_factory) -> Path:
     assert (
         main([str(word) for word in (*words, "--part-pattern", "{part}-{view}", "--output", folder / "profile")]) == 0
     )
+    inspects_all(folder / "profile")
     return folder
 
 
@@ -131,6 +133,7 @@ def test_a_list_names_parts(line, small_folder, tmp_path, capsys):
     profile = InspectionProfile.from_pretrained(tmp_path / "profile")
     assert profile.usual_part == UsualPart(2, (), None) and len(profile.calibration.scores) == 5
     assert "decides part by part" in capsys.readouterr().out
+    inspects_all(tmp_path / "profile")
     today = line / "today"
     asked = [(today / "bad-top.png", "x"), (today / "well-side.png", "x"), (today / "well-top.png", "y")]
     command = ["detect", "--profile", tmp_path / "profile", "--output", tmp_path / "out", "--no-heatmaps", "--input"]

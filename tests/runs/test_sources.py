@@ -14,7 +14,7 @@ from adaptclip_hf.cli import main
 from adaptclip_hf.image_files import LINKED, NOT_READ, OURS, SYSTEM, TWICE, ImageFiles, find_images
 from adaptclip_hf.own_files import PICTURES
 from adaptclip_hf.passed_over import PassedOver
-from adaptclip_hf.runs import store_lines
+from adaptclip_hf.runs.folder_content import HEATMAP_FOLDER, MAP_FOLDER, SETTINGS_FILE
 from adaptclip_hf.runs.sources import Source, Sources
 
 
@@ -145,7 +145,7 @@ def test_a_folder_nested_1500_deep(length, tmp_path):
 
 
 def test_the_names_of_our_folders_are_those_that_are_written():
-    assert PICTURES[store_lines.HEATMAP_FOLDER] == PICTURES[store_lines.MAP_FOLDER] == (store_lines.SETTINGS_FILE,)
+    assert PICTURES[HEATMAP_FOLDER] == PICTURES[MAP_FOLDER] == (SETTINGS_FILE,)
 
 
 def test_pictures_of_ours_are_never_photos_wherever_they_lie(tmp_path, monkeypatch):
