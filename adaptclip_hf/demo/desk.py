@@ -11,7 +11,7 @@ from ..engine.heatmap import data_url
 from ..inspection.history import Moment
 from ..report.gallery import gallery_page
 from ..report.page import SettingsContent, cards_of, gallery_of
-from ..report.pictures import LONGEST_SIDE, QUALITY, small_copy
+from ..report.pictures import LONGEST_SIDE, NEAREST_SIDE, QUALITY, small_copy
 from ..runs.rows import row_of
 from ..runs.stamps import UNKNOWN
 from ..validation import FileContent
@@ -58,7 +58,6 @@ def desk_frame(session: Session, decisions: list[Decision]) -> str:
         settings = SettingsContent.of({"profile": session.profile.summary()})
     pictures = SessionPictures(session)
     cards = cards_of(rows, settings, pictures, MOST_SHOWN, MOST_DRAWN)
-    cards = [replace(card, nearest_photo=pictures.nearest(card.path)) for card in cards]
     gallery = gallery_of(rows, settings, "Inspected photos")
     shown = sum(card.listed for card in cards)
     said = [decision.model_dump() for decision in decisions]
@@ -91,11 +90,11 @@ class SessionPictures:
         assert isinstance(result, DetectionResult)
         return data_url(result.heatmap(), LONGEST_SIDE, QUALITY)
 
-    def nearest(self, name: str) -> str | None:
-        """The good photo that is most like a photo; `None` for one that was not given to this page."""
-        file = self._results[name].nearest
+    def nearest(self, row: dict) -> str | None:
+        """The good photo that is most like a row's; `None` for one that was not given to this page."""
+        file = self._results[row["path"]].nearest
         if file is None or file not in self._good:
             return None
         if file not in self._small:
-            self._small[file] = small_copy(Path(file))
+            self._small[file] = small_copy(Path(file), NEAREST_SIDE)
         return self._small[file]

@@ -126,6 +126,7 @@ def cards_of(
             rank=ranks[number],
             photo=pictures.photo(scored[number]),
             overlay=pictures.heatmap(scored[number]),
+            nearest_photo=pictures.nearest(scored[number]),
             drawn=drawn.get(id(scored[number])),
             listed=place < images,
         )

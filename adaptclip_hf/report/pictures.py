@@ -13,6 +13,7 @@ from ..runs.folder_content import picture_of
 from ..runs.stamps import UNKNOWN
 
 LONGEST_SIDE = 480  # pixels of a picture on the page
+NEAREST_SIDE = 160  # of the good photo that is most like it
 QUALITY = 82
 
 
@@ -25,6 +26,9 @@ class GivesPictures(Protocol):
     def heatmap(self, row: dict) -> str | None:
         """A row's map over its photo as a data URL."""
 
+    def nearest(self, row: dict) -> str | None:
+        """The good photo that is most like a row's as a data URL."""
+
 
 @dataclass
 class Pictures:
@@ -34,12 +38,14 @@ class Pictures:
         folder: of the results, wherever it lies now.
         missing_photos, missing_heatmaps: paths of those that are not there any more, or cannot be read.
         elsewhere: addresses of photos that are not on this machine.
+        nearest_ones: good photos that were looked for, by their names.
     """
 
     folder: Path
     missing_photos: list[str] = field(default_factory=list)
     missing_heatmaps: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    nearest_ones: dict[str, str | None] = field(default_factory=dict)
 
     def photo(self, row: dict) -> str | None:
         """A row's photo as a data URL."""
@@ -62,6 +68,15 @@ class Pictures:
         if shown is None:
             self.missing_heatmaps.append(row["heatmap"])
         return shown
+
+    def nearest(self, row: dict) -> str | None:
+        """The good photo that is most like a row's as a data URL, where it still lies as the profile names it."""
+        name = row["nearest"]
+        if name is None or is_remote(name):
+            return None
+        if name not in self.nearest_ones:
+            self.nearest_ones[name] = small_copy(Path(name), NEAREST_SIDE)
+        return self.nearest_ones[name]
 
     def _places(self, row: dict) -> list[Path]:
         """Where a photo may lie: as it was named, and as it lay beside the results, if both were moved."""
@@ -103,9 +118,9 @@ def is_same_size(file: Path, size: int | None) -> bool:
         return False
 
 
-def small_copy(file: Path) -> str | None:
+def small_copy(file: Path, longest_side: int = LONGEST_SIDE) -> str | None:
     """A small copy of a picture as a data URL; `None` if it cannot be read."""
     try:
-        return data_url(read_rgb(file), LONGEST_SIDE, QUALITY)
+        return data_url(read_rgb(file), longest_side, QUALITY)
     except (OSError, ValueError, MemoryError):
         return None

@@ -134,3 +134,13 @@ def test_a_line_that_is_being_written_is_left_out(results):
     with Path("out/results.jsonl").open("a") as opened:
         opened.write('{"path": "half')
     assert report().count('class="card"') == 3
+
+
+def test_the_nearest_good_photo_is_shown_where_it_still_lies(results, monkeypatch):
+    shutil.copy("day/0.png", "good.png")
+    before = pictures(report())
+    names = ("good.png", "gone.png", "http://127.0.0.1:1/a.png")
+    write("out", [row | {"nearest": name} for row, name in zip(results, names, strict=True)])
+    content = report()
+    assert pictures(content) == before + 1
+    assert all(f"most like this good part: {name}" in content for name in names)
