@@ -243,7 +243,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
 
 def add_decisions(file: Path, profile, settings: dict) -> list[str]:
     """Adds the photos of a file of decisions to an update; returns the paths of those that are gone."""
-    from ..inspection.decisions_file import Decisions, require_own
+    from ..inspection.decisions_file import Decisions, place_of, require_own
     from ..reporting import print_line
 
     decisions, digest = Decisions.read(file)
@@ -253,6 +253,11 @@ def add_decisions(file: Path, profile, settings: dict) -> list[str]:
         raise ValueError(f"{file}: {why}, such as {decisions.gone[0]}." if decisions.gone else f"{file}: {why}.")
     for path in decisions.gone:
         print_line(f"left out, it is gone: {path}")
+    for name, others in (("confirmed", decisions.defects), ("defects", decisions.confirmed)):
+        named = set(map(place_of, settings[name]))
+        for path in others:
+            if place_of(path) in named:
+                raise ValueError(f"{path}: {file} judges it otherwise than {shared.option(name)}: leave one out.")
     for name, added in (("confirmed", decisions.confirmed), ("defects", decisions.defects)):
         settings[name] = [*settings[name], *(path for path in added if path not in settings[name])]
     settings["reviews"] = decisions.reviews
