@@ -180,6 +180,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
     from ..inspection import Acceptance, InspectionProfile
+    from ..inspection.history import describe_history
     from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
     from ..runs.sources import Source, Sources, is_list
@@ -227,6 +228,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         )
     profile.save_pretrained(output)
     tell(profile)
+    if args.update:
+        print_line(describe_history(profile.history)[-1])
     print(
         "\n".join(
             filter(

@@ -202,7 +202,8 @@ def test_decisions_of_a_review_make_the_profile_of_tomorrow(fitted, folder, good
     )
     call = ["fit", "--update", str(folder), "--decisions", str(file), "--quiet", "--by", "anna"]
     assert main(call) == 1  # a photo is gone
-    assert "left out, it is gone: gone.png" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out, it is gone: gone.png" in said and "updated by anna: 1 confirmed as good" in said
     profile = opened(folder)
     roles = {Path(photo.name).name: photo.role for photo in profile.features.photos}
     assert roles["beside.png"] == "confirmed" and roles[Path(good[21]).name] == "defect"
