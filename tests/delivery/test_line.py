@@ -289,3 +289,13 @@ def test_the_token_of_a_webhook_is_never_shown(monkeypatch):
     with pytest.raises(ValueError, match="on one line") as refused:
         Webhook("http://line/in")
     assert "sec" not in str(refused.value).lower()
+
+
+def test_what_waits_is_named_when_a_run_is_begun_anew(decide, monkeypatch):
+    monkeypatch.setattr(couriers, "AT_END", 0.1)
+    assert decide(Webhook("http://127.0.0.1:9/away")) == 4
+    said = []
+    store = LineStore(Path("out"), RunSpec("none", PlainReference()), said.append)
+    with store.locked():
+        store.begin({}, True)
+    assert said == ["4 decisions that waited for webhook are dropped with the results before"]
