@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from ..engine import AnomalyScorer, PlainReference, View
@@ -23,7 +24,7 @@ from .audit import suspects
 from .calibration import PARTS, PHOTOS, Calibration, require_defects
 from .estimate import TILES_IN_BANK, Estimate
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
-from .inspectable import Inspectable, mean_tokens_of
+from .inspectable import UNSEEN, Inspectable, mean_tokens_of
 from .near_copies import near_copies
 from .nearest import ComparedBank
 from .parts import PartOf, Parts, groups_of, highest, part_finder, require_parts
@@ -103,6 +104,7 @@ def update(
     feedback: Feedback,
     acceptance: Acceptance | None = None,
     parts: Parts | None = None,
+    inspectable: Inspectable | None = None,
 ) -> tuple[Calibrated, ComparedBank]:
     """See [`InspectionProfile.update`].
 
@@ -110,6 +112,7 @@ def update(
         features: of the photos that stay.
         given: (photos, what they are) to be added.
         parts: which of them show one part, beside `settings.part_pattern`.
+        inspectable: by which confirmed photos are judged.
     """
     given = [(photos_of(photos), role) for photos, role in given]
     counts = {role: number_given(photos, settings, parts, role) for photos, role in given}
@@ -119,8 +122,42 @@ def update(
     more = None if good is None or confirmed is None else there[GOOD] + good + confirmed
     require_enough(settings, view, more, None if known is None else there[DEFECT] + known)
     text_embeds = scorer.encode_text(settings.object_name)
+    before = features
     features, settings = add_photos(scorer, features, given, view, settings, feedback, parts=parts)
+    if inspectable is not None:
+        features = without_uninspectable(features, before, inspectable, feedback)
     return calibrate(scorer, settings, view, features, text_embeds, feedback, acceptance)
+
+
+def without_uninspectable(
+    features: PhotoFeatures, before: PhotoFeatures, inspectable: Inspectable, feedback: Feedback
+) -> PhotoFeatures:
+    """Features without newly confirmed photos that show too little of a part: they would say that darkness is normal.
+
+    One that is unlike the product stays, because that may be what is taken back, and is named.
+
+    Raises:
+        ValueError: there is such a photo, and nobody takes errors.
+    """
+    known, dropped = {photo.digest for photo in before.photos}, set()
+    wholes = mean_tokens_of(before, [photo for photo in before.photos if photo.role in IN_BANK])
+    for photo in features.photos:
+        if photo.role != CONFIRMED or photo.digest in known:
+            continue
+        appearance = np.concatenate([photo.look, mean_tokens_of(features, [photo]).numpy().ravel()])
+        reason = inspectable.reason(appearance.astype(np.float32), wholes)
+        if reason in UNSEEN:
+            error = ValueError(f"{photo.name} is {reason}: it shows too little of a part to confirm that it is good.")
+            if feedback.on_error is None:
+                raise error
+            feedback.on_error(photo.name, error)
+            dropped.add(photo.digest)
+        elif reason is not None:
+            feedback.report(
+                f"look at {photo.name}: by the profile so far it is {reason}. If it shows another product, take it "
+                "back with --undo."
+            )
+    return features.keep(photo for photo in features.photos if photo.digest not in dropped) if dropped else features
 
 
 def photos_of(given: Any) -> Iterable:

@@ -12,6 +12,7 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from .photo_features import PhotoFeatures, ProfilePhoto
 
 TOO_DARK, EMPTY, BLURRED, UNLIKE = "too dark", "empty", "blurred", "unlike the product"
+UNSEEN = (TOO_DARK, EMPTY, BLURRED)  # whatever the part is
 EITHER = f"{BLURRED}, or {UNLIKE}"  # another product that is smoother looks as this one does when it is much blurred
 FEWEST = 5  # good photos that tell what is usual
 # how far below the median light and contrast may lie: so many times as far as the good photos do, and so many times

@@ -203,7 +203,9 @@ class InspectionProfile(Reference):
             raise ValueError("Which photos show one part is the profile's own: fit a new one for another part_pattern.")
         given = [(normal_images, GOOD), (confirmed, CONFIRMED), (defects, DEFECT)]
         kept = fitting.without_photos(self.features, drop)
-        fitted, compared = fitting.update(detector, kept, given, chosen, self.view, feedback, acceptance, parts)
+        fitted, compared = fitting.update(
+            detector, kept, given, chosen, self.view, feedback, acceptance, parts, self.inspectable
+        )
         older = self.pasted
         if older is not None and (told := self.verdict) is not None:
             older = replace(older, before_update=Counted(told["threshold"], told["false_alarm_rate"]))

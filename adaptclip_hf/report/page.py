@@ -14,6 +14,7 @@ from ..engine.colour_scale import FIXED, ColourScale
 from ..files import parse_json, write_whole
 from ..inspection.noted_drift import Drift
 from ..inspection.verdict_lines import first_and_other_lines
+from ..labels import NORMAL, NOT_INSPECTABLE
 from ..reporting import Report, print_nothing, printable
 from ..runs.folder_content import (
     DRIFT_FILE,
@@ -117,7 +118,7 @@ def cards_of(
     scored = [row for row in rows if row["error"] is None]
     ranks = ranks_of([row["score"] for row in scored])
     drawn = {id(row): place for place, row in enumerate(drawn_at_random(scored, sample, key_of(rows, settings)))}
-    highest = sorted(range(len(scored)), key=lambda number: -scored[number]["score"])
+    highest = sorted(range(len(scored)), key=lambda number: place_of(scored[number]))
     chosen = highest[:images] + [number for number in highest[images:] if id(scored[number]) in drawn]
     return [
         Card.of(
@@ -132,6 +133,11 @@ def cards_of(
         )
         for place, number in enumerate(tqdm(chosen, desc="pictures", unit="image", disable=len(chosen) < 50))
     ]
+
+
+def place_of(row: dict) -> tuple[bool, bool, float]:
+    """What the gallery is sorted by: the highest score first, but one that says nothing after all that alarm."""
+    return row["label"] == NORMAL, row["label"] == NOT_INSPECTABLE, -row["score"]
 
 
 def gallery_of(rows: list[dict], settings: SettingsContent, title: str) -> Gallery:

@@ -50,6 +50,7 @@ class RunSummary:
         self.labels[row["label"]] += 1
         if row["label"] == NOT_INSPECTABLE:
             self.unseen = [*self.unseen, (row["path"], row.get("reason") or "")][:SHOWN]
+            return  # its score says nothing
         self.lowest = min(self.lowest, row["score"])
         self.highest = nlargest(SHOWN, [*self.highest, (row["score"], row["label"] or "", row["path"])])
 

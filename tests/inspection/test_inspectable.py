@@ -165,10 +165,27 @@ def test_another_product_is_told(detector, profile):
     assert "normal" not in labels
 
 
-def test_a_dark_photo_that_was_confirmed_makes_no_dark_photo_normal(detector, profile, tmp_path):
+def test_a_dark_photo_is_not_confirmed_as_good(detector, profile, tmp_path):
     for name, level in (("confirmed", 0), ("other", 2)):
         Image.new("RGB", (90, 90), (level, level, level)).save(tmp_path / f"{name}.png")
-    updated = profile.update(detector, confirmed=[tmp_path / "confirmed.png"])
-    assert len(updated.features.photos) == len(profile.features.photos) + 1
+    dark = tmp_path / "confirmed.png"
+    with pytest.raises(ValueError, match=r"confirmed\.png is too dark: it shows too little of a part"):
+        profile.update(detector, confirmed=[dark])
+    told = []
+    updated = profile.update(detector, confirmed=[dark], on_error=lambda name, error: told.append(name))
+    assert told == [str(dark)] and len(updated.features.photos) == len(profile.features.photos)
     [result] = detector.detect(tmp_path / "other.png", profile=updated)
     assert (result.label, result.reason) == ("not inspectable", "too dark")
+
+
+def test_what_is_unlike_the_product_may_be_confirmed_and_is_named(detector, profile, tmp_path):
+    photo = Image.fromarray(render_sample(make_category(2, "circuit board"), 0, 90, defect=False)[0])
+    photo.save(tmp_path / "board.png")
+    said = []
+    updated = profile.update(detector, confirmed=[tmp_path / "board.png"], report=said.append)
+    assert len(updated.features.photos) == len(profile.features.photos) + 1
+    assert any("board.png: by the profile so far it is" in line and "--undo" in line for line in said)
+    assert (updated.inspectable.light, updated.inspectable.contrast) == (
+        profile.inspectable.light,
+        profile.inspectable.contrast,
+    )

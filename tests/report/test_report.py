@@ -80,7 +80,9 @@ def test_the_page_is_whole_and_fetches_nothing(results, capsys):
     assert page.fetched and all(each.startswith("data:image/jpeg;base64,") for each in page.fetched)
     assert not page.open and "<b onclick" not in content and "Ring & <Co>" in page.text
     cards = [attributes for tag, attributes in page.tags if tag == "li" and attributes.get("class") == "card"]
-    scored = sorted((line for line in lines if line["error"] is None), key=lambda line: -line["score"])
+    order = ["anomalous", "not inspectable", "normal"]
+    scored = [line for line in lines if line["error"] is None]
+    scored.sort(key=lambda line: (order.index(line["label"]), -line["score"]))
     assert [card["data-name"] for card in cards] == [line["path"].lower() for line in scored]
     assert "broken.png" in page.text and "false alarms: about" in page.text
     polygons = [attributes for tag, attributes in page.tags if tag == "polygon"]
