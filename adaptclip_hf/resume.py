@@ -42,7 +42,7 @@ def require_same(found: dict, settings: dict, folder: str, advice: str):
     wanted = as_json(settings)
     differing = [name for name in wanted if identity(wanted[name]) != identity(found.get(name))]
     if differing:
-        there, now = (str(each.get(differing[0]))[:80] for each in (found, wanted))
+        there, now = (str(identity(each.get(differing[0])))[:80] for each in (found, wanted))
         difference = f"{', '.join(differing)} ({differing[0]}: {there} there, {now} now)"
         raise ValueError(f"{folder} holds another run, which differs in {difference}: {advice}.")
 

@@ -1,13 +1,30 @@
 """Checks what a JSON file holds before anything is done with it: types, ranges, finite numbers, no unknown field."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from .files import parse_json
 
 MOST_NAMED = 3  # faults of one file
+DAY = timedelta(days=1)
+
+
+def moment(text: str) -> str:
+    """A time as ISO 8601 with its zone, which every zone can show."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without its zone, such as Z")
+    try:
+        [time.astimezone(UTC) + each for each in (-DAY, DAY)]
+    except OverflowError as error:
+        raise ValueError("expected a time between the years 1 and 9999") from error
+    return text
+
+
+Moment = Annotated[str, AfterValidator(moment)]
 
 
 class FileContent(BaseModel):

@@ -16,7 +16,8 @@ def add_command(commands) -> argparse.ArgumentParser:
         epilog="""examples:
   adaptclip check bottle golden/             golden/good/*.png must be normal, golden/bad/*.png anomalous
   adaptclip check bottle golden.csv          a list with the columns path and label (good, bad, ok, ng, ...)
-  adaptclip fit --update bottle --confirmed 017.png && adaptclip check bottle golden/ || adaptclip fit --undo bottle
+  adaptclip fit --update bottle --confirmed 017.png
+  adaptclip check bottle golden/ || adaptclip fit --undo bottle    the profile before the update, where it fails
 
 Each check is recorded in the profile's folder (checks.jsonl) and shown by `adaptclip fit --show PROFILE`. A photo that
 is one of the profile's own proves nothing, and counts as not checked.

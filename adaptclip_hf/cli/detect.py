@@ -175,7 +175,9 @@ def run(args: argparse.Namespace) -> int:
             summary = run.run(sources, args.overwrite)
     if not args.quiet:
         # where the labels of all images are set together, the threshold decides none of them
-        place_of = reference.calibration.place_of if args.false_discovery_rate else reference.place_of
+        place_of = reference.place_of
+        if args.false_discovery_rate:
+            place_of = partial(reference.calibration.place_of, what=reference.calibrates)
         print("\n".join(filter(None, (summary.describe(place_of), passed_over.describe()))))
         print(f"written: {printable(run.store.written)}")
     return 1 if summary.unreadable or unreadable or delivery.undelivered else 0

@@ -180,6 +180,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
     from ..data.same_bytes import UsedImage, report_pairs
     from ..image_files import find_images
     from ..inspection import Acceptance, InspectionProfile
+    from ..inspection.history import describe_history
     from ..passed_over import PassedOver, print_error
     from ..reporting import print_line
     from ..runs.sources import Source, Sources, is_list
@@ -227,6 +228,8 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
         )
     profile.save_pretrained(output)
     tell(profile)
+    if args.update:
+        print_line(describe_history(profile.history)[-1])
     print(
         "\n".join(
             filter(
@@ -243,7 +246,7 @@ def fit_into(args: argparse.Namespace, output: Path) -> int:
 
 def add_decisions(file: Path, profile, settings: dict) -> list[str]:
     """Adds the photos of a file of decisions to an update; returns the paths of those that are gone."""
-    from ..inspection.decisions_file import Decisions, require_own
+    from ..inspection.decisions_file import Decisions, place_of, require_own
     from ..reporting import print_line
 
     decisions, digest = Decisions.read(file)
@@ -253,6 +256,11 @@ def add_decisions(file: Path, profile, settings: dict) -> list[str]:
         raise ValueError(f"{file}: {why}, such as {decisions.gone[0]}." if decisions.gone else f"{file}: {why}.")
     for path in decisions.gone:
         print_line(f"left out, it is gone: {path}")
+    for name, others in (("confirmed", decisions.defects), ("defects", decisions.confirmed)):
+        named = set(map(place_of, settings[name]))
+        for path in others:
+            if place_of(path) in named:
+                raise ValueError(f"{path}: {file} judges it otherwise than {shared.option(name)}: leave one out.")
     for name, added in (("confirmed", decisions.confirmed), ("defects", decisions.defects)):
         settings[name] = [*settings[name], *(path for path in added if path not in settings[name])]
     settings["reviews"] = decisions.reviews

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from ..files import file_name
@@ -12,6 +13,7 @@ from .target import Target, UndeliverableError
 
 UNREADABLE = "unreadable"
 UNFINISHED = ".unfinished-"
+LONGEST_NAME = 255  # bytes
 
 
 class SortedFolder(Target):
@@ -35,7 +37,7 @@ class SortedFolder(Target):
         place.mkdir(parents=True, exist_ok=True)
         name = Path(body["path"]).name
         unfinished = place / f"{UNFINISHED}{message.id}"
-        for file in (place / name, place / f"{Path(name).stem}-{message.id[:16]}{Path(name).suffix}"):
+        for file in (place / name, place / numbered(name, message.id[:16])):
             if os.path.lexists(file):
                 if file.is_file() and digest_of(str(file)) == digest:
                     return  # it has this one
@@ -53,8 +55,20 @@ class SortedFolder(Target):
         try:
             found = Source(body["file"]).content()
             return found["bytes"] if isinstance(found, dict) else Path(found).read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UndeliverableError(f"{body['path']} is gone") from error
+        except (OSError, ValueError) as error:
+            if body["error"] is None:
+                raise  # it was read before: its disk may be away
+            raise UndeliverableError(f"{body['path']} can still not be read") from error
+
+
+def numbered(name: str, number: str) -> str:
+    """A name with a number before its ending, no longer than file systems take."""
+    stem, ending = os.path.splitext(name)  # noqa: PTH122 (also of a name that is in no encoding)
+    room = LONGEST_NAME - len(os.fsencode(ending)) - len(number) - 1
+    kept = os.fsencode(stem)[:room].decode(sys.getfilesystemencoding(), "ignore") if room > 0 else ""
+    return f"{stem if len(os.fsencode(stem)) <= room else kept}-{number}{ending if room > 0 else ''}"
 
 
 def move_to_new(file: Path, new: Path) -> bool:

@@ -12,6 +12,7 @@ from .target import Target
 
 TOKEN = "ADAPTCLIP_WEBHOOK_TOKEN"
 TIMEOUT = 10.0  # seconds without a sign of the receiver
+EXAMPLE = "http://line.local:8080/decisions"
 
 
 class Webhook(Target):
@@ -21,21 +22,25 @@ class Webhook(Target):
     `Authorization: Bearer TOKEN`. Redirections are not followed.
 
     Raises:
-        ValueError: it is no address of HTTP, or holds a password.
+        ValueError: it is no address of HTTP, or holds a password; or the token is none.
     """
 
     name = "webhook"
 
     def __init__(self, url: str):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"--webhook {printable(url)}: expected an address such as http://line.local:8080/decisions"
-            )
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError as error:
+            raise ValueError(f"--webhook: {error}; expected an address such as {EXAMPLE}") from error
+        if not known or not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError(f"--webhook {printable(url)}: expected an address such as {EXAMPLE}, in ASCII")
         self.shown = printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
         if parts.username is not None:
             raise ValueError(f"--webhook {self.shown}: leave user and password out, and set {TOKEN} to a token")
-        self.url, self.token = url, os.environ.get(TOKEN)
+        self.url, self.token = url, os.environ.get(TOKEN, "").strip()
+        if not self.token.isascii() or not self.token.isprintable():  # a refused header would be shown, each time
+            raise ValueError(f"{TOKEN}: expected a token in printable ASCII, on one line")
         self._open = urllib.request.build_opener(NoRedirect).open
 
     def deliver(self, message: Message):

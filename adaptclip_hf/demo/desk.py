@@ -8,13 +8,12 @@ from pydantic import Field
 
 from ..engine import DetectionResult, Result
 from ..engine.heatmap import data_url
-from ..inspection.history import Moment
 from ..report.gallery import gallery_page
 from ..report.page import SettingsContent, cards_of, gallery_of
 from ..report.pictures import LONGEST_SIDE, NEAREST_SIDE, QUALITY, small_copy
 from ..runs.rows import row_of
 from ..runs.stamps import UNKNOWN
-from ..validation import FileContent
+from ..validation import FileContent, Moment
 from .frames import frame
 from .session import Session, without_folder
 

@@ -57,7 +57,7 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
                 gr.Markdown("## 1. Good parts")
                 good = gr.File(label="Photos of good parts", **MANY_FILES)
                 good_photos = framed()
-                rate = gr.Slider(**RATE, label="False alarms: at most this many of 100 good parts")
+                rate = gr.Slider(**RATE, label="False alarms: this many of 100 good parts, on average")
                 fit = gr.Button("Learn these parts", variant="primary")
                 with gr.Row():
                     examples = [gr.Button(f"Example: {name}", size="sm", min_width=90) for name in EXAMPLES]

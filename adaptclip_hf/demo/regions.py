@@ -80,7 +80,8 @@ class DrawnRegions(FileContent):
         """By which regions to decide; `None` where the score does.
 
         Raises:
-            ValueError: a value that is out of range, a zone outside the photo or two of one name, or a scale alone.
+            ValueError: a value that is out of range, a zone outside the photo or two of one name, an area that no
+                region can have, or a scale alone.
         """
         if not self.zones and self.min_area is None:
             if self.scale is not None:
@@ -90,7 +91,7 @@ class DrawnRegions(FileContent):
             (zone.name, (zone.box[0], zone.box[1], zone.box[2], zone.box[3]), zone.min_area) for zone in self.zones
         ]
         made = Acceptance.of(self.min_area, self.scale, zones)
-        made.require_zones((self.size[1], self.size[0]), "The photo")
+        made.require_room((self.size[1], self.size[0]), "The photo")
         return made
 
     def _mask(self) -> np.ndarray:

@@ -17,6 +17,7 @@ STEPS = 16  # of a search that halves: to 1 / 65536 of what is possible
 LEAST_USUAL = 0.1  # of the highest usual level: a zone that good photos never mark decides not by its noise
 SMALLEST_USUAL = 1e-4
 LONGEST_NAME = 60
+SCALES = (1e-6, 1e6)  # millimetres along a pixel
 EVERYWHERE = "photo"
 
 
@@ -82,8 +83,11 @@ class Acceptance:
 
     def __post_init__(self):
         object.__setattr__(self, "min_area", checked_area("min_area", self.min_area))
-        if self.scale is not None and (not is_number(self.scale) or self.scale <= 0):
-            raise ValueError(f"Expected a scale in millimetres along a pixel, above 0, got {self.scale!r:.60}.")
+        least, most = SCALES
+        if self.scale is not None and (not is_number(self.scale) or not least <= self.scale <= most):
+            raise ValueError(
+                f"Expected a scale in millimetres along a pixel, from {least:g} to {most:g}, got {self.scale!r:.60}."
+            )
         object.__setattr__(self, "zones", tuple(self.zones))
         names = [zone.name for zone in self.zones]
         for name in names:
@@ -130,14 +134,29 @@ class Acceptance:
         """A zone that a photo of a (height, width) has not, or not all of; `None` where it has all."""
         return next((zone for zone in self.zones if not zone.lies_in(size)), None)
 
-    def require_zones(self, size: tuple[int, int], name: str):
-        """Raises a ValueError that names the photo and the zone that does not lie in it."""
+    def require_room(self, size: tuple[int, int], name: str):
+        """Refuses what no photo of this size could exceed: with it nothing would ever be anomalous.
+
+        Args:
+            size: (height, width) of the photo.
+            name: of the photo.
+
+        Raises:
+            ValueError: names the photo, and the zone that does not lie in it or is smaller than its limit.
+        """
         if (zone := self.outside(size)) is not None:
             left, top, width, height = zone.box
             raise ValueError(
                 f"{name} has {size[1]} x {size[0]} pixels, and zone {zone.name} ends at {left + width}, "
                 f"{top + height}: a zone must lie in every photo."
             )
+        places = [(f"zone {zone.name}", zone.box[2] * zone.box[3]) for zone in self.zones] + [(name, math.prod(size))]
+        for (place, pixels), limit in zip(places, self.limits(), strict=True):
+            if limit > pixels:
+                raise ValueError(
+                    f"{place} has {pixels} pixels, and regions would count from {limit:.6g}: none could be so large. "
+                    "Give a smaller min_area, or another scale."
+                )
 
     def levels(self, result: DetectionResult) -> list[float]:
         """Above which levels a photo's map has a region that counts: in each zone, and outside them."""

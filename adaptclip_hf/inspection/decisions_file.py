@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..validation import FileContent
-from .history import SHORT, Digest, Moment, Review, Text, shown_time
+from ..validation import FileContent, Moment
+from .history import SHORT, Digest, Review, Text, shown_time
 
 if TYPE_CHECKING:
     from .profile import InspectionProfile
@@ -73,8 +73,9 @@ class Decisions:
         content = DecisionsContent.read(file, REMEDY)
         decisions, latest = cls(), {}
         for each in sorted(content.decisions, key=lambda each: datetime.fromisoformat(each.time)):
-            latest[found_at(each.path, file.parent)] = each
-        for path, each in latest.items():
+            path = found_at(each.path, file.parent)
+            latest[place_of(path)] = path, each
+        for path, each in latest.values():
             if not os.path.isfile(path):  # noqa: PTH113
                 decisions.gone.append(each.path)
                 continue
@@ -87,6 +88,14 @@ def found_at(path: str, folder: Path) -> str:
     """Where a photo lies that a file in a folder names."""
     beside = os.path.normpath(folder / path)
     return beside if os.path.isfile(beside) else path  # noqa: PTH113
+
+
+def place_of(path: str) -> str:
+    """The same text however a photo is named; a path that no file can have stays as it is."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        return path
 
 
 def require_own(profile: "InspectionProfile", digest: str | None, file: Path, report: Callable[[str], None]):

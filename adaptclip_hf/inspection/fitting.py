@@ -318,7 +318,7 @@ def calibrate(
     """
     if acceptance is not None:
         for photo in features.photos:
-            acceptance.require_zones(photo.size, photo.name)
+            acceptance.require_room(photo.size, photo.name)
     what = require_one_kind(features.photos, settings)
     good, confirmed = len(good_parts(features.photos)), len(confirmed_parts(features.photos))
     split = Split.of(good, settings.false_alarm_rate, settings.calibration, confirmed, what)
@@ -354,7 +354,8 @@ def calibrate(
             f"{suspect.deviations:.1f} deviations above the others). A defect that stays in becomes the standard."
         )
     features = replace(features, photos=tuple(photos))
-    usual = [photo for photo in photos if photo.role in IN_BANK]
+    # what a person took for good in the dark does not make darkness usual
+    usual = [photo for photo in photos if photo.role in IN_BANK and photo.role != CONFIRMED]
     return (
         Calibrated(
             settings,
@@ -368,7 +369,7 @@ def calibrate(
             view,
             tuple(each.to("cpu") for each in compared.reference.variations),
             acceptance,
-            Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)),
+            Inspectable.of([photo.look for photo in usual], mean_tokens_of(features, usual)) if usual else None,
         ),
         compared,
     )

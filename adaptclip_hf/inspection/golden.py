@@ -15,9 +15,10 @@ from ..image_files import find_images
 from ..listings import open_rows
 from ..passed_over import PassedOver
 from ..reporting import Report, print_nothing, printable
-from ..validation import FileContent
+from ..validation import FileContent, Moment
 from .calibration import counted
-from .history import Digest, Moment, Text, now, shown_time
+from .history import Digest, Text, now, shown_time
+from .parts import WORST_FIRST
 from .profile import InspectionProfile
 from .profile_files import saving
 
@@ -31,7 +32,9 @@ class CheckedPhoto(FileContent):
 
     Attributes:
         name: its path below the golden folder, or as the list has it.
-        label: `None` where it could not be read, or is one of the profile's own.
+        label: of its part, where the profile decides part by part; `None` where it could not be read, or is one of the
+            profile's own.
+        score, margin: of the photo; with parts of that photo of its part which decides.
     """
 
     name: Text
@@ -153,8 +156,33 @@ class Golden:
             photos.append(
                 CheckedPhoto(name=name, expected=expected, label=label, score=result.score, margin=result.margin)
             )
+        if profile.usual_part is not None:
+            photos = by_parts(photos, [profile.usual_part.part_of(path) for path in self.labels])
         place = str(self.place.absolute())
         return Check(time=now(), by=by, golden=place, profile=profile.digest(), photos=photos)
+
+
+def by_parts(photos: list[CheckedPhoto], parts: list[str | None]) -> list[CheckedPhoto]:
+    """Photos with the decisions on their parts: a defect need not be seen from each side.
+
+    Args:
+        parts: of each photo, the name; `None` for one that belongs to none.
+    """
+    decided: dict[str | None, list[CheckedPhoto]] = {}
+    for photo, part in zip(photos, parts, strict=True):
+        if part is not None and photo.label is not None:
+            decided.setdefault(part, []).append(photo)
+    worst = {
+        part: max(some, key=lambda photo: (-WORST_FIRST.index(photo.label), photo.score))
+        for part, some in decided.items()
+    }
+
+    def told(photo: CheckedPhoto, part: str | None) -> CheckedPhoto:
+        if photo.label is None or part not in worst:
+            return photo
+        return photo.model_copy(update={name: getattr(worst[part], name) for name in ("label", "score", "margin")})
+
+    return [told(photo, part) for photo, part in zip(photos, parts, strict=True)]
 
 
 def differences(check: Check, before: Check | None) -> tuple[list[str], list[str]]:

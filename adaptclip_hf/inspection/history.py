@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, InstanceOf
+from pydantic import Field, InstanceOf
 
 from ..reporting import printable
-from ..validation import FileContent
+from ..validation import FileContent, Moment
 from .photo_features import CONFIRMED, DEFECT, GOOD, ProfilePhoto
 
 FITTED, UPDATED, WENT_BACK = "fitted", "updated", "went back"
@@ -22,14 +22,6 @@ NAMED = 3  # photos of a kind that a line names
 SHORT = 12  # characters of a digest that people are shown
 
 
-def moment(text: str) -> str:
-    """A time as ISO 8601 with its zone."""
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError("a time without its zone, such as Z")
-    return text
-
-
-Moment = Annotated[str, AfterValidator(moment)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Role = Literal["good", "confirmed", "defect", "dropped"]
 Text = InstanceOf[str]  # also with surrogates, where a name is in no encoding

@@ -16,25 +16,22 @@ from ..engine.colour_scale import ColourScale
 from ..engine.images import OnError
 from ..engine.reference import times_the_threshold
 from ..engine.result import Result
-from ..engine.turned_copies import ROTATIONS
-from ..files import as_json
 from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
 from ..modeling.hooks import hook
-from ..modeling.normal_variation import FIELDS, NormalVariation
-from ..modeling.prompt_bank import VARIATION, PromptBank, differences
+from ..modeling.normal_variation import NormalVariation
+from ..modeling.prompt_bank import PromptBank, differences
 from ..processing.image_processing_adaptclip import label_of, margin_of
 from ..reporting import Report, print_nothing
-from . import fitting, place_variations
+from . import description, fitting, place_variations, stored_profile
 from .acceptance import Acceptance
-from .added_tokens import AddedTokens
 from .audit import Suspect, good_photos, suspects
-from .calibration import PARTS, PHOTOS, Calibration, percent
-from .fit_settings import ESCAPES, F1, FALSE_ALARMS, FitSettings
+from .calibration import PARTS, PHOTOS, Calibration
+from .fit_settings import FitSettings
 from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, History, changed_photos, now
 from .inspectable import Inspectable, mean_tokens_of
 from .nearest import ComparedBank
-from .parts import PartDecision, Parts, UsualPart, groups_of, highest, label_of_part, named
+from .parts import PartDecision, Parts, UsualPart, highest, label_of_part
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
 from .photo_features import (
@@ -51,13 +48,10 @@ from .photo_features import (
 )
 from .photo_sample import PhotoSample
 from .profile_content import ProfileContent
-from .profile_files import IGNORE, earlier_folder, read_profile, saving, write_profile
+from .profile_files import earlier_folder, read_profile, saving, write_profile
 from .regions import find_regions
-from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
 from .verdict import verdict_of
-from .verdict_text import WARNING, verdict_text
-
-ALARMING = 0.2  # of good parts: a rate of false alarms that nobody asked for and nobody can work with
+from .verdict_text import verdict_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,7 +403,10 @@ class InspectionProfile(Reference):
         decided = [each if each.label is not None else self.decide(each) for each in results if each.error is None]
         if not decided:
             raise ValueError("None of the part's photos could be read: there is nothing to decide by.")
-        worst = max(decided, key=lambda each: each.score)
+        inspected = [
+            each for each in decided if each.label != NOT_INSPECTABLE
+        ] or decided  # another's score says nothing
+        worst = max(inspected, key=lambda each: each.score)
         label = label_of_part(each.label for each in decided)
         assert label is not None
         differs = self.usual_part.differs([each.name for each in decided])
@@ -477,64 +474,12 @@ class InspectionProfile(Reference):
 
     def describe(self) -> str:
         """A few lines for people: what it is made of, and what may be expected of it."""
-        photos, calibration = self.features.photos, self.calibration
-        chosen, expected = self.settings.choice != FALSE_ALARMS, calibration.expected_rate
-        in_bank, count = [photo for photo in photos if photo.role in IN_BANK], len(calibration.scores)
-        calibrating, what, of_parts, by_parts = str(count), self.calibrates, "", ""
-        if self.usual_part is not None:
-            calibrating, of_parts = f"{count} parts", " of parts"
-            by_parts = f" of {len(groups_of(in_bank))} parts"
-        choice = {
-            FALSE_ALARMS: f"a false-alarm rate of {percent(self.settings.false_alarm_rate)}",
-            ESCAPES: f"an escape rate of {percent(self.settings.escape_rate)}",
-            F1: "the best F1",
-        }[self.settings.choice]
-        lines = [
-            f"{len(in_bank)} good photos{by_parts} in the bank, {calibrating} calibrate, {HOW[self.method]}; "
-            f"{rates(len(calibration.scores), what)}",
-            f"threshold: score {calibration.threshold:.4f}, by {choice}; of maps {self.pixel_threshold:.4f}",
-            *(() if chosen else (asked_and_given(count, self.settings.false_alarm_rate, expected, what),)),
-            f"false alarms: {'at most' if self.method == SPLIT else 'about'} {percent(expected)}"
-            f"{of_parts} on average, below {percent(calibration.certain_rate)} with 95 % certainty",
-            f"promise: {PROMISES[self.method]}",
-            self.warning,
-        ]
-        if self.usual_part is not None:
-            lines.insert(1, self.describe_parts(self.usual_part))
-        if self.features.added.tensors:
-            how = "turned" if self.settings.augment == ROTATIONS else "mirrored"
-            lines.insert(1, f"beside the photos of the bank, their {how} copies are compared with")
-        if self.acceptance is not None:
-            lines.append(self.acceptance.describe())
-        if escapes := self.escapes():
-            lines.append(
-                f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
-                f"({percent(escapes['rate'])}; 95 % interval {percent(escapes['low'])} to {percent(escapes['high'])})"
-            )
-        return "\n".join(filter(None, lines))
+        return description.describe(self)
 
     @property
     def warning(self) -> str | None:
         """A line for people where a threshold by known defects calls many good parts anomalous; `None` otherwise."""
-        settings, calibration = self.settings, self.calibration
-        expected, defects = calibration.expected_rate, [photo for photo in self.features.photos if photo.role == DEFECT]
-        if settings.choice == FALSE_ALARMS or expected < ALARMING or expected <= settings.false_alarm_rate:
-            return None
-        line = f"{WARNING}: at this threshold about {percent(expected)} of good parts are false alarms"
-        usual = Calibration.at_rate(calibration.scores.tolist(), settings.false_alarm_rate).threshold
-        found, here = (sum(photo.score > each for photo in defects) for each in (usual, calibration.threshold))
-        return (
-            f"{line}, so that {here} of {len(defects)} known defects are found; without --choose (false alarms up to "
-            f"{percent(settings.false_alarm_rate)}) {found} are: the scores hardly tell these defects from good parts"
-        )
-
-    def describe_parts(self, usual: UsualPart) -> str:
-        """A line for people: how parts are decided, and which good parts were photographed in another way."""
-        line = f"decides part by part: a part is anomalous if one of its photos is; {usual.describe()}"
-        groups = [[self.good_photos[number] for number in group] for group in groups_of(self.good_photos)]
-        differing = [(group[0].part, usual.differs([photo.name for photo in group])) for group in groups]
-        some = [f"{part} ({how})" for part, how in differing if how is not None]
-        return f"{line}; not so: {named(some, len(some))}" if some else line
+        return description.warning(self)
 
     def summary(self) -> dict:
         """What results keep of the profile, as JSON values."""
@@ -554,44 +499,12 @@ class InspectionProfile(Reference):
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes `profile.json` and the photos' features (safetensors) into a folder; returns the folder."""
-        tensors = self.features.tensors | self.features.added.tensors
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        if self.variation is not None:
-            tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in self.variation.tensors().items()}
-        tensors |= place_variations.packed(self.variations)
-        if self.view.ignore is not None:
-            tensors[IGNORE] = torch.from_numpy(self.view.ignore)
-        write_profile(Path(folder), self.contents(), tensors)
+        write_profile(Path(folder), self.contents(), stored_profile.tensors_of(self))
         return Path(folder)
 
     def contents(self) -> dict:
         """What `profile.json` says, without the format; the features' file is named when it is written."""
-        view = {name: getattr(self.view, name) for name in ("tile", "overlap", "same_place", "region")}
-        if self.view.bit_depth is not None:
-            view["bit_depth"] = self.view.bit_depth
-        told: dict[str, Any] = {} if self.pasted is None else {"verdict": self.verdict}
-        if self.acceptance is not None:
-            told["acceptance"] = self.acceptance.to_json()
-        if self.inspectable is not None:
-            told["inspectable"] = self.inspectable.to_json()
-        return told | {
-            "model": self.model,
-            "settings": asdict(self.settings),
-            "view": view,
-            "method": self.method,
-            "threshold": self.calibration.threshold,
-            "pixel_threshold": self.pixel_threshold,
-            "false_alarm_rate_on_average": self.calibration.expected_rate,
-            "false_alarm_rate_95_percent_certain": self.calibration.certain_rate,
-            "escapes": self.escapes(),
-            "suspects": [asdict(suspect) for suspect in self.suspects()],
-            "features": None,
-            "bank_rows": list(self.bank_rows),
-            "photos": [photo.to_json() for photo in self.features.photos],
-            "sketches": [photo.sketch.hex() for photo in self.features.photos],
-            "made_by": as_json(self.made_by),
-            "history": [change.model_dump() for change in self.history],
-        }
+        return stored_profile.contents(self)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **hub) -> "InspectionProfile":
@@ -610,35 +523,7 @@ class InspectionProfile(Reference):
     @classmethod
     def from_contents(cls, content: ProfileContent, tensors: dict[str, torch.Tensor]) -> "InspectionProfile":
         """The profile that its two files hold."""
-        view = content.view.view(tensors.pop(IGNORE, None))
-        known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
-        variation = NormalVariation(**known) if known else None
-        variations = place_variations.unpacked(tensors)
-        tensors = {name: tensor for name, tensor in tensors.items() if not place_variations.is_one(name)}
-        added = AddedTokens({name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)})
-        sketches = content.sketches or [""] * len(content.photos)
-        photos = tuple(
-            ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
-            for photo, sketch in zip(content.photos, sketches, strict=True)
-        )
-        scores = np.sort(highest([photo for photo in photos if photo.role in CALIBRATING]))
-        return cls(
-            content.model,
-            content.made_by,
-            content.settings.settings(),
-            view,
-            PhotoFeatures(photos, tensors, added),
-            content.method,
-            tuple(content.bank_rows),
-            Calibration(scores, content.threshold),
-            content.pixel_threshold,
-            variation,
-            None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
-            variations,
-            None if content.acceptance is None else content.acceptance.acceptance(),
-            None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
-            tuple(content.history),
-        )
+        return cls(**stored_profile.fields_of(content, tensors))
 
     @classmethod
     def go_back(cls, folder: str | Path, by: str | None = None) -> "InspectionProfile":

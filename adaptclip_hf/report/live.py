@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 
-from ..labels import ANOMALOUS, NORMAL
+from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
+from ..labels import SCORE as BY_SCORE
 from ..reporting import printable
 from ..runs.store_lines import RESULTS_FILE
 from .histogram_drawing import template
@@ -127,15 +128,16 @@ def key_of(row: dict) -> tuple:
 
 
 def card(row: dict, picture: str | None) -> dict:
-    when = row.get("time")
+    when, reason = row.get("time"), row.get("reason")
+    shown = row["label"] != NOT_INSPECTABLE  # its figures say nothing of the part
     return {
         "name": printable(Path(row["path"]).name),
         "path": printable(row["path"]),
         "picture": picture,
         "label": "unreadable" if row["error"] is not None else row["label"],
-        "why": printable(row["error"] or row.get("reason") or ""),
-        "score": row["score"],
-        "p_value": row["p_value"],
+        "why": printable(row["error"] or (reason if reason != BY_SCORE else None) or ""),
+        "score": row["score"] if shown else None,
+        "p_value": row["p_value"] if shown else None,
         "time": "" if when is None else f"{datetime.fromisoformat(when).astimezone():%H:%M:%S}",
     }
 
@@ -148,7 +150,8 @@ def shares(counts: dict[str, Counter], most: int) -> list[dict]:
         decided, anomalous = labels[NORMAL] + labels[ANOMALOUS], labels[ANOMALOUS]
         others = {str(name): labels[name] for name in labels if name not in (NORMAL, ANOMALOUS, None)}
         share = anomalous / decided if decided else None
-        lines.append({"when": when, "photos": labels.total(), "anomalous": anomalous, "share": share, "others": others})
+        figures = {"photos": labels.total(), "decided": decided, "anomalous": anomalous, "share": share}
+        lines.append({"when": when, "others": others, **figures})
     return lines
 
 

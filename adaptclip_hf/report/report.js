@@ -472,7 +472,13 @@ function tell(type, content) {
   if (window.parent !== window) window.parent.postMessage({ type, ...content }, "*");
 }
 
-by("reviewer")?.addEventListener("change", keep);
+by("reviewer")?.addEventListener("change", () => {
+  const name = by("reviewer").value.trim() || null;
+  for (const decision of undone.map(([number]) => decisions.get(number))) {
+    if (decision) decision.reviewer ??= name; // a name that was typed after the review, before it is saved
+  }
+  showDecisions();
+});
 recall();
 if (by("slider")) tryThreshold(null);
 if (cards.length) showDecisions();

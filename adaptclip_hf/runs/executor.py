@@ -122,7 +122,8 @@ class Here(Executor):
             for result in score_each(self.scorer, batch, self._pass_over):
                 row = self._keep(store, *begun.popleft(), result)
                 if row["among_normals"]:
-                    self.report(f"{row['path']} is itself among the normal images: its score says nothing")
+                    among = "among the normal images" if row["profile"] is None else "one of the profile's photos"
+                    self.report(f"{row['path']} is itself {among}: its score says nothing")
                 if on_row is not None:
                     on_row(row)
                 yield RunSummary.of([row])

@@ -7,7 +7,7 @@ from pydantic import Field, InstanceOf
 
 from ..files import parse_json
 from ..labels import NOT_INSPECTABLE
-from ..validation import FileContent
+from ..validation import FileContent, Moment
 from .stamps import Stamp, identity
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class RowContent(FileContent):
     among_normals: bool
     bytes: Stored | None
     modified: Stored | None
-    time: str | None = None
+    time: Moment | None = None
     part: Text | None = None
     part_label: Literal["normal", "anomalous", "not inspectable"] | None = None
     reason: Text | None = None

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -65,6 +66,7 @@ class LineStore(Store):
             raise ValueError(f"{self.output} holds Parquet parts, of --engine ray: name another --output.")
         known = (self.output / SETTINGS_FILE).is_file()
         if overwrite and (known or self.file.is_file()):
+            self._tell_of_waiting()
             self._clear()
         elif not known:
             for name in () if overwrite else (RESULTS_FILE, *(FORMAT_FILES[each] for each in self.spec.formats)):
@@ -80,6 +82,15 @@ class LineStore(Store):
 
     def write_settings(self, settings: dict):
         write_json(self.output / SETTINGS_FILE, settings)
+
+    def _tell_of_waiting(self):
+        """Says how many decisions of the run before are dropped that no target has yet."""
+        if not (self.output / OUTBOX_FILE).is_file():
+            return
+        with suppress(OSError), closing(Outbox(self.output / OUTBOX_FILE)) as before:
+            for target in before.targets():
+                if waiting := before.waiting(target):
+                    self.report(f"{waiting} decisions that waited for {target} are dropped with the results before")
 
     def _clear(self):
         """Removes what an earlier run wrote, and nothing else."""

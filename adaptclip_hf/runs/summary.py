@@ -104,8 +104,10 @@ class RunSummary:
         if unseen := self.labels[NOT_INSPECTABLE]:
             more = f" and {unseen - len(self.unseen)} more" if unseen > len(self.unseen) else ""
             named = ", ".join(f"{printable(path)} ({reason})" for path, reason in self.unseen)
-            lines.append(f"{unseen} photos are not inspectable, neither normal nor anomalous: {named}{more}")
+            photos = "1 photo is" if unseen == 1 else f"{unseen} photos are"
+            lines.append(f"{photos} not inspectable, neither normal nor anomalous: {named}{more}")
         if self.unreadable:
             more = f" and {self.unreadable - SHOWN} more" if self.unreadable > SHOWN else ""
-            lines.append(f"{self.unreadable} files could not be read: {', '.join(map(printable, self.failed))}{more}")
+            files = "1 file" if self.unreadable == 1 else f"{self.unreadable} files"
+            lines.append(f"{files} could not be read: {', '.join(map(printable, self.failed))}{more}")
         return "\n".join(lines)

@@ -87,7 +87,7 @@ def test_names_in_other_scripts_and_in_no_encoding(small_folder, photos, tmp_pat
         assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
     assert len({each["score"] for each in found} - {None}) == 1
     assert len(list((output / "heatmaps").iterdir())) == 4
-    assert "1 files could not be read" in capsys.readouterr().out
+    assert "1 file could not be read" in capsys.readouterr().out
 
 
 def test_other_arguments_are_refused_by_name_and_the_old_results_stay(small_folder, photos, tmp_path, capsys):

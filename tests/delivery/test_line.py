@@ -233,6 +233,8 @@ WRONG = {
     "field": (["--on-anomalous", "echo {pth}"], 1, "{pth} is none of {path}"),
     "scheme": (["--webhook", "ftp://line"], 1, "--webhook ftp://line: expected an address such as http"),
     "password": (["--webhook", "http://me:secret@line/in"], 1, "leave user and password out"),
+    "port of a webhook": (["--webhook", "http://line:x/in"], 1, "--webhook: Port"),
+    "blank": (["--webhook", "http://line/a b"], 1, "expected an address such as http"),
     "no topic": (["--mqtt", "mqtt://me:secret@line"], 1, "expected a topic"),
     "quality": (["--mqtt", "mqtt://me:secret@line/a?qos=0"], 1, "expected qos=1 or qos=2"),
     "port": (["--mqtt", "mqtt://line:x/a"], 1, "--mqtt: Port"),
@@ -257,3 +259,43 @@ def test_a_decision_is_needed(line, capsys):
     with pytest.raises(SystemExit):
         main(["detect", "line", "--sort-into", "sorted"])
     assert "--sort-into needs a decision: give --profile, or --threshold" in capsys.readouterr().err
+
+
+def test_what_could_never_be_sorted_holds_up_nothing(decide):
+    """A name that leaves no room for a number, and a photo that is still not to be read."""
+    decide()
+    row, target = rows()[0], SortedFolder(Path("sorted"))
+    for stem in ("a" * 251, "\udcff" * 251):
+        photo = Path("long", f"{stem}.png")
+        photo.parent.mkdir(exist_ok=True)
+        shutil.copy(row["path"], photo)
+        (there := Path("sorted/anomalous", photo.name)).parent.mkdir(parents=True, exist_ok=True)
+        there.write_text("another photo")
+        target.deliver(Message(1, 64 * "a", row | {"path": str(photo), "file": str(photo.absolute()), "sha256": None}))
+        assert photo.read_bytes() in [each.read_bytes() for each in there.parent.iterdir()]
+        assert there.read_text() == "another photo"
+    Path("line/folder.png").mkdir()  # as a file that may not be read
+    unread = row | {"path": "folder.png", "file": os.path.realpath("line/folder.png"), "error": "why", "sha256": None}
+    with pytest.raises(UndeliverableError, match="can still not be read"):
+        target.deliver(Message(2, "b", unread))
+    with pytest.raises(OSError):
+        target.deliver(Message(3, "c", unread | {"error": None}))
+
+
+def test_the_token_of_a_webhook_is_never_shown(monkeypatch):
+    monkeypatch.setenv("ADAPTCLIP_WEBHOOK_TOKEN", "secret\n")
+    assert Webhook("http://line/in").token == "secret"
+    monkeypatch.setenv("ADAPTCLIP_WEBHOOK_TOKEN", "sec\nret")
+    with pytest.raises(ValueError, match="on one line") as refused:
+        Webhook("http://line/in")
+    assert "sec" not in str(refused.value).lower()
+
+
+def test_what_waits_is_named_when_a_run_is_begun_anew(decide, monkeypatch):
+    monkeypatch.setattr(couriers, "AT_END", 0.1)
+    assert decide(Webhook("http://127.0.0.1:9/away")) == 4
+    said = []
+    store = LineStore(Path("out"), RunSpec("none", PlainReference()), said.append)
+    with store.locked():
+        store.begin({}, True)
+    assert said == ["4 decisions that waited for webhook are dropped with the results before"]

@@ -214,6 +214,7 @@ def test_drawn_zones_are_used_saved_and_kept(detector, example, tmp_path):
             "The photo has 240 x 240 pixels, and zone seal ends at",
         ),
         ({"zones": [{"name": "seal", "box": [0, 0, 5, 5]}] * 2}, "two zones named seal"),
+        ({"zones": [{"name": "seal", "box": [0, 0, 5, 5], "min_area": 26}]}, "zone seal has 25 pixels"),
         ({"min_area": -1}, "min_area above 0"),
         ({"min_area": 5, "scale": 0}, "a scale in millimetres"),
         ({"scale": 0.1}, "The scale says what areas mean"),

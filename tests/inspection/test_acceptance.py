@@ -174,3 +174,23 @@ def test_on_the_command_line(small_folder, good, tmp_path, capsys):
     for wrong in (["--zone", "seal:1,2,3"], ["--min-area", "0"], ["--scale", "0.1"]):
         with pytest.raises(SystemExit, match="2"):
             main(["fit", "--normal", good[0], "--output", str(tmp_path / "no"), *wrong])
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "told"),
+    [
+        (Acceptance(min_area=90 * 90 + 1), "has 8100 pixels, and regions would count from 8101"),
+        (Acceptance(zones=(Zone("rim", (0, 0, 5, 5), 26),)), "zone rim has 25 pixels, and regions would count from 26"),
+        (Acceptance.of(1e200), "regions would count from 1e"),
+    ],
+)
+def test_an_area_that_no_region_can_have_is_refused(acceptance, told):
+    """With it every photo would be normal."""
+    with pytest.raises(ValueError, match=told):
+        acceptance.require_room((90, 90), "a.png")
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 0])
+def test_a_scale_out_of_range_is_refused(scale):
+    with pytest.raises(ValueError, match="a scale in millimetres"):
+        Acceptance.of(4, scale)

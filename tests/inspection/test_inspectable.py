@@ -163,3 +163,12 @@ def test_another_product_is_told(detector, profile):
     photos = [Image.fromarray(render_sample(category, index, 90, defect=False)[0]) for index in range(3)]
     labels = [result.label for result in detector.detect(photos, profile=profile)]
     assert "normal" not in labels
+
+
+def test_a_dark_photo_that_was_confirmed_makes_no_dark_photo_normal(detector, profile, tmp_path):
+    for name, level in (("confirmed", 0), ("other", 2)):
+        Image.new("RGB", (90, 90), (level, level, level)).save(tmp_path / f"{name}.png")
+    updated = profile.update(detector, confirmed=[tmp_path / "confirmed.png"])
+    assert len(updated.features.photos) == len(profile.features.photos) + 1
+    [result] = detector.detect(tmp_path / "other.png", profile=updated)
+    assert (result.label, result.reason) == ("not inspectable", "too dark")

@@ -14,6 +14,7 @@ from adaptclip_hf import AnomalyDetector, InspectionProfile
 from adaptclip_hf.cli import main
 from adaptclip_hf.engine import UnreadableImage
 from adaptclip_hf.inspection.calibration import Calibration
+from adaptclip_hf.inspection.golden import Golden
 from adaptclip_hf.inspection.near_copies import near_copies, sketch
 from adaptclip_hf.inspection.parts import PartPattern, UsualPart, groups_of, highest, label_of_part
 from adaptclip_hf.inspection.photo_features import BOTH, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
@@ -247,3 +248,31 @@ def test_views_that_look_alike_are_no_copies_and_whole_parts_may_be(parts):
     assert near_copies(sketches, sizes, [*of[:-1], "A0"]) == {30: 0, 31: 1, 32: 2}
     assert near_copies(sketches[:30], sizes[:30], [f"{number // 15}" for number in range(30)]) == {}
     assert near_copies(sketches[:3], sizes[:3], ["a"] * 3) == {}  # one part alone
+
+
+def test_golden_photos_get_the_decision_on_their_part(detector, profile, parts, tmp_path):
+    """A defect need not be seen from each side."""
+    golden = tmp_path / "golden"
+    for name in ("good", "bad"):
+        (golden / name).mkdir(parents=True)
+    for view, place in ((1, "good"), (2, "good"), (1, "bad"), (2, "bad")):
+        image = render_sample(make_category(view, "metal ring"), 40 + view, 90, defect=False)[0]
+        if (view, place) == (2, "bad"):
+            image[20:70, 20:70] = [255, 0, 255]
+        Image.fromarray(image).save(golden / place / f"G_view{view}.png")
+    seen = {}
+
+    def results_of(paths):
+        for path in paths:
+            [result] = detector.detect(path, profile=profile)
+            bad = path == str(golden / "bad" / "G_view2.png")
+            seen[path] = replace(result, label="anomalous" if bad else "normal", score=0.9 if bad else 0.1, margin=2.0)
+            yield seen[path]
+
+    check = Golden(golden).check(detector, profile, results_of, None)
+    assert {photo.name: (photo.label, photo.score) for photo in check.photos} == {
+        "bad/G_view1.png": ("anomalous", 0.9),
+        "bad/G_view2.png": ("anomalous", 0.9),
+        "good/G_view1.png": ("normal", 0.1),
+        "good/G_view2.png": ("normal", 0.1),
+    }

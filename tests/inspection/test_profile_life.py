@@ -16,6 +16,7 @@ from adaptclip_hf.cli import main
 from adaptclip_hf.demo.session import profile_members
 from adaptclip_hf.inspection import Acceptance, profile_files
 from adaptclip_hf.inspection.calibration import Calibration
+from adaptclip_hf.inspection.decisions_file import Decisions
 from adaptclip_hf.inspection.history import Change
 from adaptclip_hf.modeling.prompt_bank import PromptBank
 from adaptclip_hf.reporting import in_red
@@ -201,7 +202,8 @@ def test_decisions_of_a_review_make_the_profile_of_tomorrow(fitted, folder, good
     )
     call = ["fit", "--update", str(folder), "--decisions", str(file), "--quiet", "--by", "anna"]
     assert main(call) == 1  # a photo is gone
-    assert "left out, it is gone: gone.png" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out, it is gone: gone.png" in said and "updated by anna: 1 confirmed as good" in said
     profile = opened(folder)
     roles = {Path(photo.name).name: photo.role for photo in profile.features.photos}
     assert roles["beside.png"] == "confirmed" and roles[Path(good[21]).name] == "defect"
@@ -298,3 +300,32 @@ def test_red_is_for_terminals_that_show_it(monkeypatch):
 def test_changes_are_values(updated):
     change = updated.history[-1]
     assert Change.of(json.loads(json.dumps(change.model_dump()))) == change
+
+
+def test_of_two_decisions_on_a_photo_the_later_counts_however_it_is_named(good, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(good[20]).parent)
+    name = Path(good[20]).name
+    names = [name, f"../{Path.cwd().name}/{name}", good[20]]
+    decided = [
+        decision(each, "defect" if each == names[-1] else "good part", f"2026-01-0{day}T00:00:00Z")
+        for day, each in enumerate(names, start=1)
+    ]
+    found, _ = Decisions.read(decisions_file(tmp_path / "decisions.json", None, *decided))
+    assert (found.confirmed, found.defects) == ([], [names[-1]])
+
+
+def test_decisions_that_contradict_the_command_are_refused(folder, good, tmp_path, capsys):
+    file = decisions_file(tmp_path / "a.json", None, decision(good[20], "good part", "2026-01-01T00:00:00Z"))
+    words = ["fit", "--update", folder, "--decisions", file, "--defects", good[20], "--quiet"]
+    assert main(list(map(str, words))) == 1
+    assert "judges it otherwise than --defects" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_no_zone_can_show_is_refused(good, tmp_path, time):
+    with pytest.raises(ValueError, match=r"decisions.0.time: expected a time between"):
+        Decisions.read(decisions_file(tmp_path / "a.json", None, decision(good[20], "defect", time)))
+
+
+def decision(path: str, verdict: str, time: str) -> dict:
+    return {"path": path, "verdict": verdict, "time": time}

@@ -34,14 +34,16 @@ def test_rows_show_as_they_come(page, tmp_path):
     rows = [line("a.png"), line("b.png", "anomalous"), line("c.png", "not inspectable")]
     file.write_text(rows[0] + rows[1] + rows[2][:40])
     shown = page.html().decode()
-    assert "<b>2</b> photos today" in shown and "<b>1</b> anomalous, 50.0 %" in shown and "c.png" not in shown
+    assert (
+        "<b>2</b> photos today" in shown and "<b>1</b> anomalous, 50.0 % of 2 decided" in shown and "c.png" not in shown
+    )
     with file.open("a") as opened:
         opened.write(rows[2][40:] + line("<script>.png", None, score=None, error="half\nof it") + line("d.png", days=3))
         old = json.loads(line("old.png"))
         del old["time"]  # as version 0.2 wrote it
         opened.write(json.dumps(old) + "\n")
     shown = page.html().decode()
-    assert "<b>4</b> photos today" in shown and "<b>1</b> anomalous, 50.0 %" in shown
+    assert "<b>4</b> photos today" in shown and "<b>1</b> anomalous, 50.0 % of 2 decided" in shown
     assert "<b>1</b> not inspectable" in shown and "<b>1</b> unreadable" in shown
     assert "&lt;script&gt;.png" in shown and "<script" not in shown and "old.png" in shown
     assert "3 decisions wait for &lt;http://line&gt;" in shown

@@ -246,6 +246,7 @@ def test_a_review_by_keyboard_alone(results, browser):
         (True, "good part", "random-normal")
     }
     assert all(set(each) == {"path", "verdict", "reviewer", "time", "chosen"} for each in content["decisions"])
+    assert {each["reviewer"] for each in content["decisions"]} == {"Ada"}  # typed after the review
     page.evaluate("localStorage.clear()")
     page.close()
 

@@ -1,0 +1,98 @@
+"""How a profile becomes the two files that hold it, and is made of them again."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..files import as_json
+from ..modeling.normal_variation import FIELDS, NormalVariation
+from ..modeling.prompt_bank import VARIATION
+from . import place_variations
+from .added_tokens import AddedTokens
+from .calibration import Calibration
+from .inspectable import Inspectable
+from .parts import highest
+from .pasted_defects import PastedDefects
+from .photo_features import CALIBRATING, PhotoFeatures, ProfilePhoto
+from .profile_content import ProfileContent
+from .profile_files import IGNORE
+
+if TYPE_CHECKING:
+    from .profile import InspectionProfile
+
+
+def tensors_of(profile: "InspectionProfile") -> dict[str, torch.Tensor]:
+    """What the file of features holds."""
+    tensors = profile.features.tensors | profile.features.added.tensors
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if profile.variation is not None:
+        tensors |= {f"{VARIATION}.{name}": each.contiguous() for name, each in profile.variation.tensors().items()}
+    tensors |= place_variations.packed(profile.variations)
+    if profile.view.ignore is not None:
+        tensors[IGNORE] = torch.from_numpy(profile.view.ignore)
+    return tensors
+
+
+def contents(profile: "InspectionProfile") -> dict:
+    """What `profile.json` says, without the format; the features' file is named when it is written."""
+    view = {name: getattr(profile.view, name) for name in ("tile", "overlap", "same_place", "region")}
+    if profile.view.bit_depth is not None:
+        view["bit_depth"] = profile.view.bit_depth
+    told: dict[str, Any] = {} if profile.pasted is None else {"verdict": profile.verdict}
+    if profile.acceptance is not None:
+        told["acceptance"] = profile.acceptance.to_json()
+    if profile.inspectable is not None:
+        told["inspectable"] = profile.inspectable.to_json()
+    return told | {
+        "model": profile.model,
+        "settings": asdict(profile.settings),
+        "view": view,
+        "method": profile.method,
+        "threshold": profile.calibration.threshold,
+        "pixel_threshold": profile.pixel_threshold,
+        "false_alarm_rate_on_average": profile.calibration.expected_rate,
+        "false_alarm_rate_95_percent_certain": profile.calibration.certain_rate,
+        "escapes": profile.escapes(),
+        "suspects": [asdict(suspect) for suspect in profile.suspects()],
+        "features": None,
+        "bank_rows": list(profile.bank_rows),
+        "photos": [photo.to_json() for photo in profile.features.photos],
+        "sketches": [photo.sketch.hex() for photo in profile.features.photos],
+        "made_by": as_json(profile.made_by),
+        "history": [change.model_dump() for change in profile.history],
+    }
+
+
+def fields_of(content: ProfileContent, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The fields of the profile that its two files hold."""
+    view = content.view.view(tensors.pop(IGNORE, None))
+    known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
+    variation = NormalVariation(**known) if known else None
+    variations = place_variations.unpacked(tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if not place_variations.is_one(name)}
+    added = AddedTokens({name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)})
+    sketches = content.sketches or [""] * len(content.photos)
+    photos = tuple(
+        ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
+        for photo, sketch in zip(content.photos, sketches, strict=True)
+    )
+    scores = np.sort(highest([photo for photo in photos if photo.role in CALIBRATING]))
+    return {
+        "model": content.model,
+        "made_by": content.made_by,
+        "settings": content.settings.settings(),
+        "view": view,
+        "features": PhotoFeatures(photos, tensors, added),
+        "method": content.method,
+        "bank_rows": tuple(content.bank_rows),
+        "calibration": Calibration(scores, content.threshold),
+        "pixel_threshold": content.pixel_threshold,
+        "variation": variation,
+        "pasted": None if content.verdict is None else PastedDefects.from_json(content.verdict.model_dump()),
+        "variations": variations,
+        "acceptance": None if content.acceptance is None else content.acceptance.acceptance(),
+        "inspectable": None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
+        "history": tuple(content.history),
+    }
