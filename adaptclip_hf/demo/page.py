@@ -100,7 +100,11 @@ def make_page(detector: AnomalyDetector) -> gr.Blocks:
             return [None if message["drawn"] is None else DrawnRegions.of(message["drawn"])]
 
         def on_fit(files, rate, drawn, session, progress=COUNTED):
-            return answer(session, lambda: session.fit(detector, files, rate / 100, drawn.view() if drawn else View()))
+            def work():
+                chosen = (drawn.view(), drawn.acceptance()) if drawn else (View(), None)
+                return session.fit(detector, files, rate / 100, *chosen)
+
+            return answer(session, work)
 
         def on_load(file, session):
             return answer(session, Session.load, detector, file)

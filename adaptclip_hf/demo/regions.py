@@ -1,4 +1,4 @@
-"""Where to look, as it is drawn on a photo of good parts."""
+"""Where to look and by which areas to decide, as it is drawn on a photo of good parts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..engine import View
 from ..engine.heatmap import data_url
+from ..inspection.acceptance import Acceptance
 from ..processing.image_loading import load_image
 from ..report.assets import template
 from ..validation import FileContent
@@ -39,6 +40,14 @@ class LeftOut(FileContent):
         return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
+class DrawnZone(FileContent):
+    """A part of the photo with a limit of its own; its smallest area in square millimetres where a scale is given."""
+
+    name: str
+    box: Box
+    min_area: float | None = None
+
+
 class DrawnRegions(FileContent):
     """What was drawn on a photo, in its pixels.
 
@@ -46,11 +55,17 @@ class DrawnRegions(FileContent):
         size: (width, height) of the photo.
         look: the part to look at; `None` for all of it.
         hide: parts to leave out.
+        zones: parts with limits of their own.
+        min_area: the smallest area that counts outside the zones, in pixels, or with a scale in square millimetres.
+        scale: millimetres along a pixel.
     """
 
     size: Point
     look: Box | None = None
     hide: Annotated[list[LeftOut], Field(max_length=MOST_SHAPES)] = []
+    zones: Annotated[list[DrawnZone], Field(max_length=MOST_SHAPES)] = []
+    min_area: float | None = None
+    scale: float | None = None
 
     def view(self) -> View:
         """How photos of this size are looked at.
@@ -60,6 +75,24 @@ class DrawnRegions(FileContent):
         """
         region = None if self.look is None else (self.look[0], self.look[1], self.look[2], self.look[3])
         return View(region=region, ignore=self._mask() if self.hide else None)
+
+    def acceptance(self) -> Acceptance | None:
+        """By which regions to decide; `None` where the score does.
+
+        Raises:
+            ValueError: a value that is out of range, a zone outside the photo or two of one name, an area that no
+                region can have, or a scale alone.
+        """
+        if not self.zones and self.min_area is None:
+            if self.scale is not None:
+                raise ValueError("The scale says what areas mean: give a smallest area too, or draw a zone.")
+            return None
+        zones = [
+            (zone.name, (zone.box[0], zone.box[1], zone.box[2], zone.box[3]), zone.min_area) for zone in self.zones
+        ]
+        made = Acceptance.of(self.min_area, self.scale, zones)
+        made.require_room((self.size[1], self.size[0]), "The photo")
+        return made
 
     def _mask(self) -> np.ndarray:
         """(H, W), true where something was left out."""

@@ -16,6 +16,7 @@ from ..detector import AnomalyDetector
 from ..engine import DetectionResult, Result, View
 from ..image_files import reason_against_file
 from ..inspection import Calibration, InspectionProfile
+from ..inspection.acceptance import Acceptance
 from ..inspection.history import Review
 from ..inspection.profile_files import EARLIER, is_profile_file
 from ..modeling.checksums import CHECKSUMS_FILE
@@ -50,12 +51,17 @@ class Session:
     good: frozenset[str] = field(default=frozenset(), repr=False)
 
     def fit(
-        self, detector: AnomalyDetector, files: Sequence[str] | None, false_alarm_rate: float, view: View = View()
+        self,
+        detector: AnomalyDetector,
+        files: Sequence[str] | None,
+        false_alarm_rate: float,
+        view: View = View(),
+        acceptance: Acceptance | None = None,
     ) -> "Session":
         """Makes a profile of photos of good parts and drops earlier results; unreadable photos are left out.
 
         Raises:
-            ValueError: too few photos for the rate, or none; or nothing to look at.
+            ValueError: too few photos for the rate, or none; nothing to look at; or a zone outside a photo.
         """
         photos, passed_over = photos_among(files)
         if not photos:
@@ -66,7 +72,7 @@ class Session:
             left_out.append(without_folder(name, str(error)))
 
         profile = InspectionProfile.fit(
-            detector, photos, false_alarm_rate, on_error=leave_out, view=view, progress=True
+            detector, photos, false_alarm_rate, on_error=leave_out, view=view, acceptance=acceptance, progress=True
         )
         return Session(profile, left_out=tuple(left_out), good=frozenset(photos))
 

@@ -188,6 +188,48 @@ def test_drawn_regions_are_used_and_saved(detector, example, tmp_path):
             DrawnRegions.of(wrong)
 
 
+def test_drawn_zones_are_used_saved_and_kept(detector, example, tmp_path):
+    seal = {"name": "seal", "box": [40, 60, 100, 80], "min_area": 0.5}
+    drawn = DrawnRegions.of({"size": [240, 240], "zones": [seal], "min_area": 2, "scale": 0.1})
+    session = Session().fit(detector, example[0], 0.2, drawn.view(), drawn.acceptance())
+    loaded = Session.load(detector, session.save(tmp_path))
+    assert loaded.profile.acceptance.limits() == [50, 200] and loaded.profile.acceptance.zones[0].box == (
+        40,
+        60,
+        100,
+        80,
+    )
+    assert "in zone seal [40, 60, 100, 80] from 50 pixels" in about_profile(loaded)
+    updated = session.inspect(detector, example[1]).update(detector, {"ring_crack.png": "defect"})
+    assert updated.profile.acceptance.zones == loaded.profile.acceptance.zones
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"zones": [{"name": " ", "box": [0, 0, 5, 5]}]}, "zone's name"),
+        ({"zones": [{"name": "seal", "box": [0, 0, 5, 5], "min_area": 0}]}, "zone seal: min_area above 0"),
+        (
+            {"zones": [{"name": "seal", "box": [200, 0, 50, 5]}]},
+            "The photo has 240 x 240 pixels, and zone seal ends at",
+        ),
+        ({"zones": [{"name": "seal", "box": [0, 0, 5, 5]}] * 2}, "two zones named seal"),
+        ({"zones": [{"name": "seal", "box": [0, 0, 5, 5], "min_area": 26}]}, "zone seal has 25 pixels"),
+        ({"min_area": -1}, "min_area above 0"),
+        ({"min_area": 5, "scale": 0}, "a scale in millimetres"),
+        ({"scale": 0.1}, "The scale says what areas mean"),
+    ],
+)
+def test_what_is_wrong_with_zones_is_said_in_a_line(wrong, said):
+    with pytest.raises(ValueError, match=said) as refused:
+        DrawnRegions.of({"size": [240, 240]} | wrong).acceptance()
+    assert "\n" not in str(refused.value)
+
+
+def test_without_areas_the_score_decides():
+    assert DrawnRegions.of({"size": [240, 240], "look": [0, 0, 9, 9]}).acceptance() is None
+
+
 def test_names_of_photos_are_no_html(example, tmp_path):
     named = tmp_path / "<b onclick=alert(1)>.png"
     shutil.copy(example[0][0], named)
@@ -306,7 +348,12 @@ def test_in_a_browser(page, tmp_path, temporary_files):
         good.get_by_text("Look only at a part").click()
         good.locator(".board svg").wait_for()
         board = good.locator(".board").bounding_box()
-        for name, corners in (("Look only here", (0.1, 0.1, 0.9, 0.9)), ("Leave out an outline", (0.1, 0.1, 0.3, 0.2))):
+        drawings = {
+            "Look only here": (0.1, 0.1, 0.9, 0.9),
+            "Zone with its own limit": (0.4, 0.4, 0.6, 0.6),
+            "Leave out an outline": (0.1, 0.1, 0.3, 0.2),
+        }
+        for name, corners in drawings.items():
             good.get_by_role("button", name=name, exact=True).click()
             left, top, right, bottom = (board["width"] * share for share in corners)
             tab.mouse.move(board["x"] + left, board["y"] + top)
@@ -314,7 +361,9 @@ def test_in_a_browser(page, tmp_path, temporary_files):
             tab.mouse.move(board["x"] + right, board["y"] + top)
             tab.mouse.move(board["x"] + right, board["y"] + bottom)
             tab.mouse.up()
-        assert good.get_by_label("width").input_value() == "192"
+        assert good.get_by_label("width").first.input_value() == "192"
+        good.get_by_label("name", exact=True).fill("seal")
+        good.get_by_label("smallest area in pixels", exact=True).fill("30")
         press(tab, "Add by numbers")
         tab.keyboard.type("7")  # in the first field of the box that was added
         assert "leaves out 2 parts" in good.locator("#told").inner_text()
@@ -322,6 +371,7 @@ def test_in_a_browser(page, tmp_path, temporary_files):
         press(tab, "Learn these parts")
         tab.get_by_text("good photos in the bank").wait_for()
         assert "looks only at" in tab.content() and "leaves out" in tab.content()
+        assert "in zone seal [96, 96, 48, 48] from 30 pixels" in tab.content()
         press(tab, "Inspect")
         desk.get_by_role("button", name="enlarge ring_crack.png").wait_for()
         assert not serious_faults(tab)
