@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from adaptclip_hf.report.gallery import Card, Gallery, drawn_at_random, gallery_page, groups_of, ranks_of
+from adaptclip_hf.report.page import place_of
 
 ROW = {
     "path": "line/017.png",
@@ -79,3 +80,11 @@ assert not {"torch", "transformers", "scipy", "pandas", "pyarrow", "datasets"} &
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert "line/017.png" in (tmp_path / "report.html").read_text()
+
+
+def test_what_is_not_inspectable_comes_after_what_is_anomalous():
+    rows = [ROW | {"label": label, "score": score} for label, score in (("normal", 0.9), ("not inspectable", 0.8))]
+    rows += [ROW | {"label": "anomalous", "score": score} for score in (0.3, 0.5)]
+    ordered = sorted(rows, key=place_of)
+    assert [(row["label"], row["score"]) for row in ordered[:2]] == [("anomalous", 0.5), ("anomalous", 0.3)]
+    assert [row["label"] for row in ordered[2:]] == ["not inspectable", "normal"]

@@ -16,7 +16,7 @@ def products(small_folder, tmp_path_factory) -> dict[str, Path]:
     for name, kind, words in (
         ("ring", 3, []),
         ("Blech ü", 4, ["--object-name", "sheet"]),
-        ("board", 5, ["--tile", "32"]),
+        ("board", 5, ["--tile", "32", "--any-place"]),  # photos of any size
     ):
         photos, category = folder / f"photos-{kind}", make_category(kind, "metal ring")
         photos.mkdir()
