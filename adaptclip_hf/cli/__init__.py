@@ -10,9 +10,9 @@ from importlib import import_module
 from ..reporting import is_lost, printable, unfailing_output
 from ..stopping import STOPPED_BY, Stopped
 
-INSPECTING = ("detect", "fit", "check", "report", "demo", "serve")
+INSPECTING = ("detect", "capture", "fit", "check", "report", "demo", "serve")
 MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
-WITHOUT_MODEL = ("report",)
+WITHOUT_MODEL = ("capture", "report")
 MAKING = ("train", "data", "convert", "card", "push")
 
 

@@ -1,21 +1,20 @@
 """A page that shows a run while it goes on: it reads the folder of results, and answers GET alone."""
 
-import ipaddress
 import json
 import os
-import socket
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 
 from ..labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from ..labels import SCORE as BY_SCORE
+from ..local_server import is_of_this_machine, served
 from ..reporting import printable
 from ..runs.store_lines import RESULTS_FILE
 from .histogram_drawing import template
@@ -182,34 +181,5 @@ def live(host: str, port: int, page: LivePage) -> Iterator[str]:
         def log_message(self, *_):
             """Says nothing: the terminal shows the run."""
 
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
-        def handle_error(self, *_):
-            """A reader that leaves is no error."""
-
-    try:
-        server = Server((host, port), Handler)
-    except OSError as error:
-        raise OSError(f"--live {host}:{port} cannot be served ({error.strerror}): name another port.") from error
-    Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    try:
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def is_of_this_machine(host: str) -> bool:
-    """Whether a request names this machine by an address or its own name.
-
-    A page of somebody else's, whose name is made to lead here, names another one.
-    """
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-    name = name.strip("[]").lower()
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name in ("localhost", socket.gethostname().lower())
-    return True
+    with served(host, port, Handler, "--live") as address:
+        yield address
