@@ -31,6 +31,7 @@ REMEDY = "Fit it again, or take a copy that is whole."
 WHO = "another `adaptclip fit`"
 UNLIKE = ("version", "earlier", "sha256")  # of a profile that is saved again as it was
 READS = 100  # of a profile that is saved again and again meanwhile
+MISSES = 3  # of features that one `profile.json` names, after which they are not there: two may be saved in turn
 
 
 def is_profile_file(name: str) -> bool:
@@ -153,7 +154,7 @@ def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, t
         FileNotFoundError: no such folder or repository, or one without a profile.
         ValueError: it is damaged, was changed, or is of another format; names the file and the field.
     """
-    before = None
+    before, misses = None, 0
     if not Path(folder).is_dir():
         require_hub_id(str(folder), "profile", PROFILE_FILE)
         hub = reaching(hub)
@@ -164,7 +165,8 @@ def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, t
             content = checked_content(text)
             return content, read_features(profile_file(folder, content.features, hub), content)
         except FileNotFoundError:
-            if text == before:
+            misses = misses + 1 if text == before else 0
+            if misses == MISSES:
                 raise
             before = text  # it was saved anew after it was read, and its older features are gone: read the new one
         except ValueError as error:
@@ -204,6 +206,10 @@ def read_features(file: Path, content: ProfileContent) -> dict[str, torch.Tensor
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except SafetensorError as error:
         raise ValueError(f"{file} holds no features ({error})") from error
+    except RuntimeError as error:  # of torch, which opens the file once more
+        if "No such file" not in str(error):
+            raise
+        raise FileNotFoundError(f"{file} is gone: the profile was saved anew.") from error
     check_features(file, content, tensors, IGNORE)
     return tensors
 
