@@ -56,12 +56,12 @@ class Source:
         """The address of a stream, with the password."""
         try:
             parts = urlsplit(text)
-            host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+            name, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise ValueError(f"An address of a camera cannot be read ({error}): expected {EXPECTED}.") from error
-        if parts.scheme not in ("rtsp", "rtsps") or not parts.hostname:
+        if parts.scheme not in ("rtsp", "rtsps") or not name:
             raise ValueError(f"{printable(parts.scheme)}:// is no address of a camera: expected {EXPECTED}.")
-        host = host if ":" not in parts.hostname else f"[{parts.hostname}]" + (f":{parts.port}" if parts.port else "")
+        host = (f"[{name}]" if ":" in name else name) + ("" if port is None else f":{port}")
         password = os.environ.get(PASSWORD) or unquote(parts.password or "")
         self.shown = printable(urlunsplit((parts.scheme, host, parts.path, "", "")))
         user = parts.username or ""  # as it is written, with its escapes
