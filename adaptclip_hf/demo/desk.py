@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from ..engine import DetectionResult, Result
 from ..engine.heatmap import data_url
+from ..inspection.decisions_file import DecisionContent
 from ..report.gallery import gallery_page
 from ..report.page import SettingsContent, cards_of, gallery_of
 from ..report.pictures import LONGEST_SIDE, NEAREST_SIDE, QUALITY, small_copy
 from ..runs.rows import row_of
 from ..runs.stamps import UNKNOWN
-from ..validation import FileContent, Moment
+from ..validation import FileContent
 from .frames import frame
 from .session import Session, without_folder
 
@@ -21,20 +22,10 @@ MOST_SHOWN, MOST_DRAWN = 200, 60  # photos with the highest scores; normal ones 
 HEIGHT = "90vh"
 
 
-class Decision(FileContent):
-    """What an inspector says of a photo, as the gallery tells it."""
-
-    path: str
-    verdict: Literal["good part", "defect"]
-    reviewer: str | None
-    time: Moment
-    chosen: Literal["worst-first", "random-normal"]
-
-
 class Decisions(FileContent):
     """All that an inspector has said."""
 
-    decisions: list[Decision]
+    decisions: list[DecisionContent]
 
 
 class Threshold(FileContent):
@@ -43,7 +34,7 @@ class Threshold(FileContent):
     threshold: Annotated[float, Field(ge=0, le=1, strict=False)] | None
 
 
-def desk_frame(session: Session, decisions: list[Decision]) -> str:
+def desk_frame(session: Session, decisions: list[DecisionContent]) -> str:
     """The gallery as HTML; empty before photos are inspected.
 
     Args:
