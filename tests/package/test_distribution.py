@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from source_copy import copy_of_the_source
 
 from adaptclip_hf import __version__
 
@@ -28,7 +29,8 @@ def run(*words, **options) -> str:
 def distributions(tmp_path_factory) -> tuple[Path, Path]:
     """The sdist, and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    source = copy_of_the_source(tmp_path_factory.mktemp("source"))
+    run(sys.executable, "-m", "build", "--outdir", folder, source)
     [sdist], [wheel] = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pages import FOLLOWED, NEED_THE_HUB, PAGES, ROOT
 from safetensors.torch import load_file
+from source_copy import copy_of_the_source
 from transformers import pipeline
 
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPModel
@@ -89,7 +90,8 @@ def test_no_network_call_at_import_load_or_in_a_local_pipeline(small_folder, pho
 @pytest.mark.slow
 def test_plain_install_works_from_the_root_too(tmp_path):
     target = tmp_path / "site"
-    call = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(ROOT)]
+    source = str(copy_of_the_source(tmp_path / "source"))
+    call = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), source]
     subprocess.run(call, check=True)
     installed = target / "adaptclip_hf"
     assert (installed / "modeling" / "modeling_adaptclip.py").is_file()
