@@ -25,6 +25,7 @@ from .scoring import (
     TileInput,
     backend_of,
     compare,
+    dtype_of,
     encode,
     encode_tiles,
     join,
@@ -71,6 +72,15 @@ class AnomalyScorer:
     def backend(self) -> str:
         """What computes: "torch", "onnx" or "openvino"."""
         return backend_of(self.model)
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: "float32", "bfloat16", ...; of an exported model "float32", "float16" or "int8"."""
+        return dtype_of(self.model)
+
+    def in_another_dtype(self) -> "AnomalyScorer | None":
+        """The same model in the dtype in which what it makes is likely to be used too; `None` where none is at hand."""
+        return None
 
     @property
     def device(self) -> torch.device:

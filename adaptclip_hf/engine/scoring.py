@@ -54,6 +54,11 @@ def backend_of(model: ScoringModel) -> str:
     return getattr(model, "backend", "torch")
 
 
+def dtype_of(model: ScoringModel) -> str:
+    """What it computes in, such as "float32"; of an exported model the precision that it was exported in."""
+    return getattr(model, "precision", None) or str(model.dtype).removeprefix("torch.")
+
+
 @torch.inference_mode()
 def encode(model: ScoringModel, pixel_values: torch.Tensor) -> ImageFeatures:
     """Features of pixel values (B, 3, S, S)."""

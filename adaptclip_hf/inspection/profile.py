@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from .fit_settings import FitSettings
 from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, History, changed_photos, now
 from .inspectable import Inspectable, mean_tokens_of
 from .nearest import ComparedBank
+from .other_dtypes import DTYPE, Moved, dtype_error, other_dtypes
 from .parts import PartDecision, Parts, UsualPart, highest, label_of_part
 from .pasted_defects import Counted, PastedDefects
 from .pasting import paste_defects, sampled_again
@@ -75,6 +76,7 @@ class InspectionProfile(Reference):
         acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
         inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
         history: what was done to it, by whom and when; the oldest first.
+        moved: how far scores move in another dtype than its own, as it was measured on some of its photos.
 
     Example:
 
@@ -105,6 +107,7 @@ class InspectionProfile(Reference):
     acceptance: Acceptance | None = None
     inspectable: Inspectable | None = None
     history: History = field(default=(), repr=False)
+    moved: Mapping[str, Moved] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -146,12 +149,13 @@ class InspectionProfile(Reference):
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
-        sample = PhotoSample(settings.seed) if verdict else None
+        sample = PhotoSample(settings.seed)
         fitted, compared = fitting.fit(
             detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts
         )
         profile = cls(model=model, **fitted._asdict()).changed(FITTED, by)
-        if sample is None:
+        profile = replace(profile, moved=other_dtypes(detector, profile, sample, compared))
+        if not verdict:
             return profile
         return replace(profile, pasted=paste_defects(detector, profile, sample, compared, feedback))
 
@@ -187,7 +191,7 @@ class InspectionProfile(Reference):
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
-        self.require_match(detector)
+        self._require(detector, exactly=True)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
         acceptance = options.pop("acceptance", self.acceptance)
         by, reviews = options.pop("by", None), options.pop("reviews", {})
@@ -442,12 +446,28 @@ class InspectionProfile(Reference):
     def require_match(self, scorer: AnomalyScorer):
         """Refuses another model than the one that it was made with: its scores mean something else.
 
+        Another dtype is good enough where scores of the profile's own photos hardly move in it, see [`suits`].
+
         Raises:
             ValueError: names what differs.
         """
+        self._require(scorer)
+
+    def suits(self, dtype: str) -> bool:
+        """Whether it decides in a dtype as it does in its own, but for photos that lie near the threshold."""
+        return dtype == self.made_by[DTYPE] or (dtype in self.moved and self.moved[dtype].is_small(self.calibration))
+
+    def _require(self, scorer: AnomalyScorer, exactly: bool = False):
+        """
+        Args:
+            exactly: another dtype is refused however little it does.
+        """
         here = made_by(scorer, self.object_name)
         differing = [name for name in self.made_by | here if self.made_by.get(name) != here.get(name)]
-        if differing:
+        if differing == [DTYPE]:
+            if exactly or not self.suits(here[DTYPE]):
+                raise ValueError(dtype_error(self.made_by[DTYPE], here[DTYPE], self.moved.get(here[DTYPE]), exactly))
+        elif differing:
             phrases = []
             for name in differing:
                 there, now = self.made_by.get(name), here.get(name)

@@ -13,6 +13,7 @@ from . import place_variations
 from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .inspectable import Inspectable
+from .other_dtypes import Moved
 from .parts import highest
 from .pasted_defects import PastedDefects
 from .photo_features import CALIBRATING, PhotoFeatures, ProfilePhoto
@@ -41,6 +42,8 @@ def contents(profile: "InspectionProfile") -> dict:
     if profile.view.bit_depth is not None:
         view["bit_depth"] = profile.view.bit_depth
     told: dict[str, Any] = {} if profile.pasted is None else {"verdict": profile.verdict}
+    if profile.moved:
+        told["moved"] = {dtype: asdict(each) for dtype, each in profile.moved.items()}
     if profile.acceptance is not None:
         told["acceptance"] = profile.acceptance.to_json()
     if profile.inspectable is not None:
@@ -95,4 +98,5 @@ def fields_of(content: ProfileContent, tensors: dict[str, torch.Tensor]) -> dict
         "acceptance": None if content.acceptance is None else content.acceptance.acceptance(),
         "inspectable": None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
         "history": tuple(content.history),
+        "moved": {dtype: Moved(**each.model_dump()) for dtype, each in content.moved.items()},
     }
