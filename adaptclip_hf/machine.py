@@ -74,7 +74,7 @@ def siblings(cpu: int) -> frozenset[int]:
 def quota(groups: Path = GROUPS, membership: Path = Path("/proc/self/cgroup")) -> float | None:
     """How many processors a container or service may use at a time, by all of its groups; `None` without a limit."""
     try:
-        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines() if line.count(":") > 1]
     except OSError:
         return None
     return min((limit for *_, names, path in lines for limit in limits(groups, names, path)), default=None)
