@@ -139,6 +139,18 @@ def test_nobody_is_overtaken_by_more_than_what_is_in_work(app_of, monkeypatch, b
     assert max(sleeping.sizes) > 1 or batch_size == 1  # products are mixed in a batch
 
 
+def test_products_with_one_object_name_are_compared_together(products, small_folder, queries):
+    detector = AnomalyDetector.from_pretrained(small_folder, device="cpu")
+    opened = Products(detector, {"a": products["ring"], "b": products["ring"], "sheet": products["Blech ü"]})
+    a, b, sheet = (opened[name].undecided for name in ("a", "b", "sheet"))
+    assert a.text_embeds is b.text_embeds is not sheet.text_embeds and a.prompt_bank is not b.prompt_bank
+    photos = list(detector.reader.read_ready(queries[:3]))
+    together = detector.score_images(list(zip(photos, (a, b, sheet), strict=True)))
+    for found, image, reference in zip(together, photos, (a, b, sheet), strict=True):
+        [alone] = detector.score_images([(image, reference)])
+        assert found.score == pytest.approx(alone.score, abs=1e-6)
+
+
 def test_a_budget_goes_to_the_earliest_request_whenever_it_asks():
     async def run():
         budget, order = Budget(1), []
