@@ -13,7 +13,6 @@ from ..engine import AnomalyScorer, DetectionResult
 from ..engine.images import LoadedImage
 from ..engine.reference import PreparedReference
 
-
 LAST = math.inf  # comes after all that waits
 
 
