@@ -260,7 +260,7 @@ def test_one_photo_that_cannot_be_scored_fails_alone(small_folder, queries):
     photos = list(detector.reader.read_ready(queries))
     broken = type(photos[0])("broken", photos[0].image, photos[0].tiles, pixel_values=photos[0].pixel_values * np.nan)
     batches = Batches(detector, 1, 8, sizes.append)
-    found = [batches.submit(each, reference) for each in (*photos, broken)]
+    found = [batches.submit(each, reference, number) for number, each in enumerate((*photos, broken))]
     batches.close()  # what waits is scored
     assert all(0 <= each.result().score <= 1 for each in found[:-1]) and sum(sizes) == 7
     with pytest.raises(ValueError, match="overflows"):
