@@ -1,5 +1,6 @@
-"""Commands in processes of their own that need not import torch and transformers each, which takes five seconds: they are
-forked from a program that has them (`preloaded.py`). What is about imports, or about a launcher, starts Python itself.
+"""Commands in processes of their own that need not import torch and transformers each, which takes five seconds.
+
+They are forked from a program that has them (`preloaded.py`). What is about imports, or a launcher, starts Python itself.
 """
 
 import atexit
@@ -10,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -101,12 +101,12 @@ def preloaded() -> Preloaded:
     return Preloaded(os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
 
 
-def start(*words, **options) -> Command:
+def start_python(*words, **options) -> Command:
     """Starts `python WORDS`; see [`Preloaded.start`]."""
     return preloaded().start(*words, **options)
 
 
-def run(*words, by: Preloaded | None = None, timeout: float = 300, **options) -> subprocess.CompletedProcess:
+def run_python(*words, by: Preloaded | None = None, timeout: float = 300, **options) -> subprocess.CompletedProcess:
     """Runs `python WORDS` to its end; gives status and what was printed."""
     with TemporaryFile() as out, TemporaryFile() as errors:
         command = (by or preloaded()).start(*words, stdout=out, stderr=errors, **options)
@@ -116,3 +116,11 @@ def run(*words, by: Preloaded | None = None, timeout: float = 300, **options) ->
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     return subprocess.CompletedProcess(words, status, *texts)
+
+
+def launch(*words) -> subprocess.CompletedProcess:
+    """Runs `torchrun --nproc_per_node 2 WORDS`."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)

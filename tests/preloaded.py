@@ -2,8 +2,9 @@
 
     python tests/preloaded.py CHANNEL
 
-CHANNEL is the number of a socket (see `commands.py`). Each byte that comes brings four files: the command as JSON, standard
-output, standard error, and where the number of its process and then its exit status are written. It ends with the socket.
+CHANNEL is the number of a socket (see `commands.py`). Each byte that comes brings four files: the command as JSON,
+standard output, standard error, and where the number of its process and then its exit status are written. It ends with
+the socket.
 """
 
 import gc
@@ -15,6 +16,8 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -65,7 +68,7 @@ def fork_for_each(channel: socket.socket) -> dict | None:
                     os.dup2(file, number)
                 for each in files[1:]:
                     os.close(each)
-                with open(files[0], "rb") as asked:
+                with os.fdopen(files[0], "rb") as asked:
                     return json.load(asked)
             *others, reply = files
             for each in others:
@@ -80,10 +83,8 @@ def tell_what_ended(running: dict[int, int]):
         if process == 0:
             return
         reply = running.pop(process)
-        try:
+        with suppress(BrokenPipeError):  # nobody waits for it
             os.write(reply, NUMBER.pack(os.waitstatus_to_exitcode(status)))
-        except BrokenPipeError:  # nobody waits for it
-            pass
         os.close(reply)
 
 
@@ -92,6 +93,7 @@ def run(command: dict):
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
+    tempfile.tempdir = None  # imports may have looked for it
     if command["open_files"] is not None:
         import resource
 

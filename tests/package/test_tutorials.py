@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from commands import CLI, Command, run, start
+from commands import CLI, Command, run_python, start_python
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
@@ -38,7 +38,7 @@ def python_words(words: list[str]) -> list[str]:
 
 def follow(words: list[str], folder: Path):
     assert words[0] in ("python", "adaptclip")
-    ran = run(*python_words(words), folder=folder, timeout=600)
+    ran = run_python(*python_words(words), folder=folder, timeout=600)
     assert ran.returncode == 0, f"{words}\n{ran.stdout[-2000:]}\n{ran.stderr[-5000:]}"
     if words[:2] == ["python", "examples/make_line.py"]:
         keep_some(folder / words[2])
@@ -54,7 +54,7 @@ def keep_some(line: Path):
 def watch(words: list[str], folder: Path):
     """A command that goes on until it is stopped: it sees every photo, and Ctrl-C ends it well."""
     results = folder / words[words.index("--output") + 1] / "results.jsonl"
-    command = start(*python_words(words), folder=folder)
+    command = start_python(*python_words(words), folder=folder)
     photos, deadline = len(list((folder / words[2]).iterdir())), time.monotonic() + 120
     while not (results.is_file() and len(results.read_text().splitlines()) == photos):
         assert command.poll() is None and time.monotonic() < deadline
@@ -64,7 +64,7 @@ def watch(words: list[str], folder: Path):
 
 
 def serve(words: list[str], folder: Path) -> Command:
-    command = start(*python_words(words), folder=folder)
+    command = start_python(*python_words(words), folder=folder)
     address, deadline = f"http://127.0.0.1:{words[words.index('--port') + 1]}/health", time.monotonic() + 120
     while True:
         try:
