@@ -7,7 +7,7 @@ import torch
 from adaptclip_hf import AnomalyDetector, InspectionProfile
 from adaptclip_hf.cli import main
 from adaptclip_hf.cli.dtype_choice import chosen_dtype
-from adaptclip_hf.inspection.other_dtypes import Moved
+from adaptclip_hf.inspection.moved_scores import Moved
 
 
 @pytest.fixture(scope="module")
