@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from ..model_files import DEFAULT_NAME, is_exported
-from .dtype_choice import add_dtype, chosen_dtype
+from .dtype_choice import add_dtype, chosen_dtype, tell_dtype
 
 PROFILES_MODEL = f"the profile's, or {DEFAULT_NAME}, the small embedded one"
 
@@ -235,8 +235,13 @@ def load_detector(
     from ..detector import AnomalyDetector
 
     name, device = model_name(args, profile), args.device or device
-    dtype = args.dtype if is_exported(name) else chosen_dtype(args, device, profile, earlier_dtype)
-    return AnomalyDetector.from_pretrained(name, backend, device, dtype, trust_remote_code=trusts_code(args), **config)
+    chosen = (args.dtype, None) if is_exported(name) else chosen_dtype(args, device, profile, earlier_dtype)
+    dtype, why = chosen
+    detector = AnomalyDetector.from_pretrained(
+        name, backend, device, dtype, trust_remote_code=trusts_code(args), **config
+    )
+    tell_dtype(args, detector.dtype, why)
+    return detector
 
 
 def name_of(args: argparse.Namespace) -> str | None:

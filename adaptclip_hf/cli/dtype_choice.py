@@ -28,31 +28,29 @@ def add_dtype(parser: argparse.ArgumentParser, chooses: bool):
 
 def chosen_dtype(
     args: argparse.Namespace, device: str | None, profile: "InspectionProfile | None", earlier: str | None
-) -> str | None:
-    """The dtype that a call names, or else that of an earlier run, the profile's, or what suits the machine.
-
-    What is chosen is told in a line on standard error.
+) -> tuple[str | None, str | None]:
+    """The dtype that a call names, or else that of an earlier run, the profile's, or what suits the machine; `None` for
+    that of the weights. And why, where it was chosen.
 
     Args:
         earlier: of the run that goes on.
     """
     if args.dtype not in (None, AUTO):
-        return args.dtype
+        return args.dtype, None
     if profile is None and earlier is None and args.dtype is None:
-        return None
+        return None, None
     from ..loading import choose_device
 
     on = choose_device(device)
-    dtype: str | None
     if earlier is not None:
-        dtype, why = earlier, "as the run that goes on"
-    elif profile is not None:
-        dtype, why = profiles_dtype(profile, on.type)
-    else:
-        dtype, why = machines_dtype(on)
-    if args.dtype == AUTO and not getattr(args, "quiet", False):
-        print_error(f"computing in {dtype or 'the dtype of the model'}, {why}")
-    return dtype
+        return earlier, "as the run that goes on"
+    return machines_dtype(on) if profile is None else profiles_dtype(profile, on.type)
+
+
+def tell_dtype(args: argparse.Namespace, dtype: str, why: str | None):
+    """Says in a line on standard error what was chosen, and why."""
+    if why is not None and args.dtype == AUTO and not getattr(args, "quiet", False):
+        print_error(f"computing in {dtype}, {why}")
 
 
 def profiles_dtype(profile: "InspectionProfile", device: str) -> tuple[str, str]:

@@ -21,8 +21,8 @@ def made(in_bfloat16, good) -> InspectionProfile:
     return InspectionProfile.fit(in_bfloat16, good[:20], verdict=False)
 
 
-def call(dtype: str | None = "auto", **more) -> Namespace:
-    return Namespace(dtype=dtype, **more)
+def call(dtype: str | None = "auto") -> Namespace:
+    return Namespace(dtype=dtype)
 
 
 def gains(monkeypatch, gain: float):
@@ -75,28 +75,42 @@ def test_another_model_is_refused_as_before(made, make_model, tokenizer, tmp_pat
         made.require_match(AnomalyDetector.from_pretrained(tmp_path, device="cpu"))
 
 
-def test_auto_takes_what_the_machine_multiplies_clearly_faster(monkeypatch, capsys):
+def test_auto_takes_what_the_machine_multiplies_clearly_faster(monkeypatch):
     for gain, expected in ((0.0, None), (1.3, None), (2.5, "bfloat16")):
         gains(monkeypatch, gain)
-        assert chosen_dtype(call(), "cpu", None, None) == expected
-    assert "bfloat16, which this machine multiplies 2.5 times as fast" in capsys.readouterr().err
-    assert chosen_dtype(call(quiet=True), "cpu", None, None) == "bfloat16"
-    assert capsys.readouterr().err == ""
-    assert chosen_dtype(call("float32"), "cpu", None, None) == "float32"
-    assert chosen_dtype(call(None), "cpu", None, None) is None  # of commands that measure
+        dtype, why = chosen_dtype(call(), "cpu", None, None)
+        assert dtype == expected
+    assert why == "which this machine multiplies 2.5 times as fast as float32 (--dtype)"
+    assert chosen_dtype(call("float32"), "cpu", None, None) == ("float32", None)
+    assert chosen_dtype(call(None), "cpu", None, None) == (None, None)  # of commands that measure
 
 
 def test_auto_takes_the_dtype_of_the_profile_or_of_the_run(made, monkeypatch):
+    def chosen(profile, dtype: str | None = "auto", earlier: str | None = None) -> str | None:
+        return chosen_dtype(call(dtype), "cpu", profile, earlier)[0]
+
     older = replace(made, made_by=made.made_by | {"dtype": "float32"}, moved={})
     for gain in (0.0, 3.0):
         gains(monkeypatch, gain)
-        assert chosen_dtype(call(), "cpu", older, None) == chosen_dtype(call(None), "cpu", older, None) == "float32"
-        assert chosen_dtype(call(), "cpu", replace(made, moved={}), None) == "bfloat16"
-        assert chosen_dtype(call(), "cpu", made, "bfloat16") == "bfloat16"
-    assert chosen_dtype(call(), "cpu", made, None) == "bfloat16"
+        assert chosen(older) == chosen(older, None) == "float32"
+        assert chosen(replace(made, moved={})) == chosen(made, earlier="bfloat16") == "bfloat16"
+    assert chosen(made) == "bfloat16"
     gains(monkeypatch, 0.5)  # slow: float32, where that is as good
-    assert chosen_dtype(call(), "cpu", replace(made, moved={"float32": Moved(8, 0.0, 0)}), None) == "float32"
-    assert chosen_dtype(call(), "cpu", replace(made, moved={"float32": Moved(8, 0.5, 0)}), None) == "bfloat16"
+    assert chosen(replace(made, moved={"float32": Moved(8, 0.0, 0)})) == "float32"
+    assert chosen(replace(made, moved={"float32": Moved(8, 0.5, 0)})) == "bfloat16"
+
+
+def test_what_was_chosen_is_told_once_and_not_to_who_is_quiet(small_folder, good, tmp_path, monkeypatch, capsys):
+    gains(monkeypatch, 2.5)
+    words = ["detect", good[25], "--model", str(small_folder), "--device", "cpu", "--no-heatmaps", "--overwrite"]
+    for more, expected in (
+        ([], "computing in bfloat16, which this machine multiplies 2.5 times as fast as float32 (--dtype)"),
+        (["--quiet"], ""),
+        (["--dtype", "bfloat16"], ""),
+    ):
+        assert main([*words, "--output", str(tmp_path / "out"), *more]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("computing")]
+        assert lines == ([expected] if expected else [])
 
 
 def test_the_commands_of_a_day(small_folder, good, tmp_path, monkeypatch):
