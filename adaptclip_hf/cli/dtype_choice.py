@@ -12,7 +12,7 @@ DTYPES = (AUTO, FLOAT32, BFLOAT16, FLOAT16) = ("auto", "float32", "bfloat16", "f
 CHOSEN = (
     "of the weights. auto takes that of the profile, or of the run that goes on, and otherwise bfloat16 where this "
     "machine multiplies it clearly faster than float32 (AMX, AVX512-BF16, a GPU), which is measured once and kept; "
-    "scores then differ in the third digit (auto)"
+    "scores then differ by about 0.001 (auto)"
 )
 ASKED = "of the weights; by default as they were saved, with a profile its own. auto: bfloat16 where it is faster here"
 
