@@ -15,11 +15,13 @@ training: the same steps twice, once stopped in the middle and resumed from the 
 """
 
 import argparse
+import io
 import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -239,11 +241,12 @@ def reference(device: torch.device, folder: Path):
 
 def convert(case: Path, settings: dict, output: str):
     words = ["convert", "--checkpoint", case / "adapters.pth", "--clip", case / "clip", "--output", output]
-    words += ["--image-size", settings["img"], "--feature-layers", *settings["features"], "--quiet"]
+    words += ["--image-size", settings["img"], "--feature-layers", *settings["features"]]
     words += ["--num-dual-path-layers", settings["dpam_layer"] - 1]
     words += [] if settings["context"] else ["--no-prompt-query-context"]
-    if adaptclip([str(word) for word in words]) != 0:
-        raise SystemExit(f"{case} could not be converted")
+    with redirect_stdout(io.StringIO()):
+        if adaptclip([str(word) for word in words]) != 0:
+            raise SystemExit(f"{case} could not be converted")
 
 
 def largest(difference: torch.Tensor) -> float:
