@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
@@ -20,6 +21,8 @@ from ..reporting import first_line
 from .description import Description
 from .formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, ZERO_SHOT
 from .graph_files import Runners, open_graphs, require_undamaged_export
+
+logger = logging.get_logger(__name__)
 
 
 class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
@@ -67,7 +70,12 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
                 "whoever made it, say trust_remote_code=True (--model FOLDER --trust-remote-code)."
             )
         config = config or cls.config_class.from_pretrained(folder)
-        runners = open_graphs(folder, export_format, config, device)
+        if not export_format.multiplies(description.precision):
+            logger.warning_once(
+                f"{folder}: this processor has no products in {description.precision}, so that they are computed in "
+                "float32: no faster than an export in float32, whose scores are those of the model."
+            )
+        runners = open_graphs(folder, export_format, config, device, description.precision)
         model = cls(config, runners, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import torch
-
 FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+BFLOAT16 = "bfloat16"  # of the processor's products, not of the files: OpenVINO alone
 # the graphs of an exported model
 ENCODE, ZERO_SHOT, FEW_SHOT = "encode", "score_zero_shot", "score_few_shot"
 INSTALL = "pip install 'adaptclip-hf[export]'"
@@ -60,9 +59,13 @@ class Format:
         self.require("nncf")
         return exporters.quantizers.NNCFOpenVINOQuantizer(calibration_dataset=samples)
 
-    def runner_options(self) -> dict:
-        """The number of threads that torch has, and float32 products where a runtime would choose other ones."""
-        threads = torch.get_num_threads()
+    def runner_options(self, threads: int, precision: str = FLOAT32) -> dict:
+        """How a runtime opens a graph.
+
+        Args:
+            threads: that compute it.
+            precision: of the graph's products; float32 where a runtime would choose other ones.
+        """
         if self.name == "onnx":
             from onnxruntime import SessionOptions
 
@@ -73,15 +76,24 @@ class Format:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             return {"session_options": options}
         if self.name == "openvino":
-            return {"config": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}}
+            hint = "bf16" if precision == BFLOAT16 else "f32"
+            return {"config": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}}
         return {}
+
+    def multiplies(self, precision: str) -> bool:
+        """Whether this processor has products in a precision; without them a runtime computes in float32."""
+        if precision != BFLOAT16:
+            return True
+        from openvino import Core
+
+        return "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 EXPORT_FORMATS = {
     each.name: each
     for each in (
         Format("onnx", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime", "onnx_ir"), PRECISIONS, "Onnx"),
-        Format("openvino", ("openvino",), ("openvino",), PRECISIONS, "OpenVINO"),
+        Format("openvino", ("openvino",), ("openvino",), (*PRECISIONS, BFLOAT16), "OpenVINO"),
         Format("torch", (), (), (FLOAT32,), "Dynamo"),
     )
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils import _pytree
 
 from ..model_files import EXPORT_FILE, NEEDED_FILES
@@ -12,7 +13,7 @@ from ..modeling.configuration_adaptclip import AdaptCLIPConfig
 from ..modeling.normal_variation import FIELDS
 from ..modeling.prompt_bank import VARIATION
 from ..reporting import first_line
-from .formats import ENCODE, FEW_SHOT, ZERO_SHOT, Format
+from .formats import ENCODE, FEW_SHOT, FLOAT32, ZERO_SHOT, Format
 from .quiet import quiet
 
 if TYPE_CHECKING:
@@ -47,26 +48,32 @@ def require_undamaged_export(folder: Path):
         require_sha256(file, sums[file.name])
 
 
-def open_graphs(folder: Path, export_format: Format, config: AdaptCLIPConfig, device=None) -> Runners:
+def open_graphs(
+    folder: Path, export_format: Format, config: AdaptCLIPConfig, device=None, precision: str = FLOAT32
+) -> Runners:
     """The graphs by their names, each a function of tensors by their names.
 
     Args:
         config: says which inputs the graphs take.
         device: what the format's runtime knows; its default for `None`.
+        precision: of the image encoder's products; scores are computed in float32.
 
     Raises:
         ValueError: a file is missing or damaged, or is another graph.
     """
     try:
         with quiet():
-            return {graph: open_graph(folder, graph, export_format, config, device) for graph in INPUTS}
+            products = {graph: precision if graph == ENCODE else FLOAT32 for graph in INPUTS}
+            return {
+                graph: open_graph(folder, graph, export_format, config, device, products[graph]) for graph in INPUTS
+            }
     except Exception as error:  # every runtime has errors of its own
         raise ValueError(
             f"{folder} cannot be opened, a file is missing or damaged: {first_line(error) or type(error).__name__}"
         ) from error
 
 
-def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLIPConfig, device) -> Any:
+def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLIPConfig, device, precision: str) -> Any:
     from transformers.exporters.auto import get_exporter_class, get_runner_class
     from transformers.exporters.metadata import ExportMetadata
 
@@ -87,7 +94,8 @@ def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLI
     program = exporter.load_program(file)
     if export_format.name == "onnx":
         require_own_weights(program, file)
-    runner = get_runner_class(kind).from_program(program, metadata, device, **export_format.runner_options())
+    options = export_format.runner_options(torch.get_num_threads(), precision)
+    runner = get_runner_class(kind).from_program(program, metadata, device, **options)
     require_ports(runner, graph, [*leaves(inputs)], [*leaves(outputs)])
     return runner
 
