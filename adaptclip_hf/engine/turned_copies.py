@@ -12,35 +12,16 @@ from ..modeling.normal_variation import NormalComparison
 from ..modeling.precision import full_precision
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
+from .augments import AUTO, NONE, ROTATIONS, ignored, require_augment
 from .contract import ScoringModel
 from .scoring import TileInput, encode
 from .tiles import View
 
-AUTO, NONE, ROTATIONS, FLIPS = "auto", "none", "rotations", "flips"
-AUGMENTS = (AUTO, NONE, ROTATIONS, FLIPS)
 DECIDING = 8  # images that "auto" decides by, the first ones
 NEARER = 0.9  # of the distances of these images to one another: what turned copies must bring them to
 
 
-def ignored(line: str):
-    """Of nobody who listens."""
-
-
 Layers = tuple[torch.Tensor, ...]
-
-
-def require_augment(augment: str, view: View):
-    """Refuses a way that there is not, or turned copies where each place is compared with its own.
-
-    Raises:
-        ValueError: names what there is.
-    """
-    if not isinstance(augment, str) or augment not in AUGMENTS:
-        raise ValueError(f"There is no augment {augment!r:.60}; there are {', '.join(AUGMENTS)}.")
-    if view.by_place and augment in (ROTATIONS, FLIPS):
-        raise ValueError(
-            f"Where each place is compared with its own, a turned copy has none: leave augment={augment!r} out."
-        )
 
 
 def turned(pixel_values: torch.Tensor, way: str) -> list[torch.Tensor]:
@@ -181,4 +162,4 @@ def something_new(own: torch.Tensor, copies: torch.Tensor) -> torch.Tensor:
     return order[similarity < among.median()][: len(own)]
 
 
-__all__ = ["AUGMENTS", "TurnedCopies"]
+__all__ = ["TurnedCopies"]

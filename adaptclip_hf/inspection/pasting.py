@@ -14,6 +14,7 @@ from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
 from ..engine.tiles import Tile, TileMerger, View
 from ..modeling.vision_encoder import ImageFeatures
+from ..processing.image_loading import to_numpy
 from ..synthetic.pasting import part_of, paste_defect
 from .calibration import Calibration
 from .differing_place import differing_place
@@ -21,18 +22,9 @@ from .fit_settings import FALSE_ALARMS
 from .nearest import ComparedBank
 from .parts import groups_of, highest
 from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
-from .photo_features import (
-    CALIBRATING,
-    DEFECT,
-    IN_BANK,
-    Feedback,
-    PhotoFeatures,
-    ProfilePhoto,
-    own_rows,
-    pixel_digest,
-    score_photo,
-)
+from .photo_features import Feedback, PhotoFeatures, own_rows, score_photo
 from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
+from .photos import CALIBRATING, DEFECT, IN_BANK, ProfilePhoto, pixel_digest
 
 if TYPE_CHECKING:
     from .profile import InspectionProfile
@@ -235,13 +227,13 @@ def spoil(photo: SpoiledPhoto, other: np.ndarray, seed: int, cell: int, turn: in
 def colours(reader: ImageReader, values: torch.Tensor) -> np.ndarray:
     """(S, S, 3) float32 in [0, 1] of pixel values (1, 3, S, S)."""
     mean, deviation = scale_of(reader.image_processor)
-    return np.ascontiguousarray((values[0] * deviation + mean).permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(np.moveaxis(to_numpy(values[0]) * deviation + mean, 0, -1))
 
 
 def pixel_values(reader: ImageReader, images: np.ndarray) -> torch.Tensor:
     """(B, 3, S, S) of images (B, S, S, 3) in [0, 1]."""
     mean, deviation = scale_of(reader.image_processor)
-    return (torch.from_numpy(images).permute(0, 3, 1, 2) - mean) / deviation
+    return torch.from_numpy((np.moveaxis(images, -1, 1) - mean) / deviation)
 
 
 def sampled_again(reader: ImageReader, photos: Iterable[ProfilePhoto], view: View, seed: int) -> PhotoSample:

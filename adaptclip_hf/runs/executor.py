@@ -1,14 +1,13 @@
 """Who does the work of a run: what it has to do, and the scoring."""
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count, islice
 from typing import Protocol
-
-import torch
 
 from ..engine import AnomalyScorer, Result, UnreadableImage
 from ..engine.images import LoadedImage, OnError, ReadImage
@@ -175,4 +174,6 @@ def score_each(
 
 def is_out_of_memory(error: Exception) -> bool:
     """torch raises RuntimeErrors too: of its own kind on a GPU, and with a text on a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    torch = sys.modules.get("torch")
+    of_torch = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return of_torch or isinstance(error, MemoryError) or "can't allocate memory" in str(error)

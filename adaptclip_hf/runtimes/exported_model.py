@@ -7,22 +7,21 @@ from threading import Lock
 from typing import Any
 
 import torch
-from transformers.utils import logging
 
+from ..modeling.bank_content import VARIATION
 from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
 from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput
 from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
-from ..modeling.prompt_bank import VARIATION, PromptBank, is_bank
+from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from ..reporting import first_line
 from .description import Description
 from .formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, ZERO_SHOT
-from .graph_files import Runners, open_graphs, require_undamaged_export
-
-logger = logging.get_logger(__name__)
+from .graph_files import Runners, open_graphs
+from .whole_export import require_undamaged_export
 
 
 class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
@@ -70,12 +69,8 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
                 "whoever made it, say trust_remote_code=True (--model FOLDER --trust-remote-code)."
             )
         config = config or cls.config_class.from_pretrained(folder)
-        if not export_format.multiplies(description.precision):
-            logger.warning_once(
-                f"{folder}: this processor has no products in {description.precision}, so that they are computed in "
-                "float32: no faster than an export in float32, whose scores are those of the model."
-            )
-        runners = open_graphs(folder, export_format, config, device, description.precision)
+        export_format.tell_missing_products(description.precision)
+        runners = open_graphs(folder, export_format, description.precision, config, device)
         model = cls(config, runners, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
@@ -122,11 +117,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         Raises:
             ValueError: another object name than theirs.
         """
-        if object_name not in (None, self.description.object_name):
-            raise ValueError(
-                f"This model was exported for the object name {self.description.object_name!r}, and has no text tower: "
-                f"export it with --object-name {object_name!r}."
-            )
+        self.description.require_object_name(object_name)
         return TextEmbeds()
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The formats of exports, and the options by which each runtime computes as torch does."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -8,6 +9,7 @@ FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
 BFLOAT16 = "bfloat16"  # of the processor's products, not of the files: OpenVINO alone
 # the graphs of an exported model
 ENCODE, ZERO_SHOT, FEW_SHOT = "encode", "score_zero_shot", "score_few_shot"
+logger = logging.getLogger(__name__)
 INSTALL = "pip install 'adaptclip-hf[export]'"
 
 
@@ -59,12 +61,11 @@ class Format:
         self.require("nncf")
         return exporters.quantizers.NNCFOpenVINOQuantizer(calibration_dataset=samples)
 
-    def runner_options(self, threads: int, precision: str = FLOAT32) -> dict:
-        """How a runtime opens a graph.
+    def runner_options(self, graph: str, precision: str, threads: int) -> dict:
+        """How a runtime opens a graph: with so many threads, and in float32 where it would choose another precision.
 
         Args:
-            threads: that compute it.
-            precision: of the graph's products; float32 where a runtime would choose other ones.
+            precision: of the export. In bfloat16 the image encoder is computed, and scores in float32.
         """
         if self.name == "onnx":
             from onnxruntime import SessionOptions
@@ -76,7 +77,7 @@ class Format:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             return {"session_options": options}
         if self.name == "openvino":
-            hint = "bf16" if precision == BFLOAT16 else "f32"
+            hint = "bf16" if precision == BFLOAT16 and graph == ENCODE else "f32"
             return {"config": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}}
         return {}
 
@@ -87,6 +88,15 @@ class Format:
         from openvino import Core
 
         return "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    def tell_missing_products(self, precision: str):
+        """Warns where an export is no faster here than one in float32."""
+        if not self.multiplies(precision):
+            logger.warning(
+                "This processor has no products in %s: the export is computed in float32, and is no faster than one in "
+                "float32, which scores as the model does.",
+                precision,
+            )
 
 
 EXPORT_FORMATS = {

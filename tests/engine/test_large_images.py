@@ -16,7 +16,7 @@ from adaptclip_hf.engine import DetectionResult, result
 from adaptclip_hf.engine.colour_scale import FIXED, ColourScale
 from adaptclip_hf.engine.heatmap import render_heatmap
 from adaptclip_hf.engine.prefetch import Prefetch
-from adaptclip_hf.inspection.photo_features import pixel_digest
+from adaptclip_hf.inspection.photos import pixel_digest
 from adaptclip_hf.inspection.regions import find_regions
 from adaptclip_hf.processing import image_opening
 
