@@ -5,6 +5,7 @@ import sys
 import numpy as np
 
 ROWS_AT_ONCE = 64  # which a processor's cache holds
+SMALL = 128  # height and width together, up to which torch computes in another way
 
 
 def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -13,7 +14,8 @@ def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     torch is a few times faster, and is taken where it is imported already; the values are the same to the bit on
     processors that add a product in one step.
     """
-    if (torch := sys.modules.get("torch")) is None:
+    torch = sys.modules.get("torch")
+    if torch is None or sum(size) <= SMALL:
         return resized(anomaly_map, size)
     values = torch.from_numpy(anomaly_map)[None, None]
     return torch.nn.functional.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
