@@ -69,7 +69,8 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
                 "whoever made it, say trust_remote_code=True (--model FOLDER --trust-remote-code)."
             )
         config = config or cls.config_class.from_pretrained(folder)
-        runners = open_graphs(folder, export_format, config, device)
+        export_format.tell_missing_products(description.precision)
+        runners = open_graphs(folder, export_format, description.precision, config, device)
         model = cls(config, runners, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
