@@ -8,7 +8,7 @@ from ..model_files import EXPORT_FILE, PROFILE_FILE
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
 # what the call may ask for that takes torch
-TAKES_TORCH = ("dtype", "plugin", "normal", "save_prompt_bank")
+TAKES_TORCH = ("dtype", "plugin", "save_prompt_bank")
 
 
 def is_light(args: argparse.Namespace) -> bool:
