@@ -73,9 +73,9 @@ def nearest_of(
         distances: (k, L).
     """
     tokens = query.flatten(0, 1)
-    # how far a distance may be off: tokens that were stored are not quite of unit length
-    longer = max(float((full_precision(each).norm(dim=-1) - 1).abs().max()) for each in images)
-    slack = longer + max(torch.finfo(query.dtype).eps, ROUNDING)
+    # how far a distance may be off: tokens that were stored are not quite of unit length. What products in half
+    # precision took for the nearest token is not looked at again: they would not tell it from the others now either
+    slack = ROUNDING + max(float((full_precision(each).norm(dim=-1) - 1).abs().max()) for each in images)
     turned = angles(query, known.expand_as(query)).flatten()
     at_least = torch.arccos((1 - distances + slack).clamp_max(1)).repeat(1, len(query)) - turned
     most = torch.cos(at_least.clamp_min(0)) + slack  # (k, B * L), similarity to each normal image
