@@ -474,12 +474,7 @@ def test_twelve_images_of_many_pixels_take_the_memory_of_one(products, small_fol
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files here")
 def test_more_silent_connections_than_files(products, small_folder, tmp_path):
-    def few():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-
-    import resource
-
-    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, preexec_fn=few)
+    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, open_files=256)
     try:
         silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(500)]
         begun = time.perf_counter()
