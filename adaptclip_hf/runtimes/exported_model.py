@@ -80,6 +80,11 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         return self.runners[ENCODE].device
 
     @property
+    def precision(self) -> str:
+        """That it was exported in."""
+        return self.description.precision
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of inputs and outputs."""
         return torch.float32

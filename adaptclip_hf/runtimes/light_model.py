@@ -113,6 +113,11 @@ class LightModel:
         self._one_at_a_time = Lock() if description.format == "openvino" else nullcontext()
 
     @property
+    def precision(self) -> str:
+        """That it was exported in."""
+        return self.description.precision
+
+    @property
     def backend(self) -> str:
         return self.description.format
 
