@@ -17,7 +17,7 @@ from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
 from .engine.turned_copies import AUTO
-from .engine.variations import in_one_pool, knowing_variations
+from .engine.variations import knowing_variations, ready_to_search
 from .modeling.checks import needs_the_package
 from .modeling.fingerprint import ContentMemo
 from .modeling.normal_variation import NormalVariation
@@ -183,7 +183,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         if self.model.config.normal_variation and prompt_bank.variation is None:
             key = (prompt_bank.digest(), view.key(), self.model.device, self.model.dtype)
             plain = self._memo.value("variations", key, lambda: knowing_variations(self.model, plain))
-        plain = in_one_pool(plain)
+        plain = ready_to_search(plain)
         return {"prompt_bank": plain.prompt_bank, "variations": plain.variations}
 
     def preprocess(self, image, view: View = View()) -> Iterator[dict]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from .damage import require_finite
 from .hooks import hook
 from .normal_variation import FIELDS, NormalComparison, NormalVariation
 from .packing import SCALE, pack, unpack
+from .token_groups import LARGE, GroupedLayers, TokenGroups
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -44,6 +45,7 @@ class PromptBank:
         added: for each chosen layer (M, d), tokens of turned or mirrored copies of the images, in which these have
             something new; `None` without such copies.
         added_of: for each chosen layer (M,) int64, the image that each of these tokens comes from.
+        grouped: the features in groups, of [`~PromptBank.in_groups`]; of no use to a bank that has other features.
     """
 
     features: tuple[torch.Tensor, ...]
@@ -52,6 +54,7 @@ class PromptBank:
     variation: NormalVariation | None = None
     added: tuple[torch.Tensor, ...] | None = None
     added_of: tuple[torch.Tensor, ...] | None = None
+    grouped: GroupedLayers | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """k, the number of normal images."""
@@ -73,6 +76,20 @@ class PromptBank:
         """For each layer one pool (N, d) of all images' tokens, without a copy where no tokens were added."""
         pools = tuple(layer.flatten(0, 1) for layer in self.features)
         return pools if self.added is None else tuple(map(torch.cat, zip(pools, self.added, strict=True)))
+
+    def in_groups(self) -> "PromptBank":
+        """The bank to score with: on a CPU a large one has its tokens in groups, and no longer image by image."""
+        places = self.features[0].shape[0] * self.features[0].shape[1]
+        if places < LARGE or self.added is not None or self.features[0].device.type != "cpu":
+            return self
+        grouped = GroupedLayers.of(self.features)
+        return replace(self, features=grouped.layers, grouped=grouped)
+
+    def searched(self) -> "Sequence[torch.Tensor | TokenGroups]":
+        """For each layer what is searched for the nearest token: its pool, in groups where it was grouped."""
+        if self.grouped is not None and self.added is None and self.grouped.belongs_to(self.features):
+            return self.grouped.pools
+        return self.pools()
 
     def blocks(self) -> tuple[torch.Tensor, ...]:
         """For each layer (k + j, L, d): the images, and the added tokens in blocks of L, the last one filled up."""

@@ -57,12 +57,17 @@ def knowing_variations(
     return with_variations(reference, comparisons)
 
 
-def in_one_pool(reference: PreparedReference) -> PreparedReference:
-    """The reference whose bank has the tokens of turned copies among its images, so that no score must join them."""
+def ready_to_search(reference: PreparedReference) -> PreparedReference:
+    """The reference whose bank is in the order in which it is searched fastest.
+
+    Tokens of turned copies lie among those of the images, so that no score must join them, and many are in groups.
+    """
     bank = reference.prompt_bank
-    if bank is None or bank.added is None or reference.reference.view.by_place:
+    if bank is None or reference.reference.view.by_place:
         return reference
-    return replace(reference, prompt_bank=replace(bank, features=bank.blocks(), added=None, added_of=None))
+    if bank.added is not None:
+        bank = replace(bank, features=bank.blocks(), added=None, added_of=None)
+    return replace(reference, prompt_bank=bank.in_groups())
 
 
 def with_variations(
