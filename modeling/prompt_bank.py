@@ -77,19 +77,32 @@ class PromptBank:
         pools = tuple(layer.flatten(0, 1) for layer in self.features)
         return pools if self.added is None else tuple(map(torch.cat, zip(pools, self.added, strict=True)))
 
-    def in_groups(self) -> "PromptBank":
-        """The bank to score with: on a CPU a large one has its tokens in groups, and no longer image by image."""
-        places = self.features[0].shape[0] * self.features[0].shape[1]
+    def in_groups(self, together: int = 1) -> "PromptBank":
+        """The bank to score with: on a CPU a large one has its tokens in groups, and no longer image by image.
+
+        Args:
+            together: how many banks as large as this one are searched together.
+        """
+        places = self.features[0].shape[0] * self.features[0].shape[1] * together
         if places < LARGE or self.added is not None or self.features[0].device.type != "cpu":
             return self
         grouped = GroupedLayers.of(self.features)
         return replace(self, features=grouped.layers, grouped=grouped)
 
+    def searched_with(self, others: "Sequence[PromptBank]") -> "PromptBank":
+        """A bank in groups that also finds tokens of others that are, without a copy of them."""
+        known = [bank.grouped.pools for bank in (self, *others) if bank.grouped is not None]
+        pools = tuple(TokenGroups.joined(layer) for layer in zip(*known, strict=True))
+        return replace(self, grouped=GroupedLayers(self.features, pools))
+
     def searched(self) -> "Sequence[torch.Tensor | TokenGroups]":
         """For each layer what is searched for the nearest token: its pool, in groups where it was grouped."""
-        if self.grouped is not None and self.added is None and self.grouped.belongs_to(self.features):
-            return self.grouped.pools
-        return self.pools()
+        return self.grouped.pools if self.grouped is not None and self.is_grouped else self.pools()
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether its tokens are in groups, which are those of its own features."""
+        return self.grouped is not None and self.added is None and self.grouped.belongs_to(self.features)
 
     def blocks(self) -> tuple[torch.Tensor, ...]:
         """For each layer (k + j, L, d): the images, and the added tokens in blocks of L, the last one filled up."""

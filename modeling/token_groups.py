@@ -26,47 +26,54 @@ class TokenGroups:
 
     Attributes:
         centres: (C, d), of unit length; float32.
-        tokens: (N, d), one group after the other.
-        sizes: of the C groups, none empty.
+        groups: the tokens (N, d) of each of the C groups, which has at least one.
     """
 
     centres: torch.Tensor
-    tokens: torch.Tensor
-    sizes: list[int]
+    groups: tuple[torch.Tensor, ...]
 
     @classmethod
-    @torch.no_grad()
-    def of(cls, tokens: torch.Tensor) -> "TokenGroups":
-        """Groups finite unit tokens (N, d). The same tokens give the same groups."""
-        centres = centres_of(tokens, -(-len(tokens) // TOKENS_A_GROUP))
-        groups = torch.cat([nearest_centres(part, centres, 1)[:, 0] for part in tokens.split(TOKENS_AT_ONCE)])
-        sizes = groups.bincount(minlength=len(centres))
-        there = sizes > 0
-        return cls(centres[there], tokens[groups.argsort(stable=True)], sizes[there].tolist())
+    def joined(cls, pools: "Sequence[TokenGroups]") -> "TokenGroups":
+        """The groups of several pools, without a copy of their tokens."""
+        return cls(torch.cat([each.centres for each in pools]), tuple(group for each in pools for group in each.groups))
 
     @torch.no_grad()
     def nearest(self, query: torch.Tensor) -> torch.Tensor:
         """(T, d) unit tokens -> (T, d), of each the nearest token of the groups most like it.
 
-        Each group is multiplied once with all tokens that are looked for in it. What each of its groups offers to a
-        token is compared in float32, whatever the product was computed in.
+        Each group is multiplied once with all tokens that are looked for in it, and in float32: products this small
+        gain nothing by half precision, which would not tell like tokens apart.
         """
         if torch.compiler.is_compiling():  # a graph cannot loop over groups
-            return self.tokens[(query @ self.tokens.T).argmax(1)]
-        searched = min(GROUPS_SEARCHED, len(self.sizes))
-        groups = nearest_centres(query, self.centres, searched).flatten()
-        order = groups.argsort(stable=True)
-        asking = query[order // searched].split(groups.bincount(minlength=len(self.sizes)).tolist())
-        found, first = [], 0
-        for some, group in zip(asking, self.tokens.split(self.sizes), strict=True):
+            tokens = torch.cat(self.groups)
+            return tokens[(query @ tokens.T).argmax(1)]
+        exact = full_precision(query)
+        searched = min(GROUPS_SEARCHED, len(self.groups))
+        numbers = nearest_centres(exact, self.centres, searched).flatten()
+        order = numbers.argsort(stable=True)
+        asking = exact[order // searched].split(numbers.bincount(minlength=len(self.groups)).tolist())
+        similarities, tokens = [], []
+        for some, group in zip(asking, self.groups, strict=True):
             if len(some):
-                found.append(most_similar(some, group)[1] + first)
-            first += len(group)
-        offered = torch.empty_like(order)
-        offered[order] = torch.cat(found)
-        offered = offered.view(-1, searched)
-        similarity = torch.einsum("td,tcd->tc", full_precision(query), full_precision(self.tokens[offered]))
-        return self.tokens[offered.gather(1, similarity.argmax(1, keepdim=True))[:, 0]]
+                similarity, place = most_similar(some, full_precision(group))
+                similarities.append(similarity)
+                tokens.append(group[place])
+        back = order.argsort().view(-1, searched)
+        best = torch.cat(similarities)[back].argmax(1, keepdim=True)
+        return torch.cat(tokens)[back.gather(1, best)[:, 0]]
+
+
+@torch.no_grad()
+def arranged(tokens: torch.Tensor) -> tuple[torch.Tensor, TokenGroups]:
+    """Finite unit tokens (N, d), one group after the other, and their groups, which share that memory.
+
+    The same tokens are arranged in the same way.
+    """
+    centres = centres_of(tokens, -(-len(tokens) // TOKENS_A_GROUP))
+    numbers = torch.cat([nearest_centres(part, centres, 1)[:, 0] for part in tokens.split(TOKENS_AT_ONCE)])
+    sizes, in_order = numbers.bincount(minlength=len(centres)), tokens[numbers.argsort(stable=True)]
+    there = sizes > 0
+    return in_order, TokenGroups(centres[there], in_order.split(sizes[there].tolist()))
 
 
 def nearest_centres(tokens: torch.Tensor, centres: torch.Tensor, count: int) -> torch.Tensor:
@@ -109,8 +116,8 @@ class GroupedLayers:
     @classmethod
     def of(cls, layers: Sequence[torch.Tensor]) -> "GroupedLayers":
         """Groups features (k, L, d), each layer on its own."""
-        pools = tuple(TokenGroups.of(layer.flatten(0, 1)) for layer in layers)
-        return cls(tuple(pool.tokens.view_as(layer) for pool, layer in zip(pools, layers, strict=True)), pools)
+        tokens, pools = zip(*(arranged(layer.flatten(0, 1)) for layer in layers), strict=True)
+        return cls(tuple(each.view_as(layer) for each, layer in zip(tokens, layers, strict=True)), pools)
 
     def belongs_to(self, layers: Sequence[torch.Tensor]) -> bool:
         """Whether these are the features that were grouped, and not some of them or others."""

@@ -9,7 +9,9 @@ from ..modeling.normal_variation import NormalComparison, NormalVariation, mean_
 from ..modeling.prompt_bank import PromptBank
 from .contract import ScoringModel
 from .reference import GRID, TILED, PreparedReference, at_place
-from .tiles import View
+from .tiles import ONLY, View
+
+AROUND = 9  # places that a tile is compared with: its own and those beside it
 
 
 def tiles_of(bank: PromptBank, view: View) -> int:
@@ -62,9 +64,13 @@ def ready_to_search(reference: PreparedReference) -> PreparedReference:
 
     Tokens of turned copies lie among those of the images, so that no score must join them, and many are in groups.
     """
-    bank = reference.prompt_bank
-    if bank is None or reference.reference.view.by_place:
+    bank, view = reference.prompt_bank, reference.reference.view
+    if bank is None:
         return reference
+    if view.by_place and (tiles := tiles_of(bank, view)) > 1:
+        together = 1 if view.same_place == ONLY else AROUND
+        places = tuple(at_place(bank, place, tiles).in_groups(together) for place in range(tiles))
+        return replace(reference, places=places if all(each.grouped for each in places) else ())
     if bank.added is not None:
         bank = replace(bank, features=bank.blocks(), added=None, added_of=None)
     return replace(reference, prompt_bank=bank.in_groups())
