@@ -8,12 +8,13 @@ import torch
 from .precision import full_precision, outside_autocast
 
 if TYPE_CHECKING:
-    from .token_groups import TokenGroups
+    from .token_groups import NearerOf, TokenGroups
 
 SIMILARITIES_AT_ONCE = 2**24
 
 # a pool (N, d) for the whole batch, in groups if it is large, or one for each query: a tensor (B, N, d), or a sequence
-Pool: TypeAlias = "torch.Tensor | TokenGroups | Sequence[torch.Tensor | TokenGroups]"
+OnePool: TypeAlias = "torch.Tensor | TokenGroups | NearerOf"
+Pool: TypeAlias = "OnePool | Sequence[OnePool]"
 
 
 @outside_autocast

@@ -20,7 +20,7 @@ from .damage import require_finite
 from .hooks import hook
 from .normal_variation import FIELDS, NormalComparison, NormalVariation
 from .packing import SCALE, pack, unpack
-from .token_groups import LARGE, GroupedLayers, TokenGroups
+from .token_groups import LARGE, GroupedLayers, NearerOf, TokenGroups
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -91,11 +91,16 @@ class PromptBank:
 
     def searched_with(self, others: "Sequence[PromptBank]") -> "PromptBank":
         """A bank in groups that also finds tokens of others that are, without a copy of them."""
-        known = [bank.grouped.pools for bank in (self, *others) if bank.grouped is not None]
-        pools = tuple(TokenGroups.joined(layer) for layer in zip(*known, strict=True))
-        return replace(self, grouped=GroupedLayers(self.features, pools))
+        assert self.grouped is not None
+        pools = []
+        for own, *beside in zip(
+            self.grouped.pools, *(bank.grouped.pools for bank in others if bank.grouped), strict=True
+        ):
+            joined = TokenGroups.joined([each for each in beside if isinstance(each, TokenGroups)])
+            pools.append(NearerOf(own, joined) if isinstance(own, TokenGroups) else own)
+        return replace(self, grouped=GroupedLayers(self.features, tuple(pools)))
 
-    def searched(self) -> "Sequence[torch.Tensor | TokenGroups]":
+    def searched(self) -> "Sequence[torch.Tensor | TokenGroups | NearerOf]":
         """For each layer what is searched for the nearest token: its pool, in groups where it was grouped."""
         return self.grouped.pools if self.grouped is not None and self.is_grouped else self.pools()
 

@@ -63,6 +63,24 @@ class TokenGroups:
         return torch.cat(tokens)[back.gather(1, best)[:, 0]]
 
 
+@dataclass(frozen=True)
+class NearerOf:
+    """Two pools that are each searched, so that a token of either finds itself.
+
+    Joined, a group of the other one may be more like a token than its own.
+    """
+
+    one: TokenGroups
+    other: TokenGroups
+
+    @torch.no_grad()
+    def nearest(self, query: torch.Tensor) -> torch.Tensor:
+        """(T, d) unit tokens -> (T, d), of each the nearer one of what both pools offer."""
+        offered = [pool.nearest(query) for pool in (self.one, self.other)]
+        one, other = ((full_precision(query) * full_precision(each)).sum(-1, keepdim=True) for each in offered)
+        return offered[0].where(one >= other, offered[1])
+
+
 @torch.no_grad()
 def arranged(tokens: torch.Tensor) -> tuple[torch.Tensor, TokenGroups]:
     """Finite unit tokens (N, d), one group after the other, and their groups, which share that memory.
@@ -107,11 +125,11 @@ class GroupedLayers:
 
     Attributes:
         layers: the bank's features, which hold the groups' tokens.
-        pools: their groups.
+        pools: their groups, with those of other banks if they are searched together.
     """
 
     layers: tuple[torch.Tensor, ...]
-    pools: tuple[TokenGroups, ...]
+    pools: tuple[TokenGroups | NearerOf, ...]
 
     @classmethod
     def of(cls, layers: Sequence[torch.Tensor]) -> "GroupedLayers":
