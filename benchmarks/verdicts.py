@@ -72,10 +72,11 @@ def judged(detector, photos: PhotoFeatures, count: int, asked: float, seed: int)
     order = np.random.default_rng([seed, count]).permutation(len(of_role[GOOD]))
     good = [of_role[GOOD][index] for index in order]
     settings, start = FitSettings(asked, seed=seed, augment="none"), time.perf_counter()
-    fitted = calibrate(detector, settings, View(), photos.keep(good[:count]), detector.encode_text(), Feedback())
+    kept = photos.keep(good[:count])
+    fitted, compared = calibrate(detector, settings, View(), kept, detector.encode_text(), Feedback())
     profile = InspectionProfile("benchmark", view=View(), **fitted._asdict())
     calibrated = time.perf_counter()
-    verdict = profile.with_new_verdict(detector).verdict
+    verdict = profile.with_new_verdict(detector, compared=compared).verdict
     told = time.perf_counter()
     assert verdict is not None  # the photos are there to be opened again
     reference = detector.prepare(profile)

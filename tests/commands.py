@@ -1,6 +1,6 @@
 """Commands in processes of their own that need not import torch and transformers each, which takes five seconds.
 
-They are forked from a program that has them (`preloaded.py`). What is about imports, or a launcher, starts Python itself.
+They are forked from a program that has them (`preloaded.py`). What is about imports or a launcher starts Python itself.
 """
 
 import atexit

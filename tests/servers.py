@@ -40,18 +40,15 @@ def call_of(port: int, profiles: dict[str, Path], model: Path, words) -> list[st
 class Server(Client):
     """`adaptclip serve` in a process of its own."""
 
-    def __init__(
-        self, folder: Path, profiles: dict[str, Path], model: Path, *words, open_files: int | None = None, **environment
-    ):
+    def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, open_files=None, **environment):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = folder / f"server-{self.port}.log"
-        options = {"environment": os.environ | environment, "open_files": open_files}
+        command = [*CLI, *call_of(self.port, profiles, model, words)]
         with self.log.open("w") as log:
-            self.process = start_python(
-                *CLI, *call_of(self.port, profiles, model, words), stdout=log, stderr=log, **options
-            )
+            options = {"stdout": log, "stderr": log, "open_files": open_files}
+            self.process = start_python(*command, environment=os.environ | environment, **options)
         for _ in range(600):
             try:
                 httpx.get(f"{self.address}/health").raise_for_status()

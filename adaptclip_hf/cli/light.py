@@ -9,7 +9,7 @@ from .dtype_choice import AUTO
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
 # what the call may ask for that takes torch
-TAKES_TORCH = ("plugin", "normal", "save_prompt_bank")
+TAKES_TORCH = ("plugin", "save_prompt_bank")
 
 
 def is_light(args: argparse.Namespace) -> bool:

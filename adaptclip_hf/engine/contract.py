@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..modeling.vision_encoder import ImageFeatures
 
 Array: TypeAlias = Any  # a tensor of torch, or an array of NumPy
+Layers: TypeAlias = tuple[Array, ...]  # one for each layer
 
 
 class ScoringModel(Protocol):
@@ -72,8 +73,11 @@ class Arrays(Protocol):
     def without_gradients(self) -> AbstractContextManager:
         """In which nothing is kept for learning."""
 
-    def joined(self, parts: Sequence[Array]) -> Array:
-        """Some arrays as one, along their first axis."""
+    def joined(self, parts: Sequence[Array], axis: int = 0) -> Array:
+        """Some arrays as one."""
+
+    def empty(self, count: int, like: Array) -> Array:
+        """An array of so many rows, whose values are not set."""
 
     def encode(self, model: ScoringModel, pixel_values: Array) -> "ImageFeatures":
         """Features of pixel values (B, 3, S, S)."""
@@ -101,6 +105,31 @@ class Arrays(Protocol):
 
     def scaled_alike(self, bank: "PromptBank") -> "NormalVariation":
         """Of tiles that are compared with those of all places: which differ by their place is not known."""
+
+    def unit_tokens(self, features: "ImageFeatures") -> Layers:
+        """For each layer the L2-normalised patch tokens (B, L, d)."""
+
+    def bank(
+        self,
+        features: Layers,
+        fingerprint: dict[str, str],
+        preprocessing: dict[str, str],
+        added: Layers | None = None,
+        added_of: Layers | None = None,
+    ) -> "PromptBank":
+        """A bank of unit tokens."""
+
+    def turned(self, pixel_values: Array, way: str) -> list[Array]:
+        """Copies of pixel values (B, 3, S, S): turned by 90, 180 and 270 degrees, or mirrored in each direction."""
+
+    def distance_ratio(self, own: Sequence[Layers], copies: Sequence[Layers]) -> float:
+        """How near images lie to the nearest other one with its copies, as a share of the distance without."""
+
+    def something_new(self, own: Array, copies: Array) -> Array:
+        """Numbers of the tokens of copies (M, d) that bring something new beside those of their image (L, d)."""
+
+    def owners(self, tokens: Sequence[tuple[int, Array]]) -> Array:
+        """For tokens (M, d) of some images, each with its number, the number of the image that each comes from."""
 
 
 def arrays_of(thing: Any) -> Arrays:

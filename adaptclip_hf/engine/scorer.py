@@ -17,7 +17,9 @@ from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_
 from .result import Result
 from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, join, nearest_image, score, tile_inputs
 from .tiles import TileMerger, View
-from .variations import in_one_pool, knowing_variations
+from .token_blocks import TokenBlocks
+from .turned_copies import TurnedCopies
+from .variations import knowing_variations, ready_to_search
 
 if TYPE_CHECKING:
     import torch
@@ -140,15 +142,10 @@ class AnomalyScorer:
         Raises:
             FileNotFoundError, ValueError: an image cannot be read; no image is left; or an unknown `augment`.
         """
-        from ..modeling.prompt_bank import PromptBank
-        from ..modeling.prompt_query_adapter import unit_patch_tokens
-        from .token_blocks import TokenBlocks
-        from .turned_copies import TurnedCopies
-
-        copies = TurnedCopies(self.model, augment, view, report)
+        arrays, copies = arrays_of(self.model), TurnedCopies(self.model, augment, view, report)
         images, errors = as_list_or_stream(normal_images), []
         grids: dict[tuple[int, int], str] = {}
-        blocks = TokenBlocks(expected=length_hint(images))
+        blocks = TokenBlocks(arrays, expected=length_hint(images))
 
         def tiles() -> Iterator[TileInput]:
             for image in self.reader.read(images, view, on_error):
@@ -162,7 +159,7 @@ class AnomalyScorer:
 
         with tqdm(desc="normal images", unit="image", disable=not progress) as bar:
             for together, features in encode_tiles(self.model, tiles()):
-                tokens = tuple(map(unit_patch_tokens, features.patch_embeds))
+                tokens = arrays.unit_tokens(features)
                 blocks.add(tokens)
                 copies.add(tokens, together)
         if not blocks.count:
@@ -170,7 +167,7 @@ class AnomalyScorer:
         made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.by_place else {})
         made_by |= {TILED: "yes"} if any(grid != (1, 1) for grid in grids) else {}
         added, added_of = copies.finish()
-        bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
+        bank = arrays.bank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
         bank.require_finite(f"the normal images' features in {self.model.dtype}")
         whole = self.model.config.normal_variation and TILED not in made_by
         return bank.with_variation() if whole else bank
@@ -235,7 +232,7 @@ class AnomalyScorer:
         bank.require_finite()
         with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype))
         with_it = replace(with_it, variations=tuple(each.to(self.device) for each in variations))
-        return in_one_pool(knowing_variations(self.model, with_it))
+        return ready_to_search(knowing_variations(self.model, with_it))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

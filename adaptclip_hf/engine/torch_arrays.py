@@ -13,7 +13,8 @@ from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
-from .contract import Arrays, ScoringModel, backend_of
+from .contract import Arrays, Layers, ScoringModel, backend_of
+from .torch_copies import distance_ratio, something_new, turned
 
 
 class TorchArrays(Arrays):
@@ -22,15 +23,19 @@ class TorchArrays(Arrays):
     def without_gradients(self) -> AbstractContextManager:
         return torch.no_grad()
 
-    def joined(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(list(parts))
+    def joined(self, parts: Sequence[torch.Tensor], axis: int = 0) -> torch.Tensor:
+        return torch.cat(list(parts), axis)
+
+    def empty(self, count: int, like: torch.Tensor) -> torch.Tensor:
+        return like.new_empty((count, *like.shape[1:]))
 
     @torch.inference_mode()
     def encode(self, model: ScoringModel, pixel_values: torch.Tensor) -> ImageFeatures:
-        one_by_one = model.device.type == "cpu" and model.dtype == torch.float32 and backend_of(model) == "torch"
+        one_by_one = model.device.type == "cpu" and model.dtype == torch.float32 and backend_of(model) != "openvino"
         if not one_by_one or len(pixel_values) < 2:
             return model.image_features(pixel_values.to(model.device))
-        # one image fits a processor's caches and several do not: together they take longer than one by one
+        # one image fits a processor's caches and several do not: together they take longer than one by one in torch and
+        # in ONNX Runtime, while OpenVINO takes as long
         parts = [model.image_features(one) for one in pixel_values.split(1)]
         layers = zip(*(part.patch_embeds for part in parts), strict=True)
         return ImageFeatures(torch.cat([part.image_embeds for part in parts]), tuple(map(torch.cat, layers)))
@@ -64,6 +69,31 @@ class TorchArrays(Arrays):
 
     def scaled_alike(self, bank: PromptBank) -> NormalVariation:
         return unknown_variation(mean_tokens(bank.features), bank.features[0].shape[1])
+
+    def unit_tokens(self, features: ImageFeatures) -> Layers:
+        return tuple(map(unit_patch_tokens, features.patch_embeds))
+
+    def bank(
+        self,
+        features: Layers,
+        fingerprint: dict[str, str],
+        preprocessing: dict[str, str],
+        added: Layers | None = None,
+        added_of: Layers | None = None,
+    ) -> PromptBank:
+        return PromptBank(features, fingerprint, preprocessing, added=added, added_of=added_of)
+
+    def turned(self, pixel_values: torch.Tensor, way: str) -> list[torch.Tensor]:
+        return turned(pixel_values, way)
+
+    def distance_ratio(self, own: Sequence[Layers], copies: Sequence[Layers]) -> float:
+        return distance_ratio(own, copies)
+
+    def something_new(self, own: torch.Tensor, copies: torch.Tensor) -> torch.Tensor:
+        return something_new(own, copies)
+
+    def owners(self, tokens: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:
+        return torch.cat([torch.full((len(some),), image, device=some.device) for image, some in tokens])
 
     @staticmethod
     def _mean_tokens(features: ImageFeatures, number: int) -> torch.Tensor:

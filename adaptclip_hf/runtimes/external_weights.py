@@ -27,7 +27,7 @@ def require_own_weights(file: Path):
     """
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for location in locations(content, 0, len(content), "model"):
-            if file.with_name(location) != file.with_name(f"{file.name}.data"):
+            if file.parent / location != file.with_name(f"{file.name}.data"):
                 raise ValueError(f"{file.name} reads weights of {location!r}, expected {file.name}.data")
 
 

@@ -1,6 +1,6 @@
 """To the Hub and back, against a stand-in for it; each step in a process of its own, as users have it.
 
-The libraries read the Hub's address and the cache's folder when they are imported: both stay, what they lead to changes.
+Libraries read the Hub's address and the cache's folder when they are imported: both stay, what they lead to changes.
 """
 
 import base64

@@ -17,7 +17,8 @@ from adaptclip_hf.inspection.photo_sample import MOST_PHOTOS, PhotoSample, looke
 from adaptclip_hf.inspection.profile_content import PastedContent
 from adaptclip_hf.inspection.profile_files import content_digest
 from adaptclip_hf.synthetic import make_category, render_sample
-from adaptclip_hf.synthetic.pasting import CONTRASTS, KINDS, part_of, paste_defect
+from adaptclip_hf.synthetic.pasted_kinds import CONTRASTS
+from adaptclip_hf.synthetic.pasting import KINDS, part_of, paste_defect
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,7 +159,7 @@ def test_defects_stay_where_they_may_lie(detector, good):
     sample = sampled_again(detector.reader, profile.features.photos, view, 0)
     photo = profile.features.photos[0]
     sampled = sample.tiles[photo.digest]
-    spoiled = spoiled_photo(detector, profile.compared_bank(detector), None, profile.features, photo, sampled)
+    spoiled = spoiled_photo(detector, profile.features, photo, sampled)
     seen = looked_at(sampled.tile, len(spoiled.image))
     assert 0.4 < seen.mean() <= 1
     for cell in range(0, len(CELLS), 3):
