@@ -18,6 +18,8 @@ SHORTEST = 0.1  # seconds of looking at the load: the system counts hundredths
 STAT, GROUPS, TOPOLOGY = Path("/proc/stat"), Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 BUSY = (1, 2, 3, 6, 7, 8)  # columns of /proc/stat: user, nice, system, irq, softirq, steal
 
+BUSY_SHARE = 0.5  # of the cores that others take, above which it is told
+
 Cores = Sequence[frozenset[int]]
 
 
@@ -104,30 +106,28 @@ def limits(groups: Path, names: str, path: str) -> Iterator[float]:
 
 
 def leave_room(before: Usage | None, report: Report):
-    """Lets this process compute with as many threads as other programs leave cores, and tells when that is fewer.
+    """Lets this process compute with as many threads as it may use cores, and tells where other programs take most.
 
-    A thread that waits for its turn is waited for by all others, so that one thread more than there are free cores
-    takes longer than one less. Who has set `OMP_NUM_THREADS` is obeyed, and where torch is imported it is too late.
+    Their threads are not counted off: since ours wait without spinning, two beside a load of thirteen on two cores took
+    0.7 times as long as one. Who has set `OMP_NUM_THREADS` is obeyed, and where torch is imported it is too late.
 
     Args:
         before: of [`usage`], a moment ago.
     """
     if os.environ.get(THREADS) or "torch" in sys.modules:
         return
-    cores = own_cores()
-    allowed, taken = min(len(cores), quota() or len(cores)), 0.0
-    if before is not None:
-        time.sleep(max(0.0, before.moment + SHORTEST - time.monotonic()))
-        if (after := usage()) is not None:
-            taken = taken_by_others(before, after, cores)
-    number = max(1, round(min(allowed, len(cores) - taken)))
-    if number < len(cores):
-        os.environ[THREADS] = str(number)
-    if number < round(allowed):
-        threads = "1 thread is" if number == 1 else f"{number} threads are"
+    cores, limit = own_cores(), quota()
+    if limit is not None and limit < len(cores):
+        os.environ[THREADS] = str(max(1, round(limit)))
+    if before is None:
+        return
+    time.sleep(max(0.0, before.moment + SHORTEST - time.monotonic()))
+    after = usage()
+    taken = 0.0 if after is None else taken_by_others(before, after, cores)
+    if taken > BUSY_SHARE * len(cores):
         report(
-            f"this machine is busy: other programs take {taken:.1f} of {len(cores)} processors, {threads} used "
-            f"({THREADS} sets another number)"
+            f"this machine is busy: other programs take {taken:.1f} of {len(cores)} processors, and this takes longer "
+            f"({THREADS}=1 leaves them more)"
         )
 
 
