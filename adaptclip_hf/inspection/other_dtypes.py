@@ -9,7 +9,7 @@ from ..engine.scoring import compare
 from .moved_scores import Moved
 from .nearest import ComparedBank
 from .pasting import chosen, deciding_score
-from .photo_features import own_rows
+from .photo_features import PhotoFeatures, own_rows
 from .photo_sample import PhotoSample
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ def other_dtypes(
     other = scorer.in_another_dtype() if photos else None
     if other is None:
         return {}
+    features = profile.features
+    assert isinstance(features, PhotoFeatures)
     text_embeds = other.encode_text(profile.object_name)
     threshold, largest, labels = profile.calibration.threshold, 0.0, 0
     for photo in photos:
         tile, pixel_values = sample.tiles[photo.digest]
         row = photo.rows[0] + tile.number
-        stored = profile.features.on(scorer, slice(row, row + 1))
-        reference = compared_bank.for_tile(tile, own_rows(profile.features.photos, photo))
+        stored = features.on(scorer, slice(row, row + 1))
+        reference = compared_bank.for_tile(tile, own_rows(features.photos, photo))
         bank = reference.prompt_bank
         assert bank is not None
         bank = bank.to(other.device, other.model.dtype)
