@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .detector import AnomalyDetector
 from .loading import choose_dtype
 from .modeling import AdaptCLIPModel, PromptBank
+from .product_rates import name_of, processor_name
 from .reporting import Report, print_nothing
 
 ENCODER, PLAIN, ZERO_SHOT, FEW_SHOT = "encoder", "CLIP's own image tower", "zero-shot", "few-shot"
@@ -208,14 +209,7 @@ def encoder_flops(detector: AnomalyDetector) -> int:
 def describe_machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
 def peak_in(row: Measurement) -> str:

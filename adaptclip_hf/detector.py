@@ -111,6 +111,18 @@ class AnomalyDetector(AnomalyScorer):
             raise ValueError(f"{name} is no longer the model that was loaded from there: load it anew.")
         return AnomalyScorer(whole.to(self.device), processor).encode_text(object_name)
 
+    def in_another_dtype(self) -> "AnomalyDetector | None":
+        """The same model in float32; or, if that is its own dtype, in bfloat16 where this machine computes that fast.
+
+        `None` where it is not known where the model was loaded from.
+        """
+        dtype = torch.float32 if self.model.dtype != torch.float32 else choose_dtype(self.device)
+        if dtype is None or self.source is None or not isinstance(self.model, AdaptCLIPModel):
+            return None
+        name, options = self.source
+        other = self.from_pretrained(name, device=self.device, dtype=dtype, **options)
+        return other if other.model.weights_digest() == self.model.weights_digest() else None
+
     def open_bank(self, prompt_bank: Bank, view: View = View()) -> PromptBank:
         """A bank, read if it is a file or Hub id, on the model's device.
 

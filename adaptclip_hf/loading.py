@@ -13,6 +13,7 @@ from .modeling.modeling_adaptclip import AdaptCLIPModel
 from .modeling.pretrained_adaptclip import HUB_ARGUMENTS
 from .processing.processing_adaptclip import AdaptCLIPProcessor
 from .processing.processor_files import load_tokenizer
+from .product_rates import CLEARLY, bfloat16_gain
 from .runtimes import ExportedAdaptCLIP
 
 AUTO_DTYPE = "auto"
@@ -77,11 +78,11 @@ def load_clip(name: str, text_tower: bool = True, **options) -> tuple[AdaptCLIPM
 
 
 def choose_dtype(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the device multiplies it faster than float32, otherwise `None`, the saved one."""
+    """bfloat16 where the device multiplies it clearly faster than float32, otherwise `None`, the saved one."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+        fast = device.type == "cpu" and bfloat16_gain() >= CLEARLY
     return torch.bfloat16 if fast else None
 
 

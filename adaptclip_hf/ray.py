@@ -19,7 +19,7 @@ import torch
 from .engine import AnomalyScorer, PlainReference, View
 from .engine.images import ImageReader, LoadedImage, UnreadableImage
 from .inspection import InspectionProfile
-from .model_files import DEFAULT_NAME, resolve_model
+from .model_files import DEFAULT_NAME, is_exported, resolve_model
 from .processing import AdaptCLIPProcessor
 from .runs.executor import Executor, OnRow, Plan, make_plan, score_each
 from .runs.rows import row_of
@@ -71,8 +71,8 @@ class Detect:
         if spec is None:
             if isinstance(profile, str):
                 profile = InspectionProfile.from_pretrained(profile)
-            dtype = None if profile is None else profile.made_by["dtype"]
             name = model or (DEFAULT_NAME if profile is None else profile.model)
+            dtype = None if profile is None or is_exported(name) else profile.made_by["dtype"]
             spec = RunSpec(name, profile or PlainReference(), dtype=dtype, batch_size=batch_size)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -103,7 +103,8 @@ class Detect:
         while batch := list(islice(read, self.spec.batch_size)):
             results = score_each(self.scorer, [(image, self.reference) for *_, image in batch], pass_over)
             for (source, stamp, _), result in zip(batch, results, strict=True):
-                row = row_of(source.path, stamp, result, self.spec.part_of(source), self.spec.profile)
+                about = (self.spec.part_of(source), self.spec.profile, self.scorer.dtype)
+                row = row_of(source.path, stamp, result, *about)
                 rows.append(with_map(row, result, self.schema))
         return table_of(rows, self.schema)
 

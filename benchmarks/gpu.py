@@ -77,7 +77,7 @@ class Scale:
     backend: str = "inductor"
 
 
-SMALLEST = Scale((SMALL,), (1, 2), (0, 1, 4), 0.0, 2, 64, "eager")  # which compiles nothing
+SMALLEST = Scale((SMALL,), (2,), (0, 4), 0.0, 2, 64, "eager")  # which compiles nothing
 
 
 def main() -> int:
@@ -118,8 +118,8 @@ def opened(name: str, device: torch.device) -> AnomalyDetector:
 
 
 def speed(device: torch.device, scale: Scale):
-    rate = product_rate(torch.bfloat16, device)
-    print(f"bfloat16 products: {rate / 1e12:.1f} TFLOP/s\n")
+    if device.type != "cpu":
+        print(f"bfloat16 products: {product_rate(torch.bfloat16, device) / 1e12:.1f} TFLOP/s\n")
     print("| model | runtime | batch | normal images | ms | images/s | over zero-shot | peak MiB |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     fastest, ratios = 0.0, {}

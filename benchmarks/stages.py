@@ -12,8 +12,8 @@ import argparse
 import io
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -21,20 +21,28 @@ from statistics import median
 import torch
 
 from adaptclip_hf import AnomalyDetector, InspectionProfile
-from adaptclip_hf.engine import scoring
-from adaptclip_hf.engine.appearance import appearance_of
+from adaptclip_hf.engine import images, scorer, scoring
 from adaptclip_hf.engine.heatmap import save_drawn
-from adaptclip_hf.engine.tiles import TileMerger
 from adaptclip_hf.image_files import find_images
 from adaptclip_hf.runs.rows import row_of
 from adaptclip_hf.runs.sources import Source
 from adaptclip_hf.runs.spec import RunSpec
 from adaptclip_hf.runs.store_lines import LineStore
 
-MODEL = ("encoder", "comparison")
 BEFORE = ("reading", "pixel values")
+MODEL = ("encoder", "comparison")
 AFTER = ("appearance", "decision and regions", "row")
 PICTURES = ("heatmap drawn", "heatmap as PNG")
+# what the engine calls, and the stage that it belongs to
+CALLED = (
+    (images.ImageReader, "load", "reading"),
+    (images.ImageReader, "pixel_values", "pixel values"),
+    (scoring, "encode", "encoder"),
+    (scorer, "compare", "comparison"),
+    (scorer, "appearance_of", "appearance"),
+    (scorer, "nearest_image", "appearance"),
+    (scorer, "join", "decision and regions"),
+)
 
 
 class Stages:
@@ -60,6 +68,18 @@ class Stages:
             1000 * median(sum(each[name][clock] for name in names) for each in self.photos) for clock in (0, 1)
         )
 
+    def watch(self):
+        """Counts what the engine does from now on."""
+        for owner, name, stage in CALLED:
+            setattr(owner, name, self._timed(getattr(owner, name), stage))
+
+    def _timed(self, function: Callable, stage: str) -> Callable:
+        def timed(*values, **named):
+            with self(stage):
+                return function(*values, **named)
+
+        return timed
+
 
 def clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
@@ -73,57 +93,33 @@ def main():
     args = parser.parse_args()
     profile = InspectionProfile.from_pretrained(args.profile)
     detector = AnomalyDetector.from_pretrained(profile.model, device="cpu")
-    prepared = detector.prepare(profile)
-    photos = [str(path) for path in find_images(args.photos)]
-    stages, labels, regions = Stages(), defaultdict(int), 0
+    photos, stages = [str(path) for path in find_images(args.photos)], Stages()
+    stages.watch()
     with tempfile.TemporaryDirectory() as folder:
-        spec = RunSpec(profile.model, profile, "cpu", None, False, 1, False, False, None, (), None)
-        store = LineStore(Path(folder), spec)
-        score(detector, prepared, store, photos[:1], Stages())  # what is done once
-        for number in range(args.repeat):
-            for result in score(detector, prepared, store, photos, stages):
-                labels[result.label] += not number
-                regions += len(result.regions or ()) * (not number)
+        store = LineStore(Path(folder), RunSpec(profile.model, profile, "cpu"))
+        once = score(detector, profile, store, photos, stages)
+        stages.photos.clear()  # the first time pays for what is done once
+        for _ in range(args.repeat):
+            score(detector, profile, store, photos, stages)
+    labels, regions = Counter(each.label for each in once), sum(len(each.regions) for each in once)
     print(f"{len(photos)} photos, {dict(labels)}, {regions} regions; {torch.get_num_threads()} threads")
-    model = stages.of(*MODEL)
-    lines = [(name, stages.of(name)) for name in (*BEFORE, *MODEL, *AFTER, *PICTURES)]
-    lines += [
-        ("model", model),
-        ("after the model", stages.of(*AFTER)),
-        ("  with the heatmap", stages.of(*AFTER, *PICTURES)),
-        ("all", stages.of(*BEFORE, *MODEL, *AFTER, *PICTURES)),
-    ]
+    lines = [(name, (name,)) for name in (*BEFORE, *MODEL, *AFTER, *PICTURES)]
+    lines += [("model", MODEL), ("after the model", AFTER), ("  with the heatmap", AFTER + PICTURES)]
+    lines += [("all", BEFORE + MODEL + AFTER + PICTURES)]
+    _, of_model = stages.of(*MODEL)
     print(f"{'':22} {'clock, ms':>10} {'processors':>10} {'of the model':>13}")
-    for name, (wall, processors) in lines:
-        print(f"{name:22} {wall:10.1f} {processors:10.1f} {processors / model[1]:12.1%}")
+    for name, stage in lines:
+        wall, processors = stages.of(*stage)
+        print(f"{name:22} {wall:10.1f} {processors:10.1f} {processors / of_model:12.1%}")
 
 
-def score(detector, prepared, store: LineStore, photos: list[str], stages: Stages) -> list:
-    """The results of photos, in the steps of [`AnomalyScorer.score_images`] and of a run."""
-    reader, model, results = detector.reader, detector.model, []
+def score(detector: AnomalyDetector, profile: InspectionProfile, store: LineStore, photos: list[str], stages: Stages):
+    """The results of photos, one after the other, in the steps of a run."""
+    prepared, results = detector.prepare(profile), []
     for path in photos:
         stages.begin()
-        with stages("reading"):
-            image = reader.load(path, prepared.reference.view)
-        merger = TileMerger(image.tiles)
-        inputs = scoring.tile_inputs(reader, image)
-        while True:
-            with stages("pixel values"):
-                tile = next(inputs, None)
-            if tile is None:
-                break
-            with stages("encoder"):
-                features = scoring.encode(model, tile.pixel_values)
-            with stages("comparison"):
-                [(value, model_map)] = scoring.compare(model, features, [tile.tile], [prepared])
-            with stages("appearance"):
-                merger.add(tile.tile.number, value, model_map)
-                if prepared.reference.needs_appearance:
-                    merger.see(appearance_of(detector.processor.image_processor, tile.pixel_values, features))
-                if len(image.tiles) == 1:
-                    merger.nearest = scoring.nearest_image(features, 0, prepared.prompt_bank)
-        with stages("decision and regions"):
-            result = scoring.join(model, merger, prepared, image.name, image.image)
+        [image] = detector.reader.read_ready([path], profile.view)
+        [result] = detector.score_images([(image, prepared)])
         with stages("row"):
             source = Source(path)
             store.add(row_of(path, source.whole_stamp(), result), result)

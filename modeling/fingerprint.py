@@ -46,6 +46,18 @@ def contents_key(*parts: Part, every: int = 1) -> tuple[int, ...]:
     return (*parities.tolist(), *firsts.tolist())
 
 
+def versions_key(*parts: Part) -> tuple[tuple[int, int], ...] | None:
+    """Changes when frozen weights are replaced or written, without a look at their values, for which a GPU would wait.
+
+    It tells less than [`contents_key`]: a write to `tensor.data` is not counted. `None` where torch counts nothing:
+    weights that are trained, which a fused optimiser writes, and those made in inference mode.
+    """
+    tensors = [stored for part in parts for each in tensors_of(part) for stored in stored_tensors(each)]
+    if any(each.requires_grad or each.is_inference() for each in tensors):
+        return None
+    return tuple((each.data_ptr(), each._version) for each in tensors)
+
+
 def tensors_of(part: Part) -> list[torch.Tensor]:
     if isinstance(part, torch.Tensor):
         return [part]

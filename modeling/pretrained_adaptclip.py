@@ -30,7 +30,7 @@ from .checksums import CHECKSUMS_FILE
 from .config_file import check_clip, chosen_clip
 from .configuration_adaptclip import TEXT_FIELDS, AdaptCLIPConfig, config_file
 from .damage import clip_shapes, require_finite, require_undamaged, shapes_of, weights_files, write_weights_checksums
-from .fingerprint import ContentMemo, Part, contents_key, weights_digest
+from .fingerprint import ContentMemo, Part, contents_key, versions_key, weights_digest
 from .hooks import hook
 from .placement import on_one_device
 from .precision import align_weights
@@ -443,7 +443,8 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
         """What a prompt bank depends on: the settings and a digest of the frozen image encoder.
 
         Args:
-            sampled: look for changed weights in one row of 16, as every forward with a bank does, not in all rows.
+            sampled: look for changed weights in one row of 16, as every forward with a bank does, not in all rows; on a
+                GPU, which would wait for that, only whether torch has counted a change.
         """
         config = self.config
         return {
@@ -480,8 +481,17 @@ class StoredAdaptCLIPModel(AdaptCLIPPreTrainedModel):
 
     def _digest(self, name: str, *parts: Part, sampled: bool = False) -> str:
         """[`weights_digest`] of the parts, computed again only when their weights have changed."""
-        key = contents_key(*parts, every=SAMPLED_EVERY if sampled else 1)
-        return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
+
+        def read() -> str:
+            key = contents_key(*parts, every=SAMPLED_EVERY if sampled else 1)
+            return self._memo.value((name, sampled), key, lambda: weights_digest(*parts))
+
+        versions = versions_key(*parts) if sampled and not self._reads_at_once() else None
+        return read() if versions is None else self._memo.value((name, "versions"), versions, read)
+
+    def _reads_at_once(self) -> bool:
+        """Whether values of weights can be looked at without waiting for a device."""
+        return self.device.type == "cpu"
 
 
 def bytes_of_weights(files: list[Path], dtype) -> int:

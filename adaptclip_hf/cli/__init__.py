@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from ..reporting import is_lost, printable, unfailing_output
+from ..machine import leave_room, usage
+from ..passed_over import print_error
+from ..reporting import is_lost, print_nothing, printable, unfailing_output
 from ..stopping import STOPPED_BY, Stopped
 
 INSPECTING = ("detect", "capture", "fit", "check", "report", "demo", "serve")
 MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
 WITHOUT_MODEL = ("capture", "report")
+SHARING = ("detect", "fit", "check", "demo", "serve")  # leave room for what else runs on the machine
 MAKING = ("train", "data", "convert", "card", "push")
 
 
@@ -28,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_command(arguments: list[str] | None) -> int:
+    before = usage()
     parser = build_parser()
     args, more = parser.parse_known_args(arguments)
     if more and args.command != "train":
@@ -35,6 +39,8 @@ def run_command(arguments: list[str] | None) -> int:
     args.more = more  # training arguments, which that command looks at itself
     try:
         args.check_call(args)  # first: what is wrong with a call is told before torch is imported
+        if args.command in SHARING and getattr(args, "engine", None) != "ray":  # whose actors share the cores
+            leave_room(before, print_nothing if getattr(args, "quiet", False) else print_error)
         return run_quietly(args)
     except KeyboardInterrupt as stopped:
         print("stopped", file=sys.stderr)

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 from ..model_files import DEFAULT_NAME, is_exported
+from .dtype_choice import add_dtype, chosen_dtype, tell_dtype
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROFILES_MODEL = f"the profile's, or {DEFAULT_NAME}, the small embedded one"
 
 
@@ -188,21 +188,20 @@ def view_of(args: argparse.Namespace):
 
 
 def add_model_arguments(
-    parser: argparse.ArgumentParser, default: str | None, otherwise: str = "%(default)s, the small embedded one"
+    parser: argparse.ArgumentParser,
+    default: str | None,
+    otherwise: str = "%(default)s, the small embedded one",
+    chooses_dtype: bool = False,
 ):
     """Which model, and where it runs; the same on every command that scores.
 
     Args:
         otherwise: which model is taken where the call names none.
+        chooses_dtype: by default the dtype is what suits the machine.
     """
     parser.add_argument("--model", default=default, help=f"folder or Hub id; by default {otherwise}")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        help="of the weights; by default as they were saved. auto takes what this machine computes fastest: bfloat16 "
-        "with AMX, AVX512-BF16 or a GPU. A profile works only with the dtype that it was made with",
-    )
+    add_dtype(parser, chooses_dtype)
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",
@@ -216,23 +215,33 @@ def model_name(args: argparse.Namespace, profile=None) -> str:
     return args.model or (DEFAULT_NAME if profile is None else profile.model)
 
 
-def load_detector(args: argparse.Namespace, profile=None, device=None, backend: str | None = None, **config):
+def load_detector(
+    args: argparse.Namespace,
+    profile=None,
+    device=None,
+    backend: str | None = None,
+    earlier_dtype: str | None = None,
+    **config,
+):
     """The detector that [`add_model_arguments`] asks for.
 
     Args:
         profile: its model and dtype are taken where the arguments name none; an exported folder has its own dtype.
+        earlier_dtype: of the run that goes on.
         device: where `--device` names none.
         backend: what the model must be made for.
         config: fields of its config to change.
     """
     from ..detector import AnomalyDetector
 
-    name, dtype = model_name(args, profile), args.dtype
-    if dtype is None and profile is not None and not is_exported(name):
-        dtype = profile.made_by["dtype"]
-    return AnomalyDetector.from_pretrained(
-        name, backend, args.device or device, dtype, trust_remote_code=trusts_code(args), **config
+    name, device = model_name(args, profile), args.device or device
+    chosen = (args.dtype, None) if is_exported(name) else chosen_dtype(args, device, profile, earlier_dtype)
+    dtype, why = chosen
+    detector = AnomalyDetector.from_pretrained(
+        name, backend, device, dtype, trust_remote_code=trusts_code(args), **config
     )
+    tell_dtype(args, detector.dtype, why)
+    return detector
 
 
 def name_of(args: argparse.Namespace) -> str | None:

@@ -19,7 +19,7 @@ def add_command(commands) -> argparse.ArgumentParser:
 
 The page works offline. A profile that it saves decides in `adaptclip detect --profile` as it does on the page.""",
     )
-    add_model_arguments(parser, DEFAULT_NAME)
+    add_model_arguments(parser, DEFAULT_NAME, chooses_dtype=True)
     add_address_arguments(parser, 7860)
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     return parser

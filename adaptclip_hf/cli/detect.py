@@ -11,6 +11,7 @@ from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
 from . import given_names
 from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
+from .dtype_choice import DTYPES
 from .light import is_light, light_scorer
 
 LOCAL, RAY = "local", "ray"
@@ -52,7 +53,7 @@ exit status: 0 all images are scored, 1 some file could not be read (it is named
 decision is not delivered or the run failed, 2 wrong call, 130 stopped by Ctrl-C and 143 by SIGTERM (with --watch 0)""",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image files, folders (with all below them), patterns")
-    shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
+    shared.add_model_arguments(parser, None, shared.PROFILES_MODEL, chooses_dtype=True)
     normal = parser.add_mutually_exclusive_group()
     normal.add_argument("--profile", metavar="FOLDER|ID", help="decide by a profile that `adaptclip fit` made")
     normal.add_argument("--normal", nargs="+", metavar="PATH", help="normal images to compare with; 1 to hundreds")
@@ -153,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
         str(Path(model).absolute()) if Path(model).is_dir() else model,
         reference,
         args.device,
-        None if is_exported(model) else str(detector.model.dtype).removeprefix("torch."),
+        None if is_exported(model) else detector.dtype,
         shared.trusts_code(args),
         args.batch_size,
         not args.no_heatmaps and args.engine == LOCAL,
@@ -231,9 +232,11 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
 
     light = is_light(args)
     profile = read_profile(args.profile, light) if args.profile else None
-    detector = (
-        light_scorer(shared.model_name(args, profile), args.device) if light else shared.load_detector(args, profile)
-    )
+    if light:
+        detector = light_scorer(shared.model_name(args, profile), args.device)
+    else:
+        earlier = None if args.overwrite else earlier_dtype(args)
+        detector = shared.load_detector(args, profile, earlier_dtype=earlier)
     if profile is not None:
         profile.require_match(detector)
         return detector, profile, 0
@@ -269,6 +272,22 @@ def read_bank(path: str, light: bool):
     from ..detector import read_bank
 
     return read_bank(path)
+
+
+def earlier_dtype(args: argparse.Namespace) -> str | None:
+    """The dtype of the run whose results are in the output folder; `None` without any."""
+    from ..resume import parsed_settings
+    from ..runs.folder_content import SETTINGS_FILE
+    from ..runs.store import ADVICE
+    from ..runs.store_parts import PartStore
+
+    file, settings = Path(args.output, SETTINGS_FILE), None
+    if args.engine == RAY:
+        settings = PartStore(args.output, args.save_maps).read_settings()
+    elif file.is_file():
+        settings = parsed_settings(file.read_bytes(), str(file), ADVICE)
+    dtype = (settings or {}).get("dtype")
+    return dtype if dtype in DTYPES else None
 
 
 def check_arguments(args: argparse.Namespace):

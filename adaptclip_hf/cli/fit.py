@@ -141,7 +141,7 @@ run failed, 2 wrong call""",
         help="bring back the profile before the last change; again: the last one",
     )
     update.add_argument("--show", metavar="PROFILE", help="describe a profile, and who changed it when")
-    shared.add_model_arguments(parser, None, shared.PROFILES_MODEL)
+    shared.add_model_arguments(parser, None, shared.PROFILES_MODEL, chooses_dtype=True)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

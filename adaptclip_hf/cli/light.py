@@ -5,10 +5,11 @@ from pathlib import Path
 
 from ..files import parse_json
 from ..model_files import EXPORT_FILE, PROFILE_FILE
+from .dtype_choice import AUTO
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
 # what the call may ask for that takes torch
-TAKES_TORCH = ("dtype", "plugin", "save_prompt_bank")
+TAKES_TORCH = ("plugin", "save_prompt_bank")
 
 
 def is_light(args: argparse.Namespace) -> bool:
@@ -17,7 +18,7 @@ def is_light(args: argparse.Namespace) -> bool:
     from importlib.util import find_spec
 
     asked = [name for name in TAKES_TORCH if getattr(args, name)]
-    if asked or args.engine != "local" or args.device not in (None, "cpu"):
+    if asked or args.dtype not in (None, AUTO) or args.engine != "local" or args.device not in (None, "cpu"):
         return False
     if args.profile and not Path(args.profile).is_dir():
         return False

@@ -44,7 +44,7 @@ answers what it has accepted and ends.""",
     parser.add_argument(
         "--products", type=Path, metavar="FOLDER", help="keep products here that are added while the service runs"
     )
-    add_model_arguments(parser, None, f"the first {PROFILES_MODEL.removeprefix('the ')}")
+    add_model_arguments(parser, None, f"the first {PROFILES_MODEL.removeprefix('the ')}", chooses_dtype=True)
     parser.add_argument("--backend", choices=("torch", "onnx", "openvino"), help="what the model must be made for")
     add_address_arguments(parser, 8000)
     parser.add_argument("--workers", type=positive, help="threads that score, sharing one model (on a CPU one a core)")

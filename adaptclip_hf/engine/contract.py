@@ -145,3 +145,8 @@ def arrays_of(thing: Any) -> Arrays:
 def backend_of(model: ScoringModel) -> str:
     """What computes; the code that came along with a model of version 0.2 does not say that it is torch."""
     return getattr(model, "backend", "torch")
+
+
+def dtype_of(model: ScoringModel) -> str:
+    """What it computes in, such as "float32"; of an exported model the precision that it was exported in."""
+    return getattr(model, "precision", None) or str(model.dtype).removeprefix("torch.")

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from .appearance import appearance_of
 from .augments import AUTO, ignored
-from .contract import Array, ScoringModel, arrays_of, backend_of
+from .contract import Array, ScoringModel, arrays_of, backend_of, dtype_of
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
@@ -19,7 +19,7 @@ from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, jo
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 from .turned_copies import TurnedCopies
-from .variations import in_one_pool, knowing_variations
+from .variations import knowing_variations, ready_to_search
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,15 @@ class AnomalyScorer:
     def backend(self) -> str:
         """What computes: "torch", "onnx" or "openvino"."""
         return backend_of(self.model)
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: "float32", "bfloat16", ...; of an exported model the precision that it has."""
+        return dtype_of(self.model)
+
+    def in_another_dtype(self) -> "AnomalyScorer | None":
+        """The same model in the dtype in which what it makes is likely to be used too; `None` where none is at hand."""
+        return None
 
     @property
     def device(self) -> "torch.device":
@@ -223,7 +232,7 @@ class AnomalyScorer:
         bank.require_finite()
         with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype))
         with_it = replace(with_it, variations=tuple(each.to(self.device) for each in variations))
-        return in_one_pool(knowing_variations(self.model, with_it))
+        return ready_to_search(knowing_variations(self.model, with_it))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

@@ -3,12 +3,14 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tqdm.auto import tqdm
 from transformers.exporters.base import ExportedComponent, ExportedModel
 
 from ..engine import AnomalyScorer
@@ -23,7 +25,7 @@ from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
 from ..runtimes.description import BakedProfile, Description, MadeBy, Preprocessing
 from ..runtimes.exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
-from ..runtimes.formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, FLOAT16, FLOAT32, INT8, ZERO_SHOT, Format
+from ..runtimes.formats import BFLOAT16, ENCODE, EXPORT_FORMATS, FEW_SHOT, FLOAT16, FLOAT32, INT8, ZERO_SHOT, Format
 from ..runtimes.quiet import quiet
 from .graphs import Graph, graphs_of
 from .parity import compare, require_parity, sample_images
@@ -31,6 +33,7 @@ from .parity import compare, require_parity, sample_images
 DETECT_ZERO_SHOT, DETECT_FEW_SHOT, DETECT_PROFILE = "detect_zero_shot", "detect_few_shot", "detect_profile"
 STANDALONE = "detect.py"
 FEWEST_TO_CALIBRATE = 8
+STEPS = 8  # three graphs are traced, all are written and opened, two runtimes encode, and checksums are written
 
 
 def export_model(
@@ -43,6 +46,7 @@ def export_model(
     images: Sequence = (),
     measure: Callable[[AnomalyScorer], dict[str, float]] | None = None,
     report: Report = print_nothing,
+    progress: bool = False,
 ) -> Description:
     """Exports a model; the folder opens like any model's, and without this package.
 
@@ -50,12 +54,14 @@ def export_model(
         detector: of torch, in float32, on the CPU.
         output: a folder that is not there, or an export to replace.
         export_format: one of `EXPORT_FORMATS`.
-        precision: "float32", "float16" (weights; products stay float32) or "int8" (the image encoder's products).
+        precision: "float32", "float16" (weights; products stay float32), or of the image encoder's products "bfloat16"
+            (OpenVINO) or "int8".
         object_name: the word for the object in the text prompts, which become constants of the graphs.
         profile: whose bank is baked into one more graph (ONNX), with its threshold and scores in the description.
         images: real ones to compare on, and for int8 to calibrate with.
         measure: accuracy of a detector by data set; called before and after for a lower precision.
         report: called with lines for people.
+        progress: show a bar, with the step that is under way.
 
     Raises:
         ImportError: a library that the format takes is not installed.
@@ -88,9 +94,13 @@ def export_model(
             colours=list(map(list, profile.colours.stops)),
         )
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
+    measured = measure is not None and precision != FLOAT32
+    with (
+        steps_of(report, progress, measured) as begin,
+        tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside,
+    ):
         folder = Path(aside, output.name)
-        write_graphs(detector, folder, chosen, precision, exact, about["object_name"], images, report)
+        write_graphs(detector, folder, chosen, precision, exact, about["object_name"], images, begin)
         if chosen.name == "onnx":
             write_joined(folder, profile)
         detector.processor.save_pretrained(folder)
@@ -105,24 +115,45 @@ def export_model(
             colours=list(map(list, FIXED.stops)),
         )
         description.save(folder)
-        exported = AnomalyScorer(ExportedAdaptCLIP.from_pretrained(folder, trust_remote_code=True), detector.processor)
-        report("comparing with torch")
-        parity = compare(detector, exported, sample_images(images))
+        begin("opening")
+        opened = ExportedAdaptCLIP.from_pretrained(folder, device="cpu", trust_remote_code=True)
+        exported = AnomalyScorer(opened, detector.processor)
+        parity = compare(detector, exported, sample_images(images), begin)
         if exact:
             require_parity(parity, output)
         accuracy = {}
-        if measure is not None and precision != FLOAT32:
-            before, after = measure(detector), measure(exported)
+        if measure is not None and measured:
+            begin("measuring torch")
+            before = measure(detector)
+            begin(f"measuring {precision}")
+            after = measure(exported)
             accuracy = {name: {"torch": before[name], precision: after[name]} for name in before}
         description = description.model_copy(update={"parity": parity, "accuracy": accuracy})
         description.save(folder)
+        begin("writing checksums")
         write_checksums(folder, [file.name for file in folder.iterdir()])
-        del exported
+        del exported, opened
         require_replaceable(output)
         if output.exists():
             output.replace(Path(aside, "older"))  # removed with the folder that it lies in
         folder.replace(output)
     return description
+
+
+@contextmanager
+def steps_of(report: Report, progress: bool, measured: bool) -> Iterator[Report]:
+    """Yields what is called with the name of each step when it begins: for a bar, or for lines where there is none."""
+    with tqdm(total=STEPS + 2 * measured, unit="step", disable=not progress) as bar:
+
+        def begin(step: str):
+            if not progress:
+                report(step)
+            elif bar.desc:  # the one before is done
+                bar.update()
+            bar.set_description(step)
+
+        yield begin
+        bar.update()
 
 
 def require_replaceable(output: Path):
@@ -204,15 +235,16 @@ def write_graphs(
     exact: bool,
     object_name: str,
     images: Sequence,
-    report: Report,
+    begin: Report,
 ):
     """Traces each graph and writes all, with the configuration."""
     components: dict[str, ExportedComponent] = {}
     for graph in graphs_of(detector.model, detector.encode_text(object_name)):
-        report(f"exporting {graph.name}")
+        begin(f"exporting {graph.name}")
         components[graph.name] = export_graph(detector, graph, chosen, precision, exact, images)
     fields = {key: value for key, value in detector.model.config.to_dict().items() if key != "model_type"}
     config = ExportedAdaptCLIPConfig(**fields | {"object_name": object_name})
+    begin("writing graphs")
     with quiet():
         ExportedModel(components, chosen.exporter_format(), config).save_pretrained(folder)
 
@@ -229,7 +261,9 @@ def export_graph(
     if precision == INT8 and graph.name == ENCODE:
         samples = [{"pixel_values": detector.pixel_values(load_image(image))} for image in images]
         quantizer = chosen.quantizer(samples)
-    if precision == FLOAT16 and chosen.name == "openvino":
+    # the runtime rounds the halves to bfloat16 when it opens the graph, or takes them as they are
+    halved = precision == FLOAT16 or (precision == BFLOAT16 and graph.name == ENCODE)
+    if halved and chosen.name == "openvino":
         options["compress_to_fp16"] = True
     with quiet():
         exporter, settings = chosen.make_exporter()

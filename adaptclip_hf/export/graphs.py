@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.export import Dim
+from torch.nn import functional
 
 from ..modeling.bank_content import VARIATION
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
@@ -76,23 +77,24 @@ class Graph:
 
 @torch.no_grad()
 def graphs_of(model: AdaptCLIPModel, text_embeds: TextEmbeds) -> Iterator[Graph]:
-    """All graphs of a model."""
+    """All graphs of a model. They are traced with random values: a trace is that of the shapes."""
     batch, normal = Dim("batch", min=1, max=MOST_AT_ONCE), Dim("normal_images", min=1, max=MOST_NORMAL_IMAGES)
     size, generator = model.config.image_size, torch.Generator().manual_seed(0)
     pixel_values = torch.randn(2, 3, size, size, generator=generator)
     yield Graph(ENCODE, Encode(model).eval(), {"pixel_values": pixel_values}, {"pixel_values": {0: batch}})
-    features, layers = model.image_features(pixel_values), len(model.config.feature_layers)
-    inputs = {"image_embeds": features.image_embeds, "patch_embeds": list(features.patch_embeds)}
+    layers, patches = len(model.config.feature_layers), model.config.grid_size**2
+    width = model.config.clip_config.projection_dim
+    patch_embeds = [torch.randn(2, 1 + patches, width, generator=generator) for _ in range(layers)]
+    inputs = {"image_embeds": torch.randn(2, width, generator=generator), "patch_embeds": patch_embeds}
     shapes = {"image_embeds": {0: batch}, "patch_embeds": [{0: batch}] * layers}
     yield Graph(ZERO_SHOT, Score(model, text_embeds).eval(), inputs, shapes)
-    bank = model.encode_prompts(torch.randn(3, 3, size, size, generator=generator))
-    inputs, shapes = inputs | {"bank": list(bank.features)}, shapes | {"bank": [{0: normal}] * layers}
-    if bank.variation is not None:
-        # a bank may hold tokens of turned copies too, and then more blocks than images
-        known, images = (
-            bank.select([0, 1, 2, 0]).known_variation().tensors(),
-            Dim("images", min=1, max=MOST_NORMAL_IMAGES),
-        )
+    normals = [torch.randn(4, patches, width, generator=generator) for _ in range(layers)]
+    bank = PromptBank(tuple(functional.normalize(layer, dim=-1) for layer in normals), {}, {})
+    inputs = inputs | {"bank": [layer[:3] for layer in bank.features]}
+    shapes = shapes | {"bank": [{0: normal}] * layers}
+    if model.config.normal_variation:
+        # a bank may hold tokens of turned copies too, and then other numbers of blocks and of images
+        known, images = bank.known_variation().tensors(), Dim("images", min=1, max=MOST_NORMAL_IMAGES)
         inputs = inputs | {VARIATION: known}
         shapes = shapes | {VARIATION: {name: {0: images} if name == "whole" else {} for name in known}}
     yield Graph(FEW_SHOT, Score(model, text_embeds).eval(), inputs, shapes)

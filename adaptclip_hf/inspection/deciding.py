@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from .calibration import PARTS, PHOTOS, Calibration
 from .fit_settings import FitSettings
 from .history import History
 from .inspectable import Inspectable, mean_tokens_of
+from .moved_scores import DTYPE, Moved, dtype_error
 from .numpy_features import NumpyFeatures
 from .parts import PartDecision, UsualPart, highest, label_of_part
 from .pasted_defects import PastedDefects
@@ -67,6 +68,7 @@ class DecidingProfile(Reference):
     acceptance: Acceptance | None = None
     inspectable: Inspectable | None = None
     history: History = field(default=(), repr=False)
+    moved: Mapping[str, Moved] = field(default_factory=dict)
 
     @property
     def verdict(self) -> dict[str, Any] | None:
@@ -238,12 +240,28 @@ class DecidingProfile(Reference):
     def require_match(self, scorer: "AnomalyScorer"):
         """Refuses another model than the one that it was made with: its scores mean something else.
 
+        Another dtype is good enough where scores of the profile's own photos hardly move in it, see [`suits`].
+
         Raises:
             ValueError: names what differs.
         """
+        self._require(scorer)
+
+    def suits(self, dtype: str) -> bool:
+        """Whether it decides in a dtype as it does in its own, but for photos that lie near the threshold."""
+        return dtype == self.made_by[DTYPE] or (dtype in self.moved and self.moved[dtype].is_small(self.calibration))
+
+    def _require(self, scorer: "AnomalyScorer", exactly: bool = False):
+        """
+        Args:
+            exactly: another dtype is refused however little it does.
+        """
         here = made_by(scorer, self.object_name)
         differing = [name for name in self.made_by | here if self.made_by.get(name) != here.get(name)]
-        if differing:
+        if differing == [DTYPE]:
+            if exactly or not self.suits(here[DTYPE]):
+                raise ValueError(dtype_error(self.made_by[DTYPE], here[DTYPE], self.moved.get(here[DTYPE]), exactly))
+        elif differing:
             phrases = []
             for name in differing:
                 there, now = self.made_by.get(name), here.get(name)

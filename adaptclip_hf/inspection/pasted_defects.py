@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from ..synthetic.pasting import CONTRASTS, KINDS
+from ..synthetic.pasted_kinds import CONTRASTS, PASTED_KINDS
 
 SIZES = (0.01, 0.02, 0.04, 0.08)  # of the photo's short side
-CELLS = tuple((kind, size, strength) for kind in KINDS for size in SIZES for strength in CONTRASTS)
+CELLS = tuple((kind, size, strength) for kind in PASTED_KINDS for size in SIZES for strength in CONTRASTS)
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Cell:
     """Defects of one kind, size and strength.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `PASTED_KINDS`.
         size: their length, of the photo's short side.
         strength: "clear" or "faint".
         scores: of the photos with them, one a defect.

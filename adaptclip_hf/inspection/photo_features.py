@@ -56,6 +56,12 @@ class PhotoFeatures:
         layers = tuple(unpack(f"layer.{index}", part) for index in range(count))
         return ImageFeatures(unpack("image_embeds", part), layers)
 
+    def on(self, scorer: AnomalyScorer, rows: Sequence[int] | slice) -> ImageFeatures:
+        """The features of some tiles, where and as the scorer's model computes."""
+        stored, device, dtype = self.unpacked(rows), scorer.device, scorer.model.dtype
+        layers = tuple(layer.to(device, dtype) for layer in stored.patch_embeds)
+        return ImageFeatures(stored.image_embeds.to(device, dtype), layers)
+
     def keep(self, photos: Iterable[ProfilePhoto]) -> "PhotoFeatures":
         """Some of the photos, with their features."""
         photos = list(photos)
@@ -251,15 +257,12 @@ def result_of_photo(
     scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, reference: PreparedReference
 ) -> DetectionResult:
     """A photo's result against a reference."""
-    device, dtype = scorer.device, scorer.model.dtype
     tiles = list(reference.reference.view.tiles(photo.size, photo.name))
     merger = TileMerger(tiles[0].tiles)
     for first in range(0, len(tiles), TILES_AT_ONCE):
         some = tiles[first : first + TILES_AT_ONCE]
         row = photo.rows[0] + first
-        stored = features.unpacked(slice(row, row + len(some)))
-        layers = tuple(layer.to(device, dtype) for layer in stored.patch_embeds)
-        encoded = ImageFeatures(stored.image_embeds.to(device, dtype), layers)
+        encoded = features.on(scorer, slice(row, row + len(some)))
         for tile, tile_score in zip(some, compare(scorer.model, encoded, some, [reference] * len(some)), strict=True):
             merger.add(tile.number, *tile_score)
     return join(scorer.model, merger, reference, photo.name)

@@ -20,6 +20,7 @@ from .deciding import DecidingProfile
 from .fit_settings import FitSettings
 from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, changed_photos, now
 from .nearest import ComparedBank
+from .other_dtypes import other_dtypes
 from .parts import Parts
 from .pasted_defects import Counted
 from .pasting import paste_defects, sampled_again
@@ -50,6 +51,7 @@ class InspectionProfile(DecidingProfile):
         acceptance: decides by regions of some area, in zones; `None` where the model's score decides.
         inspectable: what a photo must show to be decided at all; `None` in profiles of earlier versions.
         history: what was done to it, by whom and when; the oldest first.
+        moved: how far scores move in another dtype than its own, as it was measured on some of its photos.
 
     Example:
 
@@ -105,12 +107,13 @@ class InspectionProfile(DecidingProfile):
         model = model_name(detector.model.name_or_path if model is None else model)
         settings = FitSettings(false_alarm_rate, **options)
         feedback = Feedback(on_error, report, progress)
-        sample = PhotoSample(settings.seed) if verdict else None
+        sample = PhotoSample(settings.seed)
         fitted, compared = fitting.fit(
             detector, normal_images, defects, settings, view, feedback, sample, acceptance, parts
         )
         profile = cls(model=model, **fitted._asdict()).changed(FITTED, by)
-        if sample is None:
+        profile = replace(profile, moved=other_dtypes(detector, profile, sample, compared))
+        if not verdict:
             return profile
         return replace(profile, pasted=paste_defects(detector, profile, sample, compared, feedback))
 
@@ -146,7 +149,7 @@ class InspectionProfile(DecidingProfile):
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
-        self.require_match(detector)
+        self._require(detector, exactly=True)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
         acceptance = options.pop("acceptance", self.acceptance)
         by, reviews = options.pop("by", None), options.pop("reviews", {})

@@ -243,12 +243,20 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
     return made_by
 
 
+class MovedContent(FileContent):
+    """Of a [`Moved`]."""
+
+    photos: Annotated[int, Field(ge=1)]
+    largest: Annotated[float, Field(ge=0, le=1)]
+    labels: Whole
+
+
 class ProfileContent(FileContent):
     """The content of `profile.json`.
 
     Versions before 0.3 wrote no `sha256`, `features_sha256`, `sketches`, `inspectable`, `history` and `earlier`;
-    `verdict` and `acceptance` are there if they were asked for. `earlier` names the folder in which the profile before
-    this one is kept.
+    `verdict` and `acceptance` are there if they were asked for, and `moved` if another dtype was looked at. `earlier`
+    names the folder in which the profile before this one is kept.
     """
 
     format: Literal[1]
@@ -272,6 +280,7 @@ class ProfileContent(FileContent):
     inspectable: InspectableContent | None = None
     sketches: list[Annotated[str, Field(pattern=rf"^([0-9a-f]{{{4 * NUMBERS}}})?$")]] | None = None
     made_by: Annotated[dict[str, Any], AfterValidator(complete)]
+    moved: dict[str, MovedContent] = {}
     history: list[Change] = []
     earlier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     sha256: Sha256 | None = None

@@ -11,6 +11,7 @@ from ..modeling.bank_content import FIELDS, VARIATION
 from . import place_variations
 from .calibration import Calibration
 from .inspectable import Inspectable
+from .moved_scores import Moved
 from .parts import highest
 from .pasted_defects import PastedDefects
 from .photos import CALIBRATING, ProfilePhoto
@@ -43,6 +44,8 @@ def contents(profile: "InspectionProfile") -> dict:
     if profile.view.bit_depth is not None:
         view["bit_depth"] = profile.view.bit_depth
     told: dict[str, Any] = {} if profile.pasted is None else {"verdict": profile.verdict}
+    if profile.moved:
+        told["moved"] = {dtype: asdict(each) for dtype, each in profile.moved.items()}
     if profile.acceptance is not None:
         told["acceptance"] = profile.acceptance.to_json()
     if profile.inspectable is not None:
@@ -106,4 +109,5 @@ def fields_of(
         "acceptance": None if content.acceptance is None else content.acceptance.acceptance(),
         "inspectable": None if content.inspectable is None else Inspectable(**content.inspectable.model_dump()),
         "history": tuple(content.history),
+        "moved": {dtype: Moved(**each.model_dump()) for dtype, each in content.moved.items()},
     }

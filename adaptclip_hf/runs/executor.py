@@ -139,7 +139,7 @@ class Here(Executor):
     def _keep(self, store: Store, source: Source, stamp: Stamp, result: Result) -> dict:
         """The row of a result, which is in the store; its error where the memory does not suffice for its pictures."""
         path, part = source.path, self.spec.part_of(source)
-        row = row_of(path, stamp, result, part, self.spec.profile)
+        row = row_of(path, stamp, result, part, self.spec.profile, self.scorer.dtype)
         if part is not None and self.spec.usual_part is not None:
             row["part_label"] = label_so_far(store.index.of_part(part), row, self.spec.usual_part)
         try:

@@ -28,17 +28,20 @@ def write_format(name: str, rows: Iterable[dict], opened: IO[bytes], addresses: 
         rows: gone through once or twice, and never all in memory.
         addresses: where Label Studio finds the images.
     """
-    from .annotations import write_coco, write_label_studio
-    from .tables import write_csv, write_parquet, write_region_csv
+    writer_of(name, addresses)(rows, opened)
 
-    writers: dict[str, Callable[[Iterable[dict], IO[bytes]], None]] = {
-        CSV: write_csv,
-        REGIONS: write_region_csv,
-        PARQUET: write_parquet,
-        COCO: write_coco,
-        LABEL_STUDIO: partial(write_label_studio, addresses=addresses),
-    }
-    writers.get(name, write_lines)(rows, opened)
+
+def writer_of(name: str, addresses: "ImageAddresses") -> Callable[[Iterable[dict], IO[bytes]], None]:
+    """What writes a format; of the others nothing is imported."""
+    if name in (COCO, LABEL_STUDIO):
+        from .annotations import write_coco, write_label_studio
+
+        return write_coco if name == COCO else partial(write_label_studio, addresses=addresses)
+    if name in (CSV, REGIONS, PARQUET):
+        from .tables import write_csv, write_parquet, write_region_csv
+
+        return {CSV: write_csv, REGIONS: write_region_csv, PARQUET: write_parquet}[name]
+    return write_lines
 
 
 def write_lines(rows: Iterable[dict], opened: IO[bytes]):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RESULT = ("score", "p_value", "label", "regions", "size")
 # columns that earlier versions did not write: null where they are not known
-LATER = ("time", "part", "part_label", "reason", "margin", "profile", "nearest")
+LATER = ("time", "part", "part_label", "reason", "margin", "profile", "nearest", "dtype")
 ROW = ("path", *RESULT, "heatmap", "map", "error", "among_normals", "bytes", "modified", *LATER)
 SEEN = ("file", "changed", "sha256")  # kept beside the rows: where the image lay, and more of its stamp
 
@@ -61,6 +61,7 @@ class RowContent(FileContent):
     margin: float | None = None
     profile: Text | None = None
     nearest: Text | None = None
+    dtype: Text | None = None
 
 
 def is_decided(row: dict) -> bool:
@@ -68,12 +69,20 @@ def is_decided(row: dict) -> bool:
     return row["error"] is None and row["label"] != NOT_INSPECTABLE
 
 
-def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None, profile: str | None = None) -> dict:
+def row_of(
+    path: str,
+    stamp: Stamp,
+    result: "Result",
+    part: str | None = None,
+    profile: str | None = None,
+    dtype: str | None = None,
+) -> dict:
     """
     Args:
         stamp: of the file when it was read, by which a later run knows whether it has changed.
         part: that the photo belongs to; the decision on it is not known here.
         profile: the digest of the profile that decided.
+        dtype: of [`AnomalyScorer.dtype`], in which the score was computed.
 
     Returns:
         The row; its `time` is now: when the image was decided, UTC, to the millisecond.
@@ -84,6 +93,7 @@ def row_of(path: str, stamp: Stamp, result: "Result", part: str | None = None, p
     row |= {"among_normals": result.among_normals, "bytes": stamp.bytes, "modified": stamp.modified}
     row["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     row |= {"margin": result.margin, "profile": profile}
+    row["dtype"] = None if result.error is not None else dtype
     return row | {"file": identity(path), "changed": stamp.changed, "sha256": stamp.sha256}
 
 

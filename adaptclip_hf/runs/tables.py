@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         "margin": pa.float64(),
         "profile": pa.string(),
         "nearest": pa.string(),
+        "dtype": pa.string(),
     }
 )
 

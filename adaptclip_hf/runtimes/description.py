@@ -46,7 +46,7 @@ class Description(FileContent):
     """What an exported folder says about itself.
 
     Attributes:
-        format, precision: of the graphs.
+        format, precision: of the graphs. In bfloat16 and int8 the image encoder computes, and the scores in float32.
         made_by: of the model that was exported.
         parity: how far scores and maps are from torch's, at most, and on how many images.
         accuracy: of a lower precision, the AUROC before and after, by data set.
@@ -57,7 +57,7 @@ class Description(FileContent):
     """
 
     format: Literal["onnx", "openvino", "torch"]
-    precision: Literal["float32", "float16", "int8"]
+    precision: Literal["float32", "bfloat16", "float16", "int8"]
     made_by: MadeBy
     preprocessing: Preprocessing
     parity: dict[str, int | float]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..modeling.alignment import nearest_tokens
 from ..modeling.bank_content import VARIATION
 from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
@@ -69,7 +70,8 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
                 "whoever made it, say trust_remote_code=True (--model FOLDER --trust-remote-code)."
             )
         config = config or cls.config_class.from_pretrained(folder)
-        runners = open_graphs(folder, export_format, config, device)
+        export_format.tell_missing_products(description.precision)
+        runners = open_graphs(folder, export_format, description.precision, config, device)
         model = cls(config, runners, description).eval()
         model.config.name_or_path = model.name_or_path = str(folder)
         return model
@@ -77,6 +79,11 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
     @property
     def device(self) -> torch.device:
         return self.runners[ENCODE].device
+
+    @property
+    def precision(self) -> str:
+        """That it was exported in."""
+        return self.description.precision
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,9 +165,14 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         if bank is None:
             return self._run(ZERO_SHOT, **inputs)
         bank.require_match(self.fingerprint())
-        bank.require_finite()  # a runtime may pass over NaN
         bank = bank.to(self.device, self.dtype)
-        inputs["bank"] = list(bank.blocks())
+        if bank.is_grouped:
+            # a graph multiplies with all that it is given: it gets of each patch the nearest token alone
+            tokens = [unit_patch_tokens(layer) for layer in features.patch_embeds]
+            inputs["bank"] = [nearest_tokens(*each) for each in zip(tokens, bank.searched(), strict=True)]
+        else:
+            bank.require_finite()  # a runtime may pass over NaN
+            inputs["bank"] = list(bank.blocks())
         if self.config.normal_variation:
             inputs[VARIATION] = bank.known_variation().tensors()
         return self._run(FEW_SHOT, **inputs)

@@ -1,12 +1,15 @@
 """The formats of exports, and the options by which each runtime computes as torch does."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+BFLOAT16 = "bfloat16"  # of the processor's products, not of the files: OpenVINO alone
 # the graphs of an exported model
 ENCODE, ZERO_SHOT, FEW_SHOT = "encode", "score_zero_shot", "score_few_shot"
+logger = logging.getLogger(__name__)
 INSTALL = "pip install 'adaptclip-hf[export]'"
 
 
@@ -58,8 +61,12 @@ class Format:
         self.require("nncf")
         return exporters.quantizers.NNCFOpenVINOQuantizer(calibration_dataset=samples)
 
-    def runner_options(self, threads: int) -> dict:
-        """So many threads, and float32 products where a runtime would choose other ones."""
+    def runner_options(self, graph: str, precision: str, threads: int) -> dict:
+        """How a runtime opens a graph: with so many threads, and in float32 where it would choose another precision.
+
+        Args:
+            precision: of the export. In bfloat16 the image encoder is computed, and scores in float32.
+        """
         if self.name == "onnx":
             from onnxruntime import SessionOptions
 
@@ -70,15 +77,33 @@ class Format:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             return {"session_options": options}
         if self.name == "openvino":
-            return {"config": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}}
+            hint = "bf16" if precision == BFLOAT16 and graph == ENCODE else "f32"
+            return {"config": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}}
         return {}
+
+    def multiplies(self, precision: str) -> bool:
+        """Whether this processor has products in a precision; without them a runtime computes in float32."""
+        if precision != BFLOAT16:
+            return True
+        from openvino import Core
+
+        return "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    def tell_missing_products(self, precision: str):
+        """Warns where an export is no faster here than one in float32."""
+        if not self.multiplies(precision):
+            logger.warning(
+                "This processor has no products in %s: the export is computed in float32, and is no faster than one in "
+                "float32, which scores as the model does.",
+                precision,
+            )
 
 
 EXPORT_FORMATS = {
     each.name: each
     for each in (
         Format("onnx", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime", "onnx_ir"), PRECISIONS, "Onnx"),
-        Format("openvino", ("openvino",), ("openvino",), PRECISIONS, "OpenVINO"),
+        Format("openvino", ("openvino",), ("openvino",), (*PRECISIONS, BFLOAT16), "OpenVINO"),
         Format("torch", (), (), (FLOAT32,), "Dynamo"),
     )
 }

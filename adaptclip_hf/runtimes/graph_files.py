@@ -16,10 +16,11 @@ from .whole_export import INPUTS, leaves, require_ports, structures
 Runners = dict[str, Any]  # transformers' runners: functions of tensors by their names, with a device
 
 
-def open_graphs(folder: Path, export_format: Format, config: AdaptCLIPConfig, device=None) -> Runners:
+def open_graphs(folder: Path, export_format: Format, precision: str, config: AdaptCLIPConfig, device=None) -> Runners:
     """The graphs by their names, each a function of tensors by their names.
 
     Args:
+        precision: of the export.
         config: says which inputs the graphs take.
         device: what the format's runtime knows; its default for `None`.
 
@@ -28,14 +29,14 @@ def open_graphs(folder: Path, export_format: Format, config: AdaptCLIPConfig, de
     """
     try:
         with quiet():
-            return {graph: open_graph(folder, graph, export_format, config, device) for graph in INPUTS}
+            return {graph: open_graph(folder, graph, export_format, precision, config, device) for graph in INPUTS}
     except Exception as error:  # every runtime has errors of its own
         raise ValueError(
             f"{folder} cannot be opened, a file is missing or damaged: {first_line(error) or type(error).__name__}"
         ) from error
 
 
-def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLIPConfig, device) -> Any:
+def open_graph(folder: Path, graph: str, export_format: Format, precision: str, config: AdaptCLIPConfig, device) -> Any:
     from transformers.exporters.auto import get_exporter_class, get_runner_class
     from transformers.exporters.metadata import ExportMetadata
 
@@ -49,9 +50,8 @@ def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLI
     program = exporter.load_program(file)
     if export_format.name == "onnx":
         require_own_weights(file)
-    runner = get_runner_class(kind).from_program(
-        program, metadata, device, **export_format.runner_options(torch.get_num_threads())
-    )
+    options = export_format.runner_options(graph, precision, torch.get_num_threads())
+    runner = get_runner_class(kind).from_program(program, metadata, device, **options)
     if (found := ports_of(runner, len(list(leaves(outputs))))) is not None:
         require_ports(graph, found, [*leaves(inputs)], [*leaves(outputs)])
     return runner

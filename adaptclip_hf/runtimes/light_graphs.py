@@ -18,11 +18,18 @@ PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 def open_light_graphs(
-    folder: Path, export_format: Format, layers: int, normal_variation: bool, threads: int, device: str | None
+    folder: Path,
+    export_format: Format,
+    precision: str,
+    layers: int,
+    normal_variation: bool,
+    threads: int,
+    device: str | None,
 ) -> dict[str, LightGraph]:
     """The graphs by their names.
 
     Args:
+        precision: of the export.
         layers, normal_variation: of the config; they say which inputs the graphs take.
         threads: that the runtime may use.
         device: "cpu"; what the runtime prefers for `None`.
@@ -36,7 +43,8 @@ def open_light_graphs(
         with quiet():
             for graph in INPUTS:
                 inputs, outputs = (list(leaves(each)) for each in structures(graph, layers, normal_variation))
-                opened[graph], found = open_graph(folder, graph, export_format.runner_options(threads), device)
+                options = export_format.runner_options(graph, precision, threads)
+                opened[graph], found = open_graph(folder, graph, options, device)
                 require_ports(graph, found, inputs, outputs)
     except Exception as error:  # every runtime has errors of its own
         raise ValueError(

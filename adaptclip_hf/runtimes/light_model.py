@@ -58,6 +58,12 @@ class LightFeatures:
     image_embeds: np.ndarray
     patch_embeds: tuple[np.ndarray, ...]
 
+    @classmethod
+    def joined(cls, parts: Sequence["LightFeatures"]) -> "LightFeatures":
+        """The features of several batches as those of one."""
+        layers = zip(*(part.patch_embeds for part in parts), strict=True)
+        return cls(np.concatenate([part.image_embeds for part in parts]), tuple(map(np.concatenate, layers)))
+
     def select(self, rows: Sequence[int]) -> "LightFeatures":
         """The features of some images of the batch."""
         return LightFeatures(self.image_embeds[list(rows)], tuple(layer[list(rows)] for layer in self.patch_embeds))
@@ -107,6 +113,11 @@ class LightModel:
         self._one_at_a_time = Lock() if description.format == "openvino" else nullcontext()
 
     @property
+    def precision(self) -> str:
+        """That it was exported in."""
+        return self.description.precision
+
+    @property
     def backend(self) -> str:
         return self.description.format
 
@@ -126,8 +137,11 @@ class LightModel:
         description = Description.load(folder)
         export_format = EXPORT_FORMATS[description.format]
         config = LightConfig.read(folder / CONFIG_FILE, ANEW)
-        layers = len(config.feature_layers)
-        graphs = open_light_graphs(folder, export_format, layers, config.normal_variation, threads_here(), device)
+        precision, layers = description.precision, len(config.feature_layers)
+        export_format.tell_missing_products(precision)
+        graphs = open_light_graphs(
+            folder, export_format, precision, layers, config.normal_variation, threads_here(), device
+        )
         return cls(folder, config, graphs, description)
 
     def fingerprint(self) -> dict[str, str]:

@@ -30,7 +30,10 @@ class NumpyArrays:
         return np.empty((count, *like.shape[1:]), like.dtype)
 
     def encode(self, model: "LightModel", pixel_values: np.ndarray) -> "LightFeatures":
-        return model.image_features(pixel_values)
+        if model.backend == "openvino" or len(pixel_values) < 2:
+            return model.image_features(pixel_values)
+        parts = [model.image_features(one[None]) for one in pixel_values]  # as TorchArrays does
+        return parts[0].joined(parts)
 
     def score(
         self,

@@ -67,6 +67,14 @@ class NumpyBank:
             else:
                 yield np.concatenate([tokens, self.added[layer][self.added_of[layer] == image]])
 
+    def in_groups(self, together: int = 1) -> "NumpyBank":
+        """Itself: a graph multiplies with all tokens."""
+        return self
+
+    @property
+    def grouped(self) -> None:
+        return None
+
     def with_variation(self) -> "NumpyBank":
         """The bank that knows how its images differ from one another."""
         return replace(self, variation=self.arrays.compare(self).variation())

@@ -71,4 +71,4 @@ def require_ports(graph: str, found: tuple[Sequence[str], Sequence[str] | None],
     # which of the variation's fields enter the scores depends on the adapters: a graph takes no other ones
     needed = [name for name in inputs if name in found[0] or name not in VARIATION_INPUTS]
     if sorted(found[0]) != sorted(needed) or list(found[1] or outputs) != outputs:
-        raise ValueError(f"{graph} has other inputs or outputs than config.json describes: {list(map(list, found))}")
+        raise ValueError(f"{graph} has other inputs or outputs than config.json describes: {found}")

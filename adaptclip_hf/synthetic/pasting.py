@@ -6,11 +6,11 @@ import numpy as np
 
 from .fields import coordinates
 from .materials import MATERIALS, colour, mix
+from .pasted_kinds import CONTRASTS, FOREIGN_BODY, HOLE, MISPLACED_PIECE, SCRATCH, STAIN
 
 # in lengths of the defect, about its middle: (rng, along (n, n), across (n, n), thinnest) -> weight (n, n) in [0, 1]
 Shape = Callable[[np.random.Generator, np.ndarray, np.ndarray, float], np.ndarray]
 
-CONTRASTS = {"clear": 0.4, "faint": 0.12}  # the difference to what lies beneath, of the range from black to white
 FINE = 3  # points along each side of a pixel at which a shape is drawn
 THINNEST = 0.003  # of the photo's side: a thinner line is no line to any camera
 PIECES = 4  # drawn for one that differs from what lies there
@@ -42,11 +42,11 @@ def soft_patch(rng: np.random.Generator, along: np.ndarray, across: np.ndarray, 
 
 
 KINDS: dict[str, Shape] = {
-    "scratch": line,
-    "hole": patch,
-    "stain": soft_patch,
-    "foreign body": patch,
-    "misplaced piece": patch,
+    SCRATCH: line,
+    HOLE: patch,
+    STAIN: soft_patch,
+    FOREIGN_BODY: patch,
+    MISPLACED_PIECE: patch,
 }
 
 

@@ -43,7 +43,7 @@ def opened(folder: Path) -> InspectionProfile:
     return InspectionProfile.from_pretrained(folder)
 
 
-DECIDES_NOTHING = {"model", "settings", "method", "bank_rows", "pasted", "history"}  # beside what they made
+DECIDES_NOTHING = {"moved", "model", "settings", "method", "bank_rows", "pasted", "history"}  # beside what they made
 
 
 def test_profiles_that_decide_differently_have_different_digests(fitted, detector, good):

@@ -17,7 +17,8 @@ from adaptclip_hf.inspection.photo_sample import MOST_PHOTOS, PhotoSample, looke
 from adaptclip_hf.inspection.profile_content import PastedContent
 from adaptclip_hf.inspection.profile_files import content_digest
 from adaptclip_hf.synthetic import make_category, render_sample
-from adaptclip_hf.synthetic.pasting import CONTRASTS, KINDS, part_of, paste_defect
+from adaptclip_hf.synthetic.pasted_kinds import CONTRASTS
+from adaptclip_hf.synthetic.pasting import KINDS, part_of, paste_defect
 
 
 @pytest.fixture(scope="module", autouse=True)

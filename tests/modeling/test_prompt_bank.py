@@ -5,7 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from adaptclip_hf import PromptBank
+from adaptclip_hf.modeling.fingerprint import contents_key
 
+FINGERPRINT = "adaptclip_hf.modeling.pretrained_adaptclip.contents_key"
 MADE_BY = {"weights": "1234"}, {"size": "84"}
 
 
@@ -78,3 +80,35 @@ def test_stored_in_fewer_bytes(storage, share, error, tmp_path):
     with pytest.raises(ValueError, match="no storage 'int4'"):
         one.save_pretrained(tmp_path / "no.safetensors", storage="int4")
     assert not (tmp_path / "no.safetensors").exists()
+
+
+def test_a_device_is_not_asked_for_weights_that_torch_has_not_counted_as_changed(make_model, monkeypatch):
+    model, pixels = make_model(), torch.randn(1, 3, 84, 84)
+    known, read = model.encode_prompts(pixels), []
+    monkeypatch.setattr(type(model), "_reads_at_once", lambda self: False)  # as on a GPU
+    monkeypatch.setattr(FINGERPRINT, lambda *parts, **how: read.append(how) or contents_key(*parts, **how))
+    weight = model.clip.visual_projection.weight
+
+    def score() -> int:
+        """How often weights were read for a few-shot score."""
+        read.clear()
+        with torch.no_grad():
+            model(image_features=features, prompt_bank=known, text_embeds=text)
+        return sum("every" in how for how in read)
+
+    with torch.no_grad():
+        features, text = model.image_features(pixels), model.encode_text()
+    assert not weight.requires_grad
+    assert (score(), score(), score()) == (1, 0, 0)
+    weight.requires_grad_(True)  # it is trained: a fused optimiser's step would not be counted
+    assert (score(), score()) == (1, 1)
+    weight.requires_grad_(False)
+    with torch.no_grad():
+        weight.add_(1.0)
+    with pytest.raises(ValueError, match="another model"):
+        score()
+    with torch.no_grad():
+        weight.sub_(1.0)
+    model.clip.visual_projection.weight = torch.nn.Parameter(weight + 1.0, requires_grad=False)
+    with pytest.raises(ValueError, match="another model"):
+        score()

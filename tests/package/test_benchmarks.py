@@ -28,6 +28,7 @@ def test_without_a_gpu_it_says_so(gpu, capsys):
     assert "There is no device 'cuda' here" in told and "--device cpu --small" in told and told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_speed_and_training_in_small(gpu, capsys, tmp_path):
     assert gpu("--device", "cpu", "--small", "--reference", tmp_path) == 0
     told = capsys.readouterr().out

@@ -1,0 +1,45 @@
+"""How far a profile's scores move in another dtype: the record, and what follows from it; imports nothing heavy."""
+
+from dataclasses import dataclass
+
+from .calibration import Calibration
+
+DTYPE = "dtype"  # of what made a profile
+SMALL = 0.1  # deviations of the good photos' scores by which a score may move
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What another dtype does to the scores of a few good photos.
+
+    Attributes:
+        photos: how many were looked at.
+        largest: of the differences of their scores.
+        labels: how many of them have another label.
+    """
+
+    photos: int
+    largest: float
+    labels: int
+
+    def is_small(self, calibration: Calibration) -> bool:
+        """Whether scores move far less than good photos differ."""
+        return self.largest <= SMALL * float(calibration.scores.std())
+
+
+def dtype_error(there: str, here: str, moved: Moved | None, exactly: bool) -> str:
+    """Why a profile is not used with a model in another dtype, and what to do.
+
+    Args:
+        exactly: its photos are to be compared with others.
+    """
+    if exactly:
+        why = "its photos and those that are added must be alike"
+    elif moved is None:
+        why = "how far its scores move then was not measured when it was made"
+    else:
+        why = f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, which is too much"
+    return (
+        f"This profile was made in {there}, and the model computes in {here}: {why}. Say --dtype {there} "
+        f"(dtype={there!r} in Python), or fit a new profile in {here}."
+    )
