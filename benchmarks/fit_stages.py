@@ -97,9 +97,10 @@ def main() -> int:
     from adaptclip_hf.cli import main as command
 
     stages = Stages("starting and all else")
-    for name, places in STAGES.items():
-        for where, what in places:
-            replace_by(where, what, lambda function, name=name: stages.timed(name, function))
+    # all are imported first: a module that is imported later would take what was replaced already
+    found = [(name, holder_of(where), what) for name, places in STAGES.items() for where, what in places]
+    for name, holder, what in found:
+        setattr(holder, what, stages.timed(name, getattr(holder, what)))
     with tempfile.TemporaryDirectory() as folder:
         call = ["fit", "--normal", *args.normal, "--output", str(Path(folder) / "profile"), "--quiet", *more]
         status = command(call)
@@ -112,11 +113,10 @@ def split_at(values: list[str], mark: str) -> tuple[list[str], list[str]]:
     return values[:at], values[at + 1 :]
 
 
-def replace_by(where: str, name: str, wrapper: Callable[[Callable], Callable]):
+def holder_of(where: str) -> Any:
+    """A module, or a class of it after a colon."""
     module, _, owner = where.partition(":")
-    holder = import_module(module)
-    holder = getattr(holder, owner) if owner else holder
-    setattr(holder, name, wrapper(getattr(holder, name)))
+    return getattr(import_module(module), owner) if owner else import_module(module)
 
 
 if __name__ == "__main__":
