@@ -20,7 +20,7 @@ from .model_files import is_exported
 from .modeling.modeling_adaptclip import AdaptCLIPModel
 from .modeling.prompt_bank import PromptBank, is_bank
 from .modeling.text_encoder import TextEmbeds
-from .processing.image_processing_adaptclip import check_threshold
+from .processing.thresholds import check_threshold
 
 BACKENDS = ("torch", "onnx", "openvino")
 

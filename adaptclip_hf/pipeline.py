@@ -11,20 +11,21 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
 from .engine.appearance import appearance_of
+from .engine.augments import AUTO
 from .engine.images import as_list_or_stream
 from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Reference
 from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
-from .engine.turned_copies import AUTO
 from .engine.variations import knowing_variations, ready_to_search
 from .modeling.checks import needs_the_package
 from .modeling.fingerprint import ContentMemo
 from .modeling.normal_variation import NormalVariation
 from .modeling.prompt_bank import PromptBank
 from .modeling.text_encoder import TextEmbeds
+from .processing.image_lists import is_one_image
 from .processing.image_loading import load_image
-from .processing.image_processing_adaptclip import check_threshold, is_one_image
+from .processing.thresholds import check_threshold
 
 PARAMETERS = "normal_images, prompt_bank, profile, threshold, object_name, view, augment, batch_size and num_workers"
 
@@ -214,7 +215,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         seen: list[np.ndarray | None] = [None] * len(tiles)
         if needs_appearance:
             processor, values = self.processor.image_processor, model_inputs["pixel_values"]
-            seen = [appearance_of(processor, values[[n]], features.select([n])) for n in range(len(tiles))]
+            seen = [appearance_of(self.model, processor, values[[n]], features, n) for n in range(len(tiles))]
         return {"scores": scores, "references": [reference] * len(tiles), "appearances": seen, **about}
 
     def postprocess(self, outputs: list[dict], decision: Reference = PlainReference()) -> dict:

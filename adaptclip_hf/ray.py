@@ -6,7 +6,7 @@ ray` puts it together with reading, writing and going on after a stop.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache
 from itertools import islice, repeat
 
@@ -139,7 +139,7 @@ class OnRay(Executor):
         self.chunks = -(-plan.waiting // CHUNK)
         return plan
 
-    def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]:
+    def work(self, store: Store, on_row: OnRow | None = None) -> Generator[RunSummary]:
         spec = ray.put(self.spec)
         threads, scoring, actors = self._shares()
         for first in range(0, self.chunks, WAVE):

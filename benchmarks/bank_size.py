@@ -19,7 +19,7 @@ from adaptclip_hf import AnomalyDetector, PromptBank
 from adaptclip_hf.data import load_data_set
 from adaptclip_hf.evaluation.metrics import score_figures
 from adaptclip_hf.model_files import DEFAULT_NAME
-from adaptclip_hf.modeling.packing import STORAGES
+from adaptclip_hf.modeling.bank_content import STORAGES
 from adaptclip_hf.processing.image_loading import load_image
 
 

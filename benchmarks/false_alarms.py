@@ -33,16 +33,8 @@ from adaptclip_hf.inspection.calibration import Calibration
 from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.fitting import add_photos
 from adaptclip_hf.inspection.nearest import ComparedImages
-from adaptclip_hf.inspection.photo_features import (
-    CALIBRATING,
-    DEFECT,
-    GOOD,
-    IN_BANK,
-    Feedback,
-    PhotoFeatures,
-    made_by,
-    result_of_photo,
-)
+from adaptclip_hf.inspection.photo_features import Feedback, PhotoFeatures, result_of_photo
+from adaptclip_hf.inspection.photos import CALIBRATING, DEFECT, GOOD, IN_BANK, made_by
 from adaptclip_hf.inspection.split import AUTO, METHODS, Split
 from adaptclip_hf.model_files import DEFAULT_NAME
 from adaptclip_hf.modeling.normal_variation import NormalComparison, mean_tokens, nearest_distances

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from adaptclip_hf import AnomalyDetector, InspectionProfile
 from adaptclip_hf.cli.argument_types import rate
 from adaptclip_hf.files import write_json
-from adaptclip_hf.inspection.photo_features import DEFECT, GOOD
+from adaptclip_hf.inspection.photos import DEFECT, GOOD
 from adaptclip_hf.labels import ANOMALOUS, NORMAL, NOT_INSPECTABLE
 from adaptclip_hf.model_files import DEFAULT_NAME
 from adaptclip_hf.processing.image_loading import load_image

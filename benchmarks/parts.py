@@ -25,7 +25,8 @@ from adaptclip_hf.files import write_json
 from adaptclip_hf.inspection.calibration import Calibration
 from adaptclip_hf.inspection.fitting import add_photos
 from adaptclip_hf.inspection.parts import groups_of, highest
-from adaptclip_hf.inspection.photo_features import GOOD, Feedback, PhotoFeatures, ProfilePhoto
+from adaptclip_hf.inspection.photo_features import Feedback, PhotoFeatures
+from adaptclip_hf.inspection.photos import GOOD, ProfilePhoto
 from adaptclip_hf.inspection.split import LEAVE_ONE_OUT, Split
 from adaptclip_hf.model_files import DEFAULT_NAME
 from adaptclip_hf.processing.image_loading import load_image

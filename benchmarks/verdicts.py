@@ -21,7 +21,8 @@ from adaptclip_hf.cli.argument_types import rate
 from adaptclip_hf.files import write_json
 from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.fitting import add_photos, calibrate
-from adaptclip_hf.inspection.photo_features import DEFECT, GOOD, Feedback, PhotoFeatures, score_photo
+from adaptclip_hf.inspection.photo_features import Feedback, PhotoFeatures, score_photo
+from adaptclip_hf.inspection.photos import DEFECT, GOOD
 from adaptclip_hf.inspection.verdict import BLIND
 from adaptclip_hf.model_files import DEFAULT_NAME
 

@@ -13,16 +13,20 @@ from torch.export import register_dataclass
 from torch.nn import functional as F
 
 from .alignment import cosine_distance, nearest_tokens
+from .bank_content import (
+    FIELDS,
+    LEAST_SPREAD,
+    MOST_COMPARED,
+    OWN_WEIGHT,
+    SMALLEST_SPREAD,
+    SMALLEST_WHOLE,
+    UNKNOWN_SPREAD,
+)
 from .precision import full_precision, outside_autocast
 
 if TYPE_CHECKING:
     from .prompt_bank import PromptBank
 
-MOST_COMPARED = 64  # normal images that are all compared with one another; of more, so many with all
-OWN_WEIGHT = 4  # normal images: with so many a place's own spread counts half, the mean spread the other half
-LEAST_SPREAD = 0.5  # of the mean spread, which is added to that of each place
-SMALLEST_SPREAD, SMALLEST_WHOLE = 0.005, 1e-4  # of distances of patches and of whole images that are all but equal
-UNKNOWN_SPREAD = 0.1  # of the distances of one normal image, whose variation is not known
 WHOLE_WEIGHT = 0.3  # of the whole image's distance beside the map's peak
 HALF = 8.0  # standardised distance that is worth 0.5
 NO_DISTANCE = 1e-3  # a patch well below this equals a normal one, and its place in the map becomes 0
@@ -53,7 +57,6 @@ class NormalVariation:
         return {name: getattr(self, name) for name in FIELDS}
 
 
-FIELDS = ("mean", "spread", "whole_scale", "whole")
 register_dataclass(NormalVariation)
 
 

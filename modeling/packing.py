@@ -2,8 +2,7 @@
 
 import torch
 
-STORAGES = ("float32", "float16", "int8")
-SCALE = ".scale"
+from .bank_content import SCALE, STORAGES
 
 
 def pack(name: str, features: torch.Tensor, storage: str | None) -> dict[str, torch.Tensor]:

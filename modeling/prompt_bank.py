@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,21 +14,33 @@ from torch.export import register_dataclass
 from torch.nn import functional as F
 from transformers.utils import cached_file
 
+from .bank_content import (
+    ADDED,
+    ADDED_OF,
+    BANK_FILE,
+    DIGEST,
+    HUB_ID,
+    SCALE,
+    UNIT_TOLERANCE,
+    VARIATION,
+    bank_file,
+    names_of_layers,
+    require_added,
+    require_digest,
+    require_layers,
+    require_same_maker,
+    strings_of,
+    variation_fields,
+)
 from .coreset import greedy_coreset
 from .damage import require_finite
 from .hooks import hook
-from .normal_variation import FIELDS, NormalComparison, NormalVariation
-from .packing import SCALE, pack, unpack
+from .normal_variation import NormalComparison, NormalVariation
+from .packing import pack, unpack
 from .token_groups import LARGE, GroupedLayers, NearerOf, TokenGroups
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
-
-BANK_FILE = "prompt_bank.safetensors"
-UNIT_TOLERANCE = 0.02  # of a token's length, which bfloat16 changes by less than 0.01
-DIGEST = "sha256"  # in the file's metadata
-ADDED, ADDED_OF, VARIATION = "added", "added_of", "variation"  # names of tensors in the file, beside "layer"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,14 +259,7 @@ class PromptBank:
         Raises:
             ValueError: names each setting that differs, with the bank's value and the expected one.
         """
-        differing = differences(self.fingerprint, fingerprint)
-        if preprocessing is not None and self.preprocessing:
-            differing += differences(self.preprocessing, preprocessing)
-        if differing:
-            raise ValueError(
-                f"This prompt bank was made by another model or preprocessing: {'; '.join(differing)}. Make it anew "
-                "from the normal images with this model."
-            )
+        require_same_maker(self, fingerprint, preprocessing)
 
     def require_finite(self, source: str | Path = "the prompt bank"):
         """Refuses a bank that holds NaN or infinity, with which everything would score alike.
@@ -348,7 +352,7 @@ class PromptBank:
             with safe_open(file, framework="pt") as tensors:
                 metadata = tensors.metadata() or {}
                 content = {name: tensors.get_tensor(name) for name in tensors.keys()}
-            require_same_content(content, metadata)
+            require_digest(metadata, content_digest(content, metadata))
             features = read_layers("layer", content)
             require_layers(features)
             fingerprint, preprocessing = (strings_of(metadata, name) for name in ("fingerprint", "preprocessing"))
@@ -373,9 +377,9 @@ def same(ours: Sequence[torch.Tensor] | None, others: Sequence[torch.Tensor] | N
 
 def read_layers(kind: str, content: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Unit tokens of each layer, of a file's tensors."""
-    names = [f"{kind}.{index}" for index in range(sum(bool(re.fullmatch(rf"{kind}\.\d+", name)) for name in content))]
     return tuple(
-        F.normalize(unpack(name, content), dim=-1) if name + SCALE in content else content[name] for name in names
+        F.normalize(unpack(name, content), dim=-1) if name + SCALE in content else content[name]
+        for name in names_of_layers(kind, content)
     )
 
 
@@ -387,31 +391,14 @@ def read_added(
     owners = tuple(content[f"{ADDED_OF}.{index}"] for index in range(len(added)))
     if not added:
         return None, None
-    if len(added) != len(features):
-        raise ValueError("expected added tokens for each layer or for none")
-    for tokens, images, layer in zip(added, owners, features, strict=True):
-        fits = tokens.ndim == 2 and tokens.is_floating_point() and tokens.shape[-1] == layer.shape[-1]
-        if not fits or images.dtype != torch.int64 or images.shape != tokens.shape[:1]:
-            raise ValueError("its added tokens do not fit its layers")
-        if len(images) and not 0 <= int(images.min()) <= int(images.max()) < len(layer):
-            raise ValueError("its added tokens belong to images that it does not have")
+    require_added(added, owners, features)
     return added, owners
 
 
 def read_variation(content: dict[str, torch.Tensor], features: tuple[torch.Tensor, ...]) -> NormalVariation | None:
     """The variation of a file; refuses one that does not fit the features."""
-    found = {name: content[f"{VARIATION}.{name}"] for name in FIELDS if f"{VARIATION}.{name}" in content}
-    if not found:
-        return None
-    layers, (places, size) = len(features), features[0].shape[1:]
-    shapes = {"mean": (layers, places), "spread": (layers, places), "whole_scale": (layers,)}
-    shapes["whole"] = (*found["whole"].shape[:1], layers, size) if "whole" in found else ()
-    fits = (name in found and found[name].shape == shape for name, shape in shapes.items())
-    if not all(fits) or not all(each.is_floating_point() and len(each) for each in found.values()):
-        raise ValueError("its variation does not fit its layers")
-    if not (found["spread"] > 0).all() or not (found["whole_scale"] > 0).all():
-        raise ValueError("its variation holds spreads that are not above 0")
-    return NormalVariation(**found)
+    found = variation_fields(content, features)
+    return None if found is None else NormalVariation(**found)
 
 
 def content_digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
@@ -423,52 +410,12 @@ def content_digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -
     return digest.hexdigest()
 
 
-def require_same_content(tensors: dict[str, torch.Tensor], metadata: dict[str, str]):
-    """Refuses what is not what was written; a bank of an older version has no digest."""
-    if unknown := sorted(metadata.keys() - {"format", "fingerprint", "preprocessing", DIGEST}):
-        raise ValueError(f"its metadata hold {unknown[0]!r}")
-    if metadata.get(DIGEST, digest := content_digest(tensors, metadata)) != digest:
-        raise ValueError("it is damaged or was changed, its SHA-256 is not the one that was written with it")
-
-
-def require_layers(features: tuple[torch.Tensor, ...]):
-    """Refuses features that are not (k, L, d) floats of the same images for each layer."""
-    if not features or any(layer.ndim != 3 or not layer.is_floating_point() or not layer.numel() for layer in features):
-        raise ValueError("expected for each layer features (k, L, d)")
-    if len({layer.shape for layer in features}) > 1:
-        raise ValueError("its layers have different shapes")
-
-
-def strings_of(metadata: dict[str, str], name: str) -> dict[str, str]:
-    """A JSON object of strings, of a file's metadata."""
-    try:
-        found = json.loads(metadata[name])
-    except RecursionError as error:
-        raise ValueError(f"{name} is nested too deep") from error
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ValueError(f"{name} must hold names and texts")
-    return found
-
-
 def is_bank(value) -> "TypeIs[PromptBank]":
     """Whether it is a prompt bank, also where its class was loaded a second time, as remote code."""
     return isinstance(value, PromptBank) or type(value).__name__ == PromptBank.__name__
 
 
-def bank_file(path: Path) -> Path:
-    return path if path.suffix == ".safetensors" else path / BANK_FILE
-
-
 register_dataclass(PromptBank)  # a bank may be an input of an exported graph
-
-
-def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    """One phrase for each setting whose value is not the expected one."""
-    return [
-        f"{name} is {found.get(name, 'not recorded')[:16]}, this one's is {value[:16]}"
-        for name, value in expected.items()
-        if found.get(name) != value
-    ]
 
 
 __all__ = ["PromptBank"]

@@ -8,10 +8,10 @@ import re
 import time
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile, ImageOps
 
 from .image_opening import (
@@ -26,6 +26,10 @@ from .image_opening import (
     require_picture,
     rgb_of,
 )
+from .tensors import is_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 DATA_URL = "data:"
 URL_SCHEMES = ("http://", "https://", "file://", DATA_URL)
@@ -108,7 +112,8 @@ def exists(path: str) -> bool:
 
 def is_open_file(source) -> bool:
     """Whether a thing is an open file, or one in memory such as `BytesIO`."""
-    return callable(getattr(source, "read", None)) and not isinstance(source, Image.Image | torch.Tensor | np.ndarray)
+    kinds = Image.Image | np.ndarray
+    return callable(getattr(source, "read", None)) and not isinstance(source, kinds) and not is_tensor(source)
 
 
 def is_data_url(text: str) -> bool:
@@ -131,7 +136,7 @@ def open_image(source, bit_depth: int | None = None, keep_channels: bool = False
     if isinstance(source, Image.Image):
         require_picture(source, name_of(source))
         return source
-    if isinstance(source, np.ndarray | torch.Tensor):
+    if isinstance(source, np.ndarray) or is_tensor(source):
         return image_from_array(source, bit_depth, keep_channels)
     if isinstance(source, bytes | bytearray | memoryview):
         return open_bytes(bytes(source), name_of(source))
@@ -250,10 +255,10 @@ def from_base64(text: str) -> bytes:
 
 
 def image_from_array(
-    array: np.ndarray | torch.Tensor, bit_depth: int | None = None, keep_channels: bool = False
+    array: "np.ndarray | torch.Tensor", bit_depth: int | None = None, keep_channels: bool = False
 ) -> Image.Image:
     """An 8-bit image of an array or tensor in one of the layouts that `load_image` names."""
-    channels_first = isinstance(array, torch.Tensor)
+    channels_first = is_tensor(array)
     array = to_numpy(array)
     shape = array.shape
     if array.ndim == 3 and (channels_first or shape[-1] not in (1, 3, 4)) and shape[0] in (1, 3, 4):
@@ -272,8 +277,8 @@ def is_in_unit_range(source) -> bool:
     """Whether the values of an image in memory are from 0 to 1: floats and booleans."""
     if isinstance(source, Image.Image):
         return source.mode in ("F", "1")
-    if isinstance(source, torch.Tensor):
-        return source.is_floating_point() or source.dtype == torch.bool
+    if is_tensor(source):
+        return source.is_floating_point() or str(source.dtype) == "torch.bool"
     return isinstance(source, np.ndarray) and source.dtype.kind in "fb"
 
 
@@ -291,11 +296,11 @@ def to_eight_bits(array: np.ndarray, bit_depth: int | None = None) -> np.ndarray
     raise ValueError(f"Expected an image of 8-bit or 16-bit unsigned integers or floats in [0, 1], got {array.dtype}.")
 
 
-def to_numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
+def to_numpy(tensor: "np.ndarray | torch.Tensor") -> np.ndarray:
     """A tensor of any device; half precision as float32."""
-    if not isinstance(array, torch.Tensor):
-        return np.asarray(array)
-    array = array.detach().cpu()
+    if not is_tensor(tensor):
+        return np.asarray(tensor)
+    array = cast("torch.Tensor", tensor).detach().cpu()
     return (array.float() if array.is_floating_point() else array).numpy()
 
 
@@ -318,9 +323,9 @@ def load_mask(source) -> np.ndarray:
 
 def read_mask(source) -> tuple[np.ndarray, str | None]:
     """As [`load_mask`], and what is odd about it: more than two values. `None` where nothing is."""
-    name, channels_first = name_of(source), isinstance(source, torch.Tensor)
+    name, channels_first = name_of(source), is_tensor(source)
     lossy = False
-    if isinstance(source, np.ndarray | torch.Tensor):
+    if isinstance(source, np.ndarray) or is_tensor(source):
         mask = to_numpy(source)
     else:
         image = open_image(source)

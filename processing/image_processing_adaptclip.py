@@ -1,34 +1,19 @@
 """Image processor class for AdaptCLIP."""
 
-import json
-import math
-import os
-from collections.abc import Iterable
-from numbers import Real
-
 import numpy as np
-import torch
 from PIL import Image
-from torch.nn import functional as F
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .image_loading import image_of_row, is_in_unit_range, is_open_file, load_image, load_mask, resized_mask
+from .image_lists import as_list
+from .image_loading import image_of_row, is_in_unit_range, load_image, load_mask, resized_mask
+from .map_sizes import resize_map
+from .pixel_values import fingerprint_of
+from .thresholds import check_threshold, label_of
 
 BACKEND = "pil"
 EIGHT_BITS = 1 / 255
-# what pixel values depend on, besides the size
-SETTINGS = (
-    "do_convert_rgb",
-    "do_normalize",
-    "do_rescale",
-    "do_resize",
-    "image_mean",
-    "image_std",
-    "resample",
-    "rescale_factor",
-)
 
 
 class AdaptCLIPImageProcessor(PilBackend):
@@ -135,9 +120,7 @@ class AdaptCLIPImageProcessor(PilBackend):
 
     def fingerprint(self) -> dict[str, str]:
         """How images become pixel values; a prompt bank records it."""
-        settings = {name: getattr(self, name) for name in SETTINGS}
-        settings["size"] = dict(self.size)
-        return {name: json.dumps(value, default=int) for name, value in settings.items()}
+        return fingerprint_of(self)
 
     def post_process_anomaly_detection(
         self, outputs, target_sizes: list[tuple[int, int]] | None = None, threshold: float | None = None
@@ -187,61 +170,6 @@ def check_size_setting(size):
             f"size must be the height and width of the model's input, or one number for both; got {given}. Images are "
             "resized to it whatever their ratio."
         )
-
-
-def resize_map(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (S, S) at an image's own (height, width), float32."""
-    values = torch.from_numpy(anomaly_map)[None, None]
-    return F.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
-
-
-def label_of(score: float, threshold: float | None) -> str | None:
-    """Whether a score is above the threshold; `None` without one.
-
-    Raises:
-        ValueError: one of them is NaN, which is neither above nor below.
-    """
-    if threshold is None:
-        return None
-    if score > threshold:
-        return "anomalous"
-    if score <= threshold:
-        return "normal"
-    raise ValueError(f"The score {score} cannot be held against the threshold {threshold}: one of them is no number.")
-
-
-def margin_of(score: float, threshold: float | None) -> float | None:
-    """How many times the threshold a score is: above 1 it is anomalous; `None` where no threshold above 0 is."""
-    margin = score / threshold if threshold is not None and threshold > 0 else math.inf
-    return float(margin) if math.isfinite(margin) else None
-
-
-def check_threshold(threshold: float | None):
-    """Raises a ValueError for what is not a probability."""
-    number = threshold is None or (isinstance(threshold, Real) and not isinstance(threshold, bool))
-    if not number or (threshold is not None and not 0 <= threshold <= 1):
-        raise ValueError(f"The threshold must lie in [0, 1], as scores do; got {threshold!r}.")
-
-
-def as_list(images) -> list:
-    """One image or several, as a list: lists, tuples, columns of a data set and other iterables of images are several,
-    and so are arrays and tensors of four dimensions."""
-    if isinstance(images, dict) and isinstance(images.get("image"), list):  # some rows of a data set
-        images = images["image"]
-    if is_one_image(images) and getattr(images, "ndim", 0) != 4:
-        return [images]
-    several = list(images)
-    if not several:
-        raise ValueError("Expected at least one image, got an empty list.")
-    return several
-
-
-def is_one_image(images) -> bool:
-    """Whether something is one image, or an array or tensor of several, and not an iterable of images."""
-    kinds = str | bytes | bytearray | memoryview | os.PathLike | dict | Image.Image | np.ndarray | torch.Tensor
-    if isinstance(images, kinds) or is_open_file(images):
-        return True
-    return not (isinstance(images, Iterable) or hasattr(images, "__getitem__"))
 
 
 __all__ = ["AdaptCLIPImageProcessor"]

@@ -5,7 +5,8 @@ from pathlib import Path
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
-from .image_processing_adaptclip import AdaptCLIPImageProcessor, as_list, check_backend
+from .image_lists import as_list
+from .image_processing_adaptclip import AdaptCLIPImageProcessor, check_backend
 from .processor_files import HUB_ARGUMENTS, image_settings, load_tokenizer
 
 FILES = ("processor_config.json", "tokenizer.json")

@@ -15,15 +15,15 @@ TOKEN = "hf_right"
 class Hub:
     """Repositories {id: {"private", "branches": {name: {path: bytes}}}}, and what was said of each commit.
 
-    `break_uploads` and `break_commits` hang up in the middle.
+    `break_uploads` and `break_commits` hang up in the middle. Without a port it takes one that is free.
     """
 
-    def __init__(self):
+    def __init__(self, port: int = 0):
         self.repos: dict[str, dict] = {}
         self.blobs: dict[str, bytes] = {}
         self.messages: list[tuple[str, str]] = []  # summary and description
         self.break_uploads = self.break_commits = False
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         Thread(target=self.server.serve_forever, daemon=True).start()
 

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from commands import CLI, start_python
 
 from adaptclip_hf.cli import main
 
@@ -41,16 +40,15 @@ def call_of(port: int, profiles: dict[str, Path], model: Path, words) -> list[st
 class Server(Client):
     """`adaptclip serve` in a process of its own."""
 
-    def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, preexec_fn=None, **environment):
+    def __init__(self, folder: Path, profiles: dict[str, Path], model: Path, *words, open_files=None, **environment):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = folder / f"server-{self.port}.log"
-        command = [sys.executable, "-m", "adaptclip_hf.cli", *call_of(self.port, profiles, model, words)]
+        command = [*CLI, *call_of(self.port, profiles, model, words)]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | environment, preexec_fn=preexec_fn
-            )
+            options = {"stdout": log, "stderr": log, "open_files": open_files}
+            self.process = start_python(*command, environment=os.environ | environment, **options)
         for _ in range(600):
             try:
                 httpx.get(f"{self.address}/health").raise_for_status()

@@ -63,12 +63,11 @@ def said(error: Exception) -> str:
 
 def run_quietly(args: argparse.Namespace) -> int:
     """Runs the command, with transformers knowing AdaptCLIP and quiet about loading where the command loads a model."""
-    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     from ..processing.image_opening import ImageWarning
 
-    if args.command not in WITHOUT_MODEL or args.plugin:
+    if args.plugin or not args.is_light(args):
         prepare_transformers(args.plugin)
     try:
         with warnings.catch_warnings():
@@ -76,12 +75,14 @@ def run_quietly(args: argparse.Namespace) -> int:
             warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "default", ImageWarning)
             warnings.showwarning = in_one_line(warnings.showwarning)
             return args.run(args)
-    except StrictDataclassError as error:
-        raise ValueError(error.__cause__ or error) from error
     except SafetensorError as error:
         if "serializ" in str(error) and "deserializ" not in str(error):
             raise ValueError(f"A .safetensors file cannot be written: {error}") from error
         raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
+    except Exception as error:
+        if type(error).__name__ == "StrictDataclassError":  # of huggingface_hub, about the fields of a config
+            raise ValueError(error.__cause__ or error) from error
+        raise
 
 
 def prepare_transformers(plugins: Sequence[str]):
@@ -137,5 +138,6 @@ def build_parser() -> argparse.ArgumentParser:
         command_parser = command.add_command(commands)
         command_parser.formatter_class = argparse.RawDescriptionHelpFormatter
         check = getattr(command, "check_arguments", check_nothing)
-        command_parser.set_defaults(run=command.run, check_call=check, parser=command_parser)
+        light = getattr(command, "is_light", lambda args: args.command in WITHOUT_MODEL)
+        command_parser.set_defaults(run=command.run, check_call=check, is_light=light, parser=command_parser)
     return parser

@@ -11,6 +11,7 @@ from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
 from . import given_names
 from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
+from .light import is_light, light_scorer
 
 LOCAL, RAY = "local", "ray"
 
@@ -225,12 +226,14 @@ def parts(args: argparse.Namespace, spec, detector, report):
 
 def what_to_score_with(args: argparse.Namespace, passed_over):
     """The detector, the reference that the arguments name, and how many normal images cannot be read."""
-    from ..engine import View
+    from ..engine import PlainReference, View
     from ..image_files import find_images
-    from ..inspection import InspectionProfile
 
-    profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
-    detector = shared.load_detector(args, profile)
+    light = is_light(args)
+    profile = read_profile(args.profile, light) if args.profile else None
+    detector = (
+        light_scorer(shared.model_name(args, profile), args.device) if light else shared.load_detector(args, profile)
+    )
     if profile is not None:
         profile.require_match(detector)
         return detector, profile, 0
@@ -241,9 +244,31 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
         if args.save_prompt_bank:
             prompt_bank.save_pretrained(args.save_prompt_bank)
     elif args.prompt_bank:
-        prompt_bank = detector.open_bank(args.prompt_bank, view)
-    reference = detector.reference(prompt_bank, args.object_name, threshold=args.threshold, view=view)
-    return detector, reference, unreadable
+        prompt_bank = read_bank(args.prompt_bank, light)
+        detector.require_match(prompt_bank, view)
+    return detector, PlainReference(prompt_bank, args.object_name, view, args.threshold), unreadable
+
+
+def read_profile(folder: str, light: bool):
+    """The profile, to decide by; without torch if it is read so."""
+    if light:
+        from ..inspection.deciding import DecidingProfile
+
+        return DecidingProfile.from_pretrained(folder)
+    from ..inspection import InspectionProfile
+
+    return InspectionProfile.from_pretrained(folder)
+
+
+def read_bank(path: str, light: bool):
+    """The prompt bank; without torch if it is read so."""
+    if light:
+        from ..runtimes.numpy_bank import NumpyBank
+
+        return NumpyBank.from_pretrained(path)
+    from ..detector import read_bank
+
+    return read_bank(path)
 
 
 def check_arguments(args: argparse.Namespace):

@@ -56,12 +56,16 @@ class ColourScale:
         return {"start": self.start, "stops": stops}
 
     def blended(self, pixels: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
-        """Pixels (h, w, 3) under a map (h, w), uint8."""
+        """Pixels (h, w, 3) uint8 under a map (h, w), uint8. Most of a photo is not coloured, and only copied."""
         levels = np.clip((anomaly_map - self.low) * self._levels_in_one, 0, LEVELS - 1)
         levels = (levels + 0.5).astype(np.uint8) if self.start is None else np.ceil(levels).astype(np.uint8)
         colours, opacities = self._table
-        opacity = opacities[levels][..., None]
-        return (pixels * (1 - opacity) + colours[levels] * opacity + 0.5).astype(np.uint8)
+        drawn = np.array(pixels)
+        coloured = np.flatnonzero(opacities[levels])
+        levels, flat = levels.reshape(-1)[coloured], drawn.reshape(-1, 3)
+        under = flat[coloured] * (1 - opacities)[levels, None]
+        flat[coloured] = (under + (colours * opacities[:, None])[levels] + 0.5).astype(np.uint8)
+        return drawn
 
     @property
     def _levels_in_one(self) -> np.float32:

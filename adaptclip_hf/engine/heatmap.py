@@ -14,6 +14,8 @@ from .colour_scale import FIXED, ColourScale
 
 DRAWN = "adaptclip-hf"  # what our files of pictures say in the field `Software` of a PNG, the comment of a JPEG
 SIXTEEN_BITS = 65535
+# of a PNG: a few per cent larger than at the usual level, and written in a fifth of the time
+QUICK = {"compress_level": 1}
 
 
 def render_heatmap(image: Image.Image, anomaly_map: np.ndarray, colours: ColourScale = FIXED) -> Image.Image:
@@ -35,7 +37,7 @@ def render_heatmap(image: Image.Image, anomaly_map: np.ndarray, colours: ColourS
     drawn = Image.new("RGB", image.size)
     for rows in strips(height, width):
         strip = image.crop((0, rows.start, width, rows.stop))
-        drawn.paste(Image.fromarray(colours.blended(np.asarray(strip, np.float32), anomaly_map[rows])), (0, rows.start))
+        drawn.paste(Image.fromarray(colours.blended(np.asarray(strip), anomaly_map[rows])), (0, rows.start))
     return drawn
 
 
@@ -43,7 +45,7 @@ def save_drawn(image: Image.Image, file: str | Path | BinaryIO):
     """Writes a picture of ours as PNG, which says so: it is never taken for a photo, wherever it is copied."""
     fields = PngInfo()
     fields.add_text("Software", DRAWN)
-    image.save(file, "PNG", pnginfo=fields)
+    image.save(file, "PNG", pnginfo=fields, **QUICK)
 
 
 def require_photo(image: Image.Image, name: str):

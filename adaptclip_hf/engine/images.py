@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
-import torch
 from PIL import Image
 
+from ..processing.image_lists import as_list, is_one_image
 from ..processing.image_loading import load_image, name_of
-from ..processing.image_processing_adaptclip import AdaptCLIPImageProcessor, as_list, is_one_image
+from .contract import Array
 from .heatmap import require_photo
 from .tiles import Tiles, View
 
@@ -30,7 +30,7 @@ class LoadedImage:
     name: str
     image: Image.Image = field(repr=False)
     tiles: Tiles
-    pixel_values: torch.Tensor | None = field(default=None, repr=False)
+    pixel_values: Array | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,20 @@ class UnreadableImage:
         raise ValueError(f"{self.name}: {self.error}.")
 
 
+class PixelReader(Protocol):
+    """Makes pixel values of images: [`AdaptCLIPImageProcessor`] for torch, [`LightImageProcessor`] for NumPy."""
+
+    do_normalize: bool
+    image_mean: Any
+    image_std: Any
+
+    def __call__(self, image: Image.Image) -> Any:
+        """A dict with `pixel_values` (1, 3, S, S)."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """How images become pixel values; a prompt bank records it."""
+
+
 ReadImage: TypeAlias = LoadedImage | UnreadableImage
 
 
@@ -74,7 +88,7 @@ ReadImage: TypeAlias = LoadedImage | UnreadableImage
 class ImageReader:
     """Reads images for a model: it needs the model's preprocessing, not the model."""
 
-    image_processor: AdaptCLIPImageProcessor
+    image_processor: PixelReader
 
     def read(self, sources: Iterable, view: View = View(), on_error: OnError | None = None) -> Iterator[ReadImage]:
         """Reads images as they come, and cuts them into tiles.
@@ -117,7 +131,7 @@ class ImageReader:
                 image = replace(image, pixel_values=self.pixel_values(*image.tiles.crops(image.image)))
             yield image
 
-    def pixel_values(self, image: Image.Image) -> torch.Tensor:
+    def pixel_values(self, image: Image.Image) -> Array:
         """(1, 3, S, S) of an RGB image."""
         return self.image_processor(image)["pixel_values"]
 

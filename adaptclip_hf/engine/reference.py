@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..modeling.normal_variation import NormalVariation
-from ..modeling.prompt_bank import PromptBank
-from ..modeling.text_encoder import TextEmbeds
-from ..processing.image_processing_adaptclip import label_of, margin_of
+from ..processing.thresholds import label_of, margin_of
 from .result import DetectionResult
 from .tiles import ONLY, Tile, Tiles, View
 
 if TYPE_CHECKING:
+    from ..modeling.normal_variation import NormalVariation
+    from ..modeling.prompt_bank import PromptBank
+    from ..modeling.text_encoder import TextEmbeds
     from .scorer import AnomalyScorer
 
 # what a bank records besides the preprocessing
@@ -26,12 +26,12 @@ class Reference(ABC):
         variations: of the normal tiles at each place, where they were found before.
     """
 
-    variations: tuple[NormalVariation, ...] = ()
+    variations: "tuple[NormalVariation, ...]" = ()
 
     if TYPE_CHECKING:  # each kind of reference has these as fields or properties
 
         @property
-        def prompt_bank(self) -> PromptBank | None:
+        def prompt_bank(self) -> "PromptBank | None":
             """Normal images; `None` for zero-shot."""
 
         @property
@@ -43,7 +43,7 @@ class Reference(ABC):
             """How images are looked at, as the bank's were."""
 
         @property
-        def text_embeds(self) -> TextEmbeds | None:
+        def text_embeds(self) -> "TextEmbeds | None":
             """Embeddings of the object's name, where they were encoded before."""
 
         @property
@@ -84,11 +84,11 @@ class PlainReference(Reference):
         needs_appearance: results tell how an image looks as a whole, for who decides later.
     """
 
-    prompt_bank: PromptBank | None = field(default=None, repr=False)
+    prompt_bank: "PromptBank | None" = field(default=None, repr=False)
     object_name: str | None = None
     view: View = field(default_factory=View)
     threshold: float | None = None
-    text_embeds: TextEmbeds | None = field(default=None, repr=False)
+    text_embeds: "TextEmbeds | None" = field(default=None, repr=False)
     needs_appearance: bool = False
 
     def decide(self, result: DetectionResult) -> DetectionResult:
@@ -127,10 +127,10 @@ class PreparedReference:
     """
 
     reference: Reference
-    prompt_bank: PromptBank | None = field(repr=False)
-    text_embeds: TextEmbeds = field(repr=False)
-    variations: tuple[NormalVariation, ...] = field(default=(), repr=False)
-    places: tuple[PromptBank, ...] = field(default=(), repr=False)
+    prompt_bank: "PromptBank | None" = field(repr=False)
+    text_embeds: "TextEmbeds" = field(repr=False)
+    variations: "tuple[NormalVariation, ...]" = field(default=(), repr=False)
+    places: "tuple[PromptBank, ...]" = field(default=(), repr=False)
 
 
 def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
@@ -157,7 +157,7 @@ def require_same_grid(reference: PreparedReference, tiles: Tiles):
         )
 
 
-def bank_for(reference: PreparedReference, tile: Tile) -> PromptBank | None:
+def bank_for(reference: PreparedReference, tile: Tile) -> "PromptBank | None":
     """What a tile is compared with: the bank, or the bank's tiles at its place, with or without those beside it.
 
     Raises:
@@ -181,7 +181,7 @@ def bank_for(reference: PreparedReference, tile: Tile) -> PromptBank | None:
     return bank.select(rows, variation)
 
 
-def at_place(bank: PromptBank, place: int, tiles: int) -> PromptBank:
+def at_place(bank: "PromptBank", place: int, tiles: int) -> "PromptBank":
     """The bank of the tiles at one place, without a copy.
 
     Args:

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from PIL import Image
 
-from ..processing.image_processing_adaptclip import resize_map
+from ..processing.map_sizes import resize_map
 from .colour_scale import FIXED, ColourScale
 from .heatmap import render_heatmap
 from .images import UnreadableImage

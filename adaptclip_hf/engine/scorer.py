@@ -4,38 +4,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import length_hint
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..modeling.normal_variation import NormalVariation
-from ..modeling.prompt_bank import PromptBank
-from ..modeling.prompt_query_adapter import unit_patch_tokens
-from ..modeling.text_encoder import TextEmbeds
-from ..modeling.vision_encoder import ImageFeatures
-from ..processing.processing_adaptclip import AdaptCLIPProcessor
 from .appearance import appearance_of
-from .contract import ScoringModel
+from .augments import AUTO, ignored
+from .contract import Array, ScoringModel, arrays_of, backend_of
 from .images import ImageReader, LoadedImage, OnError, ReadImage, UnreadableImage, as_list_or_stream
 from .reference import GRID, TILED, VIEW, PreparedReference, Reference, require_one_grid, require_same_grid
 from .result import Result
-from .scoring import (
-    TILES_AT_ONCE,
-    TileInput,
-    backend_of,
-    compare,
-    encode,
-    encode_tiles,
-    join,
-    nearest_image,
-    score,
-    tile_inputs,
-)
+from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, join, nearest_image, score, tile_inputs
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
-from .turned_copies import AUTO, TurnedCopies, ignored
+from .turned_copies import TurnedCopies
 from .variations import knowing_variations, ready_to_search
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..modeling.normal_variation import NormalVariation
+    from ..modeling.prompt_bank import PromptBank
+    from ..modeling.text_encoder import TextEmbeds
+    from ..modeling.vision_encoder import ImageFeatures
+    from ..processing.processing_adaptclip import AdaptCLIPProcessor
 
 # fields of the config that scores depend on
 SCORE_FIELDS = (
@@ -65,7 +58,7 @@ class AnomalyScorer:
     """
 
     model: ScoringModel
-    processor: AdaptCLIPProcessor
+    processor: "AdaptCLIPProcessor"
 
     @property
     def backend(self) -> str:
@@ -73,7 +66,7 @@ class AnomalyScorer:
         return backend_of(self.model)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         return self.model.device
 
     @property
@@ -102,7 +95,7 @@ class AnomalyScorer:
         """How an image becomes pixel values, as a bank records it."""
         return self.processor.image_processor.fingerprint() | {VIEW: view.key()}
 
-    def require_match(self, prompt_bank: PromptBank, view: View = View()):
+    def require_match(self, prompt_bank: "PromptBank", view: View = View()):
         """Refuses the bank of another model, preprocessing or view.
 
         Raises:
@@ -121,7 +114,7 @@ class AnomalyScorer:
         view: View = View(),
         augment: str = AUTO,
         report: Callable[[str], object] = ignored,
-    ) -> PromptBank:
+    ) -> "PromptBank":
         """Encodes normal images as they come; only a few images and the features are in memory.
 
         Args:
@@ -140,10 +133,10 @@ class AnomalyScorer:
         Raises:
             FileNotFoundError, ValueError: an image cannot be read; no image is left; or an unknown `augment`.
         """
-        copies = TurnedCopies(self.model, augment, view, report)
+        arrays, copies = arrays_of(self.model), TurnedCopies(self.model, augment, view, report)
         images, errors = as_list_or_stream(normal_images), []
         grids: dict[tuple[int, int], str] = {}
-        blocks = TokenBlocks(expected=length_hint(images))
+        blocks = TokenBlocks(arrays, expected=length_hint(images))
 
         def tiles() -> Iterator[TileInput]:
             for image in self.reader.read(images, view, on_error):
@@ -157,7 +150,7 @@ class AnomalyScorer:
 
         with tqdm(desc="normal images", unit="image", disable=not progress) as bar:
             for together, features in encode_tiles(self.model, tiles()):
-                tokens = tuple(map(unit_patch_tokens, features.patch_embeds))
+                tokens = arrays.unit_tokens(features)
                 blocks.add(tokens)
                 copies.add(tokens, together)
         if not blocks.count:
@@ -165,30 +158,30 @@ class AnomalyScorer:
         made_by = self.preprocessing(view) | ({GRID: str(*grids)} if view.by_place else {})
         made_by |= {TILED: "yes"} if any(grid != (1, 1) for grid in grids) else {}
         added, added_of = copies.finish()
-        bank = PromptBank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
+        bank = arrays.bank(blocks.layers(), self.model.fingerprint(), made_by, added=added, added_of=added_of)
         bank.require_finite(f"the normal images' features in {self.model.dtype}")
         whole = self.model.config.normal_variation and TILED not in made_by
         return bank.with_variation() if whole else bank
 
-    @torch.no_grad()
-    def encode_text(self, object_name: str | None = None) -> TextEmbeds:
+    def encode_text(self, object_name: str | None = None) -> "TextEmbeds":
         """Text embeddings for an object's name (the model's own by default), to score with any number of times.
 
         Raises:
             ValueError: a name that is too long for the text tower.
         """
-        return self.model.encode_text(object_name, self.processor.tokenizer)
+        with arrays_of(self.model).without_gradients():
+            return self.model.encode_text(object_name, self.processor.tokenizer)
 
-    def encode(self, pixel_values: torch.Tensor) -> ImageFeatures:
+    def encode(self, pixel_values: Array) -> "ImageFeatures":
         """Features of pixel values (B, 3, S, S), to score with any number of banks."""
         return encode(self.model, pixel_values)
 
     def score(
         self,
-        features: ImageFeatures,
-        prompt_bank: PromptBank | Sequence[PromptBank] | None = None,
-        text_embeds: TextEmbeds | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features: "ImageFeatures",
+        prompt_bank: "PromptBank | Sequence[PromptBank] | None" = None,
+        text_embeds: "TextEmbeds | None" = None,
+    ) -> tuple[Array, Array]:
         """Scores (B,) and maps (B, S, S) of encoded images, in [0, 1], float32 on the model's device.
 
         Args:
@@ -217,7 +210,7 @@ class AnomalyScorer:
         return self.with_bank(prepared, reference.prompt_bank, reference.variations)
 
     def with_bank(
-        self, prepared: PreparedReference, bank: PromptBank, variations: Sequence[NormalVariation] = ()
+        self, prepared: PreparedReference, bank: "PromptBank", variations: "Sequence[NormalVariation]" = ()
     ) -> PreparedReference:
         """A prepared reference with normal images that match this model, ready for any number of scores.
 
@@ -252,10 +245,10 @@ class AnomalyScorer:
                 merger, reference = mergers[index], batch[index][1]
                 merger.add(each.tile.number, *scores[number])
                 if reference.reference.needs_appearance:
-                    own = features.select([number])
-                    merger.see(appearance_of(self.processor.image_processor, each.pixel_values, own))
+                    processor = self.processor.image_processor
+                    merger.see(appearance_of(self.model, processor, each.pixel_values, features, number))
                 if reference.prompt_bank is not None and len(merger.tiles) == 1:
-                    merger.nearest = nearest_image(features, number, reference.prompt_bank)
+                    merger.nearest = nearest_image(self.model, features, number, reference.prompt_bank)
         for index, (image, reference) in enumerate(batch):
             if isinstance(image, LoadedImage):
                 yield join(self.model, mergers[index], reference, image.name, image.image)
@@ -275,6 +268,6 @@ class AnomalyScorer:
             return UnreadableImage(image.name, str(error))
         return image
 
-    def pixel_values(self, image: Image.Image) -> torch.Tensor:
+    def pixel_values(self, image: Image.Image) -> Array:
         """(1, 3, S, S) of an RGB image."""
         return self.reader.pixel_values(image)

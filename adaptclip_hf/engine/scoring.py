@@ -2,23 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.nn import functional
 
-from ..modeling.normal_variation import mean_tokens
-from ..modeling.prompt_bank import PromptBank
-from ..modeling.prompt_query_adapter import unit_patch_tokens
-from ..modeling.text_encoder import TextEmbeds
-from ..modeling.vision_encoder import ImageFeatures
-from .contract import ScoringModel
+from .contract import Array, ScoringModel, arrays_of
 from .images import ImageReader, LoadedImage
 from .reference import PreparedReference, bank_for
 from .result import DetectionResult
 from .tiles import Tile, TileMerger
+
+if TYPE_CHECKING:
+    from ..modeling.prompt_bank import PromptBank
+    from ..modeling.text_encoder import TextEmbeds
+    from ..modeling.vision_encoder import ImageFeatures
 
 TILES_AT_ONCE = 8
 # a map stays below this where each patch of the image equals a normal one
@@ -29,7 +27,7 @@ class TileInput(NamedTuple):
     """A tile on its way to the encoder, with its pixel values (1, 3, S, S)."""
 
     tile: Tile
-    pixel_values: torch.Tensor
+    pixel_values: Array
 
 
 class TileScore(NamedTuple):
@@ -49,45 +47,32 @@ def tile_inputs(reader: ImageReader, image: LoadedImage) -> Iterator[TileInput]:
         yield TileInput(tile, reader.pixel_values(crop))
 
 
-def backend_of(model: ScoringModel) -> str:
-    """What computes; the code that came along with a model of version 0.2 does not say that it is torch."""
-    return getattr(model, "backend", "torch")
-
-
-@torch.inference_mode()
-def encode(model: ScoringModel, pixel_values: torch.Tensor) -> ImageFeatures:
+def encode(model: ScoringModel, pixel_values: Array) -> "ImageFeatures":
     """Features of pixel values (B, 3, S, S)."""
-    one_by_one = model.device.type == "cpu" and model.dtype == torch.float32 and backend_of(model) == "torch"
-    if not one_by_one or len(pixel_values) < 2:
-        return model.image_features(pixel_values.to(model.device))
-    # one image fits a processor's caches and several do not: together they take longer than one by one
-    parts = [model.image_features(one) for one in pixel_values.split(1)]
-    layers = zip(*(part.patch_embeds for part in parts), strict=True)
-    return ImageFeatures(torch.cat([part.image_embeds for part in parts]), tuple(torch.cat(layer) for layer in layers))
+    return arrays_of(model).encode(model, pixel_values)
 
 
 def encode_tiles(
     model: ScoringModel, tiles: Iterable[TileInput], at_once: int = TILES_AT_ONCE
-) -> Iterator[tuple[list[TileInput], ImageFeatures]]:
+) -> Iterator[tuple[list[TileInput], "ImageFeatures"]]:
     """Encodes tiles as they come, some at a time."""
     waiting = iter(tiles)
     while together := list(islice(waiting, at_once)):
-        yield together, encode(model, torch.cat([each.pixel_values for each in together]))
+        yield together, encode(model, arrays_of(model).joined([each.pixel_values for each in together]))
 
 
-@torch.inference_mode()
 def score(
     model: ScoringModel,
-    features: ImageFeatures,
-    prompt_bank: PromptBank | Sequence[PromptBank] | None,
-    text_embeds: TextEmbeds | None,
+    features: "ImageFeatures",
+    prompt_bank: "PromptBank | Sequence[PromptBank] | None",
+    text_embeds: "TextEmbeds | None",
 ) -> Any:
     """The model's output for features, with no bank, one bank for all or a bank for each."""
-    return model(image_features=features, prompt_bank=prompt_bank, text_embeds=text_embeds)
+    return arrays_of(model).score(model, features, prompt_bank, text_embeds)
 
 
 def compare(
-    model: ScoringModel, features: ImageFeatures, tiles: Sequence[Tile], references: Sequence[PreparedReference]
+    model: ScoringModel, features: "ImageFeatures", tiles: Sequence[Tile], references: Sequence[PreparedReference]
 ) -> list[TileScore]:
     """Scores encoded tiles, each against its own reference.
 
@@ -110,34 +95,29 @@ def compare(
     return [scores[number] for number in range(len(references))]
 
 
-@torch.inference_mode()
-def nearest_image(features: ImageFeatures, number: int, bank: PromptBank) -> int | None:
+def nearest_image(model: ScoringModel, features: "ImageFeatures", number: int, bank: "PromptBank") -> int | None:
     """The place in a bank of the image that is most like an encoded one as a whole, by their mean patch tokens, which
     the bank's variation keeps; `None` where the bank does not know its variation.
 
     Args:
         number: of the image among those that were encoded.
     """
-    if bank.variation is None:
-        return None
-    tokens = mean_tokens([unit_patch_tokens(layer[number : number + 1]) for layer in features.patch_embeds])
-    own, normals = (functional.normalize(each.float(), dim=-1) for each in (tokens, bank.variation.whole))
-    return int(torch.einsum("bnd,knd->k", own, normals).argmax())
+    return None if bank.variation is None else arrays_of(model).nearest_image(features, number, bank)
 
 
-def to_cpu(model: ScoringModel, scores: torch.Tensor, maps: torch.Tensor) -> Iterator[TileScore]:
+def to_cpu(model: ScoringModel, scores: Array, maps: Array) -> Iterator[TileScore]:
     """Takes scores (B,) and maps (B, S, S) off the device.
 
     Raises:
         ValueError: a score or a map is not finite.
     """
-    scores, maps = scores.float().cpu(), maps.float().cpu()
-    if not (scores.isfinite().all() and maps.isfinite().all()):
+    scores, maps = map(arrays_of(model).off_device, (scores, maps))
+    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
         raise ValueError(
             f"A score is not finite: the image encoder overflows in {model.dtype}, or weights or normal images are "
             "damaged. Load the model in bfloat16 or float32; if that does not help, get it and the normal images anew."
         )
-    return map(TileScore, scores.tolist(), maps.numpy())
+    return map(TileScore, scores.tolist(), maps)
 
 
 def join(

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers.image_utils import OPENAI_CLIP_MEAN
 
 from ..processing.image_loading import to_numpy
 from ..processing.image_opening import BIT_DEPTHS
-from ..processing.image_processing_adaptclip import resize_map
+from ..processing.map_sizes import resize_map
+from ..processing.pixel_values import CLIP_MEAN
 
 AUTO, WHOLE = "auto", "whole"
 ONLY = "only"  # the tile's own place, without those beside it
@@ -22,7 +22,7 @@ LONGEST_WHOLE = 2  # times its short side; a longer image is cut into squares
 SMALLEST_TILE = 32  # pixels
 OVERLAP = 0.25
 # the colour of hidden pixels, which the encoder sees as zero
-HIDDEN = tuple(round(255 * value) for value in OPENAI_CLIP_MEAN)
+HIDDEN = tuple(round(255 * value) for value in CLIP_MEAN)
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 

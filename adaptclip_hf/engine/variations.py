@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from ..modeling.normal_variation import NormalComparison, NormalVariation, mean_tokens, unknown_variation
-from ..modeling.prompt_bank import PromptBank
-from .contract import ScoringModel
+from .contract import ScoringModel, arrays_of
 from .reference import GRID, TILED, PreparedReference, at_place
 from .tiles import ONLY, View
 
 AROUND = 9  # places that a tile is compared with: its own and those beside it
 
+if TYPE_CHECKING:
+    from ..modeling.normal_variation import NormalComparison
+    from ..modeling.prompt_bank import PromptBank
 
-def tiles_of(bank: PromptBank, view: View) -> int:
+
+def tiles_of(bank: "PromptBank", view: View) -> int:
     """How many tiles of the bank an image has: one of whole images, and where each tile has its place; 0 otherwise."""
     if TILED not in bank.preprocessing:
         return 1
@@ -25,8 +28,8 @@ def tiles_of(bank: PromptBank, view: View) -> int:
 
 
 def compare_normals(
-    model: ScoringModel, bank: PromptBank, view: View, progress: bool = False
-) -> tuple[NormalComparison, ...]:
+    model: ScoringModel, bank: "PromptBank", view: View, progress: bool = False
+) -> "tuple[NormalComparison, ...]":
     """The bank's images compared with one another, tile by tile at its place; empty where scores do not use it.
 
     Args:
@@ -37,13 +40,13 @@ def compare_normals(
     tiles = tiles_of(bank, view)
     plain = replace(bank, variation=None)
     if tiles == 1:
-        return (NormalComparison.of(plain),)
+        return (arrays_of(bank).compare(plain),)
     places = tqdm(range(tiles), desc="comparing", unit="place", disable=not (progress and tiles))
-    return tuple(NormalComparison.of(at_place(plain, place, tiles)) for place in places)
+    return tuple(arrays_of(bank).compare(at_place(plain, place, tiles)) for place in places)
 
 
 def knowing_variations(
-    model: ScoringModel, reference: PreparedReference, comparisons: Sequence[NormalComparison] | None = None
+    model: ScoringModel, reference: PreparedReference, comparisons: "Sequence[NormalComparison] | None" = None
 ) -> PreparedReference:
     """The reference that knows how its images differ from one another, if scores use it: found now if its bank has not
     kept it.
@@ -77,7 +80,7 @@ def ready_to_search(reference: PreparedReference) -> PreparedReference:
 
 
 def with_variations(
-    reference: PreparedReference, comparisons: Sequence[NormalComparison], images: Sequence[int] | None = None
+    reference: PreparedReference, comparisons: "Sequence[NormalComparison]", images: Sequence[int] | None = None
 ) -> PreparedReference:
     """The reference that knows how its images differ from one another.
 
@@ -93,9 +96,4 @@ def with_variations(
         return replace(reference, prompt_bank=replace(bank, variation=comparison.variation(images)))
     if view.by_place:
         return replace(reference, variations=tuple(each.variation(images) for each in comparisons))
-    return replace(reference, prompt_bank=replace(bank, variation=scaled_alike(bank)))
-
-
-def scaled_alike(bank: PromptBank) -> NormalVariation:
-    """Of tiles that are compared with those of all places: which differ by their place is not known."""
-    return unknown_variation(mean_tokens(bank.features), bank.features[0].shape[1])
+    return replace(reference, prompt_bank=replace(bank, variation=arrays_of(bank).scaled_alike(bank)))

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.export import Dim
 
+from ..modeling.bank_content import VARIATION
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
 from ..modeling.normal_variation import NormalVariation
 from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
-from ..modeling.prompt_bank import VARIATION, PromptBank
+from ..modeling.prompt_bank import PromptBank
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures, encode_image
 from ..runtimes.formats import ENCODE, FEW_SHOT, ZERO_SHOT

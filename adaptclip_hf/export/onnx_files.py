@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..modeling.prompt_bank import VARIATION, PromptBank
+from ..modeling.bank_content import VARIATION
+from ..modeling.prompt_bank import PromptBank
 from ..runtimes.formats import ENCODE
 
 BANK_DATA = "bank.data"

@@ -8,9 +8,10 @@ from ..inspection import InspectionProfile
 from ..loading import load_model_and_processor
 from ..model_files import CARD, DEFAULT_NAME, is_clip, resolve_model
 from ..modeling import AdaptCLIPModel, PromptBank
+from ..modeling.bank_content import BANK_FILE
 from ..modeling.checksums import CHECKSUMS_FILE, write_checksums
 from ..modeling.damage import WEIGHTS, require_undamaged, weights_in
-from ..modeling.prompt_bank import BANK_FILE, is_bank
+from ..modeling.prompt_bank import is_bank
 from ..processing import AdaptCLIPProcessor
 from .cards import check_card, is_hub_id, model_card, profile_card, prompt_bank_card
 from .model_folders import code_files, folder_kind, save_model_folder

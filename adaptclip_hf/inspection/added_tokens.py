@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..modeling.bank_content import ADDED, ADDED_OF
 from ..modeling.packing import pack
-from ..modeling.prompt_bank import ADDED, ADDED_OF, read_added
+from ..modeling.prompt_bank import read_added
 
 Layers = tuple[torch.Tensor, ...]
 

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import median_abs_deviation
 
-from .photo_features import CONFIRMED, DEFECT, ProfilePhoto
+from .photos import CONFIRMED, DEFECT, ProfilePhoto
 
 # a photo is named above this modified z-score of log scores (Iglewicz and Hoaglin 1993 take 3.5)
 SUSPICIOUS = 3.5
@@ -34,6 +33,8 @@ def suspects(photos: Sequence[ProfilePhoto]) -> list[Suspect]:
     Logarithms of the scores' odds are compared, because scores are skewed and a defect's score is a multiple of the
     usual.
     """
+    from scipy.stats import median_abs_deviation  # it takes half a second to import
+
     photos = good_photos(photos)
     if len(photos) < FEWEST:
         return []

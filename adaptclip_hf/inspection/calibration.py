@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from numbers import Real
 
 import numpy as np
-from scipy import stats
 
 CERTAINTY = 0.95
 TOLERANCE = 1e-9  # of products such as 0.05 * 20, which are inexact in floats
@@ -113,7 +112,7 @@ class Calibration:
         """
         if self.exceeding == len(self.scores):
             return 1.0
-        return float(stats.beta.ppf(CERTAINTY, self.exceeding + 1, len(self.scores) - self.exceeding))
+        return beta_quantile(CERTAINTY, self.exceeding + 1, len(self.scores) - self.exceeding)
 
     def escapes(self, defects: Sequence[float]) -> dict[str, float | int]:
         """How many of some defects stay unseen: count, share, and the exact interval (Clopper and Pearson).
@@ -122,14 +121,21 @@ class Calibration:
             ValueError: there is no defect, or a score that is no finite number.
         """
         missed = int((ascending(defects) <= self.threshold).sum())
-        interval = stats.binomtest(missed, len(defects)).proportion_ci(CERTAINTY)
+        found, beyond = len(defects) - missed, (1 - CERTAINTY) / 2
         return {
             "defects": len(defects),
             "missed": missed,
             "rate": missed / len(defects),
-            "low": float(interval.low),
-            "high": float(interval.high),
+            "low": beta_quantile(beyond, missed, found + 1) if missed else 0.0,
+            "high": beta_quantile(1 - beyond, missed + 1, found) if found else 1.0,
         }
+
+
+def beta_quantile(probability: float, first: int, second: int) -> float:
+    """The value that a Beta(first, second) distribution stays below with some probability."""
+    from scipy.special import betaincinv  # scipy.stats takes half a second to import
+
+    return float(betaincinv(first, second, probability))
 
 
 def ascending(scores: Sequence[float]) -> np.ndarray:
@@ -208,6 +214,8 @@ def discoveries(p_values: Sequence[float] | np.ndarray, false_discovery_rate: fl
         return np.zeros(0, bool)
     if not ((p_values >= 0) & (p_values <= 1)).all():
         raise ValueError("Expected p-values in [0, 1].")
+    from scipy import stats
+
     return stats.false_discovery_control(p_values) <= false_discovery_rate + TOLERANCE
 
 

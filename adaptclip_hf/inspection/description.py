@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from ..engine.turned_copies import ROTATIONS
+from ..engine.augments import ROTATIONS
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS
 from .parts import UsualPart, groups_of, named
-from .photo_features import DEFECT, IN_BANK
+from .photos import DEFECT, IN_BANK
 from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
 from .verdict_text import WARNING
 

@@ -9,7 +9,8 @@ from scipy.ndimage import label
 from ..engine import AnomalyScorer
 from .nearest import ComparedBank
 from .pasted_defects import Place
-from .photo_features import PhotoFeatures, ProfilePhoto, own_rows, result_of_photo
+from .photo_features import PhotoFeatures, own_rows, result_of_photo
+from .photos import ProfilePhoto
 
 GRID = 12  # cells along each side
 MOST_TILES = 64  # whose maps are looked at

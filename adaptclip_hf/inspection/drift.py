@@ -3,7 +3,6 @@
 from collections import deque
 
 import numpy as np
-from scipy import stats
 
 from .calibration import Calibration
 from .noted_drift import Drift
@@ -34,6 +33,8 @@ class DriftWatch:
         self.window.append(score)
         if len(self.window) < WINDOW:
             return None
+        from scipy import stats
+
         window = np.array(self.window)
         self.window.clear()
         test = stats.ks_2samp(window, self.usual)

@@ -9,7 +9,8 @@ import torch
 from ..engine import AnomalyScorer, View
 from ..engine.images import LoadedImage, ReadImage
 from ..engine.tiles import AUTO, ONLY, Tiles
-from ..modeling.normal_variation import MOST_COMPARED, nearest_distances
+from ..modeling.bank_content import MOST_COMPARED
+from ..modeling.normal_variation import nearest_distances
 from ..reporting import Report
 from .fit_settings import FitSettings
 

@@ -5,9 +5,9 @@ from numbers import Integral
 
 import numpy as np
 
-from ..engine.turned_copies import AUGMENTS
-from ..engine.turned_copies import AUTO as AUTO_AUGMENT
-from ..modeling.packing import STORAGES
+from ..engine.augments import AUGMENTS
+from ..engine.augments import AUTO as AUTO_AUGMENT
+from ..modeling.bank_content import STORAGES
 from .calibration import is_number
 from .parts import PartPattern
 from .split import AUTO, FEWEST_COMPARED, METHODS

@@ -11,9 +11,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..engine import AnomalyScorer, PlainReference, View
+from ..engine.augments import NONE, require_augment
 from ..engine.images import ReadImage, as_list_or_stream
 from ..engine.reference import PreparedReference
-from ..engine.turned_copies import NONE, TurnedCopies, require_augment
+from ..engine.turned_copies import TurnedCopies
 from ..engine.variations import compare_normals, knowing_variations
 from ..modeling.coreset import greedy_coreset
 from ..modeling.normal_variation import NormalVariation
@@ -28,20 +29,9 @@ from .inspectable import UNSEEN, Inspectable, mean_tokens_of
 from .near_copies import near_copies
 from .nearest import ComparedBank
 from .parts import PartOf, Parts, groups_of, highest, part_finder, require_parts
-from .photo_features import (
-    CALIBRATING,
-    CONFIRMED,
-    DEFECT,
-    GOOD,
-    IN_BANK,
-    Feedback,
-    PhotoFeatures,
-    ProfilePhoto,
-    encode_photos,
-    made_by,
-    result_of_photo,
-)
+from .photo_features import Feedback, PhotoFeatures, encode_photos, result_of_photo
 from .photo_sample import PhotoSample
+from .photos import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto, made_by
 from .places import EVERY, settled
 from .split import Split, confirmed_parts, good_parts
 

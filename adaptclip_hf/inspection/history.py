@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf
 
 from ..reporting import printable
 from ..validation import FileContent, Moment
-from .photo_features import CONFIRMED, DEFECT, GOOD, ProfilePhoto
+from .photos import CONFIRMED, DEFECT, GOOD, ProfilePhoto
 
 FITTED, UPDATED, WENT_BACK = "fitted", "updated", "went back"
 WORDS = {  # of one photo, of more

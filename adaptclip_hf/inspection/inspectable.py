@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..engine.appearance import MEASURES
-from ..modeling.normal_variation import mean_tokens, whole_distances
-from ..modeling.prompt_query_adapter import unit_patch_tokens
-from .photo_features import PhotoFeatures, ProfilePhoto
+from ..processing.image_loading import to_numpy
+from ..runtimes.numpy_tokens import whole_distances
+from .photos import ProfilePhoto
+
+if TYPE_CHECKING:
+    from .numpy_features import NumpyFeatures
+    from .photo_features import PhotoFeatures
 
 TOO_DARK, EMPTY, BLURRED, UNLIKE = "too dark", "empty", "blurred", "unlike the product"
 UNSEEN = (TOO_DARK, EMPTY, BLURRED)  # whatever the part is
@@ -44,7 +48,7 @@ class Inspectable:
     unlike: float
 
     @classmethod
-    def of(cls, looks: Sequence[Sequence[float]], wholes: torch.Tensor) -> "Inspectable | None":
+    def of(cls, looks: Sequence[Sequence[float]], wholes: np.ndarray) -> "Inspectable | None":
         """By good photos; `None` where there are too few, or where it is not known how some of them look.
 
         Args:
@@ -58,11 +62,12 @@ class Inspectable:
         reach = median - seen.min(0)
         margins = np.log([TIMES_DARKER, TIMES_DARKER, TIMES_SMOOTHER])
         least = median - np.maximum([REACHES, REACHES, BLURRED_REACHES] * reach, margins)
+        wholes = to_numpy(wholes)
         usual = float(whole_distances(wholes, wholes, itself=True).mean(1).max())
         light, contrast, sharpness = least.tolist()
         return cls(light, contrast, sharpness, usual, max(LEAST_UNLIKE, TIMES_UNLIKE * usual))
 
-    def reason(self, appearance: np.ndarray, wholes: torch.Tensor) -> str | None:
+    def reason(self, appearance: np.ndarray, wholes: np.ndarray) -> str | None:
         """Why a photo cannot be inspected; `None` where it can.
 
         Args:
@@ -91,16 +96,12 @@ def qualities(looks: np.ndarray) -> np.ndarray:
     return np.log(np.stack([light, contrast, roughness / variance], axis=1))
 
 
-def unlikeness(appearance: np.ndarray, wholes: torch.Tensor) -> float:
+def unlikeness(appearance: np.ndarray, wholes: np.ndarray) -> float:
     """Cosine distance of a photo's mean patch token to that of the nearest good photo, the mean over the layers."""
-    token = torch.from_numpy(appearance[len(MEASURES) :]).view(1, *wholes.shape[1:])
-    return float(whole_distances(token, wholes).mean())
+    token = appearance[len(MEASURES) :].reshape(1, *wholes.shape[1:])
+    return float(whole_distances(token, to_numpy(wholes)).mean())
 
 
-def mean_tokens_of(features: PhotoFeatures, photos: Iterable[ProfilePhoto]) -> torch.Tensor:
-    """(k, n, d) float32 mean patch token of each photo in each layer, over all its tiles; on the CPU."""
-    means = []
-    for photo in photos:  # one after the other: tokens in float32 take twice what the features do
-        layers = features.unpacked(slice(*photo.rows)).patch_embeds
-        means.append(mean_tokens([unit_patch_tokens(layer) for layer in layers]).mean(0))
-    return torch.stack(means)
+def mean_tokens_of(features: "PhotoFeatures | NumpyFeatures", photos: Iterable[ProfilePhoto]) -> np.ndarray:
+    """(k, n, d) float32 mean patch token of each photo in each layer, over all its tiles."""
+    return features.wholes(photos)

@@ -7,11 +7,14 @@ from functools import cached_property
 import torch
 
 from ..engine import PlainReference
-from ..engine.reference import PreparedReference, at_place
+from ..engine.reference import PreparedReference, at_place, bank_for
 from ..engine.tiles import ONLY, Tile
 from ..engine.variations import tiles_of, with_variations
 from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.prompt_bank import PromptBank
+from ..modeling.prompt_query_adapter import unit_patch_tokens
+from .near_search import NearSearch
+from .photo_features import PhotoFeatures
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,32 @@ class ComparedBank:
         bank = at_place(self.bank, tile.number, len(tile.tiles)).select(images, variation)
         anywhere = PlainReference(view=replace(view, same_place=False))
         return replace(self.reference, reference=anywhere, prompt_bank=bank, variations=())
+
+    def near_photo(
+        self, features: PhotoFeatures, rows: tuple[int, int], tile: Tile, left_out: Collection[int]
+    ) -> NearSearch:
+        """Searches what a tile of a photo is compared with in [`without`], for tiles that are much like it.
+
+        Args:
+            features: of the profile's photos.
+            rows: of the photo, [first, end).
+            left_out: rows of photos that are left out, this one's among them.
+        """
+        number = self._compared.get(rows[0])
+        if number is None or len(self._places) != len(tile.tiles):
+            own = features.unpacked([rows[0] + tile.number]).patch_embeds
+            bank = bank_for(self.for_tile(tile, left_out), tile)
+            assert bank is not None
+            like = bank.features[0]
+            return NearSearch.of(bank, [unit_patch_tokens(layer)[0].to(like.device, like.dtype) for layer in own])
+        images = self._images(self.others(left_out))
+        place, variation = self._places[tile.number], self.comparisons[tile.number].variation(images)
+        return NearSearch(
+            replace(place.bank, variation=variation),
+            [[layer[image] for image in images] for layer in place.by_image],
+            [layer[number] for layer in place.tokens],
+            place.minima[:, number, images],
+        )
 
     @property
     def bank(self) -> PromptBank:

@@ -1,38 +1,35 @@
 """Pastes defects on good photos of a profile, and scores them."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..engine import AnomalyScorer, DetectionResult
+from ..engine import AnomalyScorer, DetectionResult, PlainReference
 from ..engine.appearance import scale_of
 from ..engine.images import ImageReader
 from ..engine.reference import PreparedReference
 from ..engine.scoring import TILES_AT_ONCE, TileScore, compare, encode, tile_inputs
 from ..engine.tiles import Tile, TileMerger, View
+from ..modeling.prompt_query_adapter import unit_patch_tokens
+from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
+from ..processing.image_loading import to_numpy
 from ..synthetic.pasting import part_of, paste_defect
 from .calibration import Calibration
 from .differing_place import differing_place
 from .fit_settings import FALSE_ALARMS
+from .near_search import NearSearch
 from .nearest import ComparedBank
 from .parts import groups_of, highest
 from .pasted_defects import CELLS, Cell, HalfBank, PastedDefects
-from .photo_features import (
-    CALIBRATING,
-    DEFECT,
-    IN_BANK,
-    Feedback,
-    PhotoFeatures,
-    ProfilePhoto,
-    own_rows,
-    pixel_digest,
-    score_photo,
-)
+from .photo_features import Feedback, PhotoFeatures, own_rows, score_photo
 from .photo_sample import MOST_PHOTOS, PhotoSample, SampledTile, looked_at
+from .photos import CALIBRATING, DEFECT, IN_BANK, ProfilePhoto, pixel_digest
 
 if TYPE_CHECKING:
     from .profile import InspectionProfile
@@ -51,16 +48,14 @@ class SpoiledPhoto(NamedTuple):
         tile: of the photo, on which they are pasted.
         image: that tile as the model sees it, (S, S, 3) float32 in [0, 1].
         allowed: (S, S), where defects may lie.
-        reference: the bank without this photo.
-        half: half of the bank without this photo; `None` where that is not looked at.
+        left_out: rows of the photo's part, with which it is not compared.
     """
 
     about: ProfilePhoto
     tile: Tile
     image: np.ndarray
     allowed: np.ndarray
-    reference: PreparedReference
-    half: PreparedReference | None
+    left_out: frozenset[int]
 
 
 class Half(NamedTuple):
@@ -86,14 +81,11 @@ def paste_defects(
         What came of it; `None` if the sample has none of the profile's good photos.
     """
     half, sampled = half_of(scorer, profile, compared_bank), chosen(profile, sample)
-    photos = [
-        spoiled_photo(scorer, compared_bank, half, profile.features, each, sample.tiles[each.digest])
-        for each in sampled
-    ]
+    photos = [spoiled_photo(scorer, profile.features, each, sample.tiles[each.digest]) for each in sampled]
     if not photos:
         return None
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, len(profile.good_photos) // PHOTOS_A_ROUND))
-    scores, by_half = score_spoiled(scorer, profile, photos, rounds, feedback)
+    scores, by_half = score_spoiled(scorer, profile, photos, compared_bank, half, rounds, feedback)
     return PastedDefects(
         profile.settings.seed,
         len(photos),
@@ -108,27 +100,32 @@ def score_spoiled(
     scorer: AnomalyScorer,
     profile: "InspectionProfile",
     photos: Sequence[SpoiledPhoto],
+    compared_bank: ComparedBank,
+    half: Half | None,
     rounds: int,
     feedback: Feedback,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores (cells, rounds) of photos with a defect each, and those of the first rounds by half of the bank."""
     scores, by_half = np.zeros((len(CELLS), rounds)), np.zeros((len(CELLS), HALVED_ROUNDS))
-    seed = profile.settings.seed
+    seed, text_embeds = profile.settings.seed, compared_bank.reference.text_embeds
     rng = np.random.default_rng(seed)
     draws = [(int(cell), turn) for turn in range(rounds) for cell in rng.permutation(len(CELLS))]
     with tqdm(total=len(draws), desc="pasted defects", unit="defect", disable=not feedback.progress) as bar:
         for number, photo in enumerate(photos):
             other = photos[(number + 1) % len(photos)].image
             own = draws[number :: len(photos)]
+            near = partial(compared_bank.near_photo, profile.features, photo.about.rows, photo.tile)
+            by_all = near(photo.left_out)
+            by_some = None if half is None else near(photo.left_out | (frozenset(compared_bank.rows) - half.rows))
             for first in range(0, len(own), TILES_AT_ONCE):
                 some = own[first : first + TILES_AT_ONCE]
                 images = np.stack([spoil(photo, other, seed, *draw) for draw in some])
                 features = encode(scorer.model, pixel_values(scorer.reader, images))
-                for draw, tile in zip(some, compared(scorer, features, photo.tile, photo.reference), strict=True):
+                for draw, tile in zip(some, compared(scorer, features, photo.tile, by_all, text_embeds), strict=True):
                     scores[draw] = deciding_score(profile, photo.tile, tile)
                 early = [place for place, (_, turn) in enumerate(some) if turn < HALVED_ROUNDS]
-                if early and photo.half is not None:
-                    found = compared(scorer, features.select(early), photo.tile, photo.half)
+                if early and by_some is not None:
+                    found = compared(scorer, features.select(early), photo.tile, by_some, text_embeds)
                     for place, tile in zip(early, found, strict=True):
                         by_half[some[place]] = deciding_score(profile, photo.tile, tile)
                 bar.update(len(some))
@@ -136,11 +133,13 @@ def score_spoiled(
 
 
 def compared(
-    scorer: AnomalyScorer, features: ImageFeatures, tile: Tile, reference: PreparedReference
+    scorer: AnomalyScorer, features: ImageFeatures, tile: Tile, search: NearSearch, text_embeds: TextEmbeds
 ) -> list[TileScore]:
     """Scores features of several images of one tile."""
-    count = len(features.image_embeds)
-    return compare(scorer.model, features, [tile] * count, [reference] * count)
+    banks = search.nearest([unit_patch_tokens(layer) for layer in features.patch_embeds])
+    anywhere = PlainReference(view=replace(tile.tiles.view, same_place=False))
+    references = [PreparedReference(anywhere, bank, text_embeds) for bank in banks]
+    return compare(scorer.model, features, [tile] * len(references), references)
 
 
 def deciding_score(profile: "InspectionProfile", tile: Tile, scored: TileScore) -> float:
@@ -183,37 +182,23 @@ def half_of(scorer: AnomalyScorer, profile: "InspectionProfile", compared_bank: 
     drawn = np.random.default_rng([profile.settings.seed, len(parts)]).permutation(len(parts))
     half = (in_bank[number] for part in drawn[: len(parts) // 2] for number in parts[part])
     rows = frozenset(photo.rows[0] for photo in half)
-    others, decides = frozenset(profile.bank_rows) - rows, profile.deciding_score
-    scored = [
-        score_photo(scorer, profile.features, photo, compared_bank.without(others | own_rows(photos, photo)), decides)
-        for photo in calibrating
-    ]
+    others, scored = frozenset(profile.bank_rows) - rows, []
+    for photo in calibrating:
+        left_out = others | own_rows(photos, photo)
+        reference = compared_bank.for_photo(photo.rows, left_out) or compared_bank.without(left_out)
+        scored.append(score_photo(scorer, profile.features, photo, reference, profile.deciding_score))
     rate = profile.settings.false_alarm_rate
     return Half(rows, Calibration.at_rate(highest(scored), rate).threshold)
 
 
 def spoiled_photo(
-    scorer: AnomalyScorer,
-    compared_bank: ComparedBank,
-    half: Half | None,
-    features: PhotoFeatures,
-    photo: ProfilePhoto,
-    sampled: SampledTile,
+    scorer: AnomalyScorer, features: PhotoFeatures, photo: ProfilePhoto, sampled: SampledTile
 ) -> SpoiledPhoto:
-    own, halved = own_rows(features.photos, photo), None
-    if half is not None:
-        halved = compared_bank.without(own | (frozenset(compared_bank.rows) - half.rows))
     image = colours(scorer.reader, sampled.pixel_values)
     seen = looked_at(sampled.tile, len(image))
     on_part = seen & part_of(image)
-    return SpoiledPhoto(
-        photo,
-        sampled.tile,
-        image,
-        on_part if on_part.any() else seen,
-        compared_bank.for_tile(sampled.tile, own),
-        halved,
-    )
+    allowed = on_part if on_part.any() else seen
+    return SpoiledPhoto(photo, sampled.tile, image, allowed, own_rows(features.photos, photo))
 
 
 def spoil(photo: SpoiledPhoto, other: np.ndarray, seed: int, cell: int, turn: int) -> np.ndarray:
@@ -235,13 +220,13 @@ def spoil(photo: SpoiledPhoto, other: np.ndarray, seed: int, cell: int, turn: in
 def colours(reader: ImageReader, values: torch.Tensor) -> np.ndarray:
     """(S, S, 3) float32 in [0, 1] of pixel values (1, 3, S, S)."""
     mean, deviation = scale_of(reader.image_processor)
-    return np.ascontiguousarray((values[0] * deviation + mean).permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(np.moveaxis(to_numpy(values[0]) * deviation + mean, 0, -1))
 
 
 def pixel_values(reader: ImageReader, images: np.ndarray) -> torch.Tensor:
     """(B, 3, S, S) of images (B, S, S, 3) in [0, 1]."""
     mean, deviation = scale_of(reader.image_processor)
-    return (torch.from_numpy(images).permute(0, 3, 1, 2) - mean) / deviation
+    return torch.from_numpy((np.moveaxis(images, -1, 1) - mean) / deviation)
 
 
 def sampled_again(reader: ImageReader, photos: Iterable[ProfilePhoto], view: View, seed: int) -> PhotoSample:

@@ -1,75 +1,38 @@
 """The photos of a profile: their features, which are encoded once, and the score of each."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..engine import AnomalyScorer, DetectionResult, UnreadableImage, View
 from ..engine.appearance import measures, scale_of
 from ..engine.images import ImageReader, LoadedImage, OnError, ReadImage
-from ..engine.reference import GRID, TILED, VIEW, PreparedReference, require_one_grid
+from ..engine.reference import PreparedReference, require_one_grid
 from ..engine.scoring import TILES_AT_ONCE, TileInput, compare, encode_tiles, join, tile_inputs
 from ..engine.tiles import TileMerger
 from ..engine.turned_copies import TurnedCopies
-from ..modeling.packing import SCALE, pack, unpack
+from ..modeling.bank_content import SCALE
+from ..modeling.normal_variation import mean_tokens
+from ..modeling.packing import pack, unpack
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.vision_encoder import ImageFeatures
-from ..processing.image_opening import strips
 from ..reporting import Report, print_nothing
 from .added_tokens import AddedTokens
 from .near_copies import sketch
 from .parts import PartOf, part_finder
 from .photo_sample import PhotoSample
+from .photos import (
+    DEFECT,
+    ProfilePhoto,
+    bank_preprocessing,
+    made_by,
+    pixel_digest,
+)
 
-# what a photo is to a profile: good (and not yet drawn), in the bank only, calibrating only, both (leave-one-out), a
-# false alarm that was confirmed as good (in the bank), or a defect
-GOOD, BANK, CALIBRATION, BOTH, CONFIRMED, DEFECT = "good", "bank", "calibration", "both", "confirmed", "defect"
 NO_PART = part_finder(None)
-IN_BANK, CALIBRATING = (BANK, BOTH, CONFIRMED), (CALIBRATION, BOTH)
-
-
-@dataclass(frozen=True)
-class ProfilePhoto:
-    """One photo of a profile.
-
-    Attributes:
-        name: path or URL, or what kind of thing it was.
-        digest: SHA-256 of its pixels.
-        size: (height, width).
-        role: see above.
-        rows: where its tiles' features lie, [first, end).
-        score, peak: of the photo and of its map, against the bank without it; 0 before it is scored.
-        look: its `MEASURES`; empty in profiles of earlier versions.
-        sketch: by which near copies are found (see [`near_copies`]); empty in profiles of earlier versions.
-        part: name of the part that it shows, where several photos show one; else `None`.
-    """
-
-    name: str
-    digest: str
-    size: tuple[int, int]
-    role: str
-    rows: tuple[int, int]
-    score: float = 0.0
-    peak: float = 0.0
-    look: tuple[float, ...] = ()
-    sketch: bytes = field(default=b"", repr=False)
-    part: str | None = None
-
-    def to_json(self) -> dict:
-        """All but the sketch, which lies beside the photos in `profile.json`, and what is not known of a photo."""
-        unknown = [name for name, known in (("look", self.look), ("part", self.part is not None)) if not known]
-        left_out = ("sketch", *unknown)
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
-
-    @classmethod
-    def from_json(cls, content: dict) -> "ProfilePhoto":
-        lists = {name: tuple(content.get(name) or ()) for name in ("size", "rows", "look")}
-        return cls(**{**content, **lists})
 
 
 @dataclass(frozen=True)
@@ -120,14 +83,18 @@ class PhotoFeatures:
         Args:
             made_by: of [`made_by`].
         """
-        preprocessing = made_by["preprocessing"] | {VIEW: view.key()}
-        if view.by_place:
-            preprocessing[GRID] = str(view.tiles(self.photos[0].size, self.photos[0].name).grid)
-        if any(photo.rows[1] - photo.rows[0] > 1 for photo in self.photos):
-            preprocessing[TILED] = "yes"
+        preprocessing = bank_preprocessing(made_by, view, self.photos)
         layers = tuple(map(unit_patch_tokens, self.unpacked(list(rows)).patch_embeds))
         added, added_of = self.added.select(rows).unpacked(layers)
         return PromptBank(layers, made_by["fingerprint"], preprocessing, added=added, added_of=added_of)
+
+    def wholes(self, photos: Iterable[ProfilePhoto]) -> np.ndarray:
+        """(k, n, d) float32 mean unit patch token of each photo in each layer, over all its tiles."""
+        means = []
+        for photo in photos:  # one after the other: tokens in float32 take twice what the features do
+            layers = self.unpacked(slice(*photo.rows)).patch_embeds
+            means.append(mean_tokens([unit_patch_tokens(layer) for layer in layers]).mean(0))
+        return torch.stack(means).numpy()
 
 
 @dataclass(frozen=True)
@@ -143,13 +110,6 @@ class Feedback:
     on_error: OnError | None = None
     report: Report = print_nothing
     progress: bool = False
-
-
-def made_by(scorer: AnomalyScorer, object_name: str | None) -> dict:
-    """All that a score depends on, besides photo, bank and view; the device is left out."""
-    about = scorer.describe(object_name)
-    del about["device"]
-    return about
 
 
 def encode_photos(
@@ -309,14 +269,6 @@ def own_rows(photos: Iterable[ProfilePhoto], photo: ProfilePhoto) -> frozenset[i
     """Rows of the features of a photo, and of those that show the same part."""
     own = [photo, *(each for each in photos if each.part is not None and each.part == photo.part)]
     return frozenset(row for each in own for row in range(*each.rows))
-
-
-def pixel_digest(image: Image.Image) -> str:
-    """SHA-256 of an RGB image's size and pixels."""
-    digest = hashlib.sha256(f"{image.size}".encode())
-    for rows in strips(image.height, image.width):  # bytes of a large photo are not made at once
-        digest.update(image.crop((0, rows.start, image.width, rows.stop)).tobytes())
-    return digest.hexdigest()
 
 
 __all__ = ["Feedback", "PhotoFeatures", "ProfilePhoto", "encode_photos", "made_by", "pixel_digest", "score_photo"]

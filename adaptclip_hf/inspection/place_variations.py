@@ -1,34 +1,43 @@
 """How normal tiles differ from one another at each place, as a profile keeps it: else each start would find it anew."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from ..modeling.normal_variation import FIELDS, NormalVariation
-from ..modeling.prompt_bank import VARIATION, read_variation
+from ..modeling.bank_content import FIELDS, VARIATION, variation_fields
+from ..processing.image_loading import to_numpy
+from ..runtimes.numpy_tokens import bfloat16_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..modeling.normal_variation import NormalVariation
 
 PLACES = "places"  # tensors of this name have all places' values, one place after the other
 
 
-def packed(variations: Sequence[NormalVariation]) -> dict[str, torch.Tensor]:
+def packed(variations: "Sequence[NormalVariation]") -> "dict[str, torch.Tensor]":
     """The tensors that a file holds: "places.mean" (T, n, L) and so on, of T places; none without places."""
     if not variations:
         return {}
+    import torch
+
     return {f"{PLACES}.{name}": torch.stack([getattr(each, name).cpu() for each in variations]) for name in FIELDS}
 
 
-def unpacked(tensors: dict[str, torch.Tensor]) -> tuple[NormalVariation, ...]:
-    """The variations that [`packed`] wrote; the other tensors are passed over."""
-    found = {name: tensors[f"{PLACES}.{name}"] for name in FIELDS if f"{PLACES}.{name}" in tensors}
-    return tuple(NormalVariation(**dict(zip(found, each, strict=True))) for each in zip(*found.values(), strict=True))
+def unpacked(arrays: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """For each place the fields of the variation that [`packed`] wrote; the other arrays are passed over."""
+    found = {name: arrays[f"{PLACES}.{name}"] for name in FIELDS if f"{PLACES}.{name}" in arrays}
+    yield from (dict(zip(found, each, strict=True)) for each in zip(*found.values(), strict=True))
 
 
-def digest(variations: Sequence[NormalVariation]) -> str:
+def digest(variations: "Sequence[NormalVariation]") -> str:
     """SHA-256 of the values, each rounded to bfloat16."""
     found = hashlib.sha256()
-    for tensor in packed(variations).values():
-        found.update(tensor.to(torch.bfloat16).contiguous().view(torch.int16).numpy().data)
+    for name in FIELDS:
+        found.update(bfloat16_bytes(np.stack([to_numpy(getattr(each, name)) for each in variations])))
     return found.hexdigest()
 
 
@@ -37,7 +46,7 @@ def is_one(name: str) -> bool:
     return name.split(".")[0] == PLACES
 
 
-def check(tensors: dict[str, torch.Tensor], tokens: tuple[torch.Tensor, ...], tiles: int):
+def check(tensors: Mapping[str, np.ndarray], tokens: tuple[np.ndarray, ...], tiles: int):
     """Refuses what does not fit the features.
 
     Args:
@@ -53,4 +62,4 @@ def check(tensors: dict[str, torch.Tensor], tokens: tuple[torch.Tensor, ...], ti
     if set(found) != set(FIELDS) or any(tensor.shape[:1] != (tiles,) for tensor in found.values()):
         raise ValueError(f"{PLACES}: expected {', '.join(FIELDS)} of {tiles} places")
     for place in range(tiles):
-        read_variation({f"{VARIATION}.{name}": tensor[place] for name, tensor in found.items()}, tokens)
+        variation_fields({f"{VARIATION}.{name}": tensor[place] for name, tensor in found.items()}, tokens)

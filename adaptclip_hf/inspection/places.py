@@ -12,7 +12,8 @@ from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..reporting import Report
 from .audit import good_photos
 from .fit_settings import FitSettings
-from .photo_features import PhotoFeatures, ProfilePhoto
+from .photo_features import PhotoFeatures
+from .photos import ProfilePhoto
 
 MOST_PHOTOS, MOST_PLACES = 6, 24  # that are looked at
 FEWEST_PHOTOS = 4

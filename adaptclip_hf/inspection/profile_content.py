@@ -8,29 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import torch
+import numpy as np
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from ..engine.appearance import MEASURES
+from ..engine.augments import NONE
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
-from ..engine.turned_copies import NONE
-from ..modeling.damage import require_finite
-from ..modeling.packing import SCALE
-from ..modeling.prompt_bank import ADDED, ADDED_OF, VARIATION, read_added, read_variation
+from ..modeling.bank_content import ADDED, ADDED_OF, SCALE, VARIATION, variation_fields
+from ..runtimes.numpy_bank import read_added, require_finite
 from ..validation import FileContent
 from . import place_variations
 from .acceptance import Acceptance
-from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .fit_settings import FitSettings
 from .history import Change
 from .near_copies import NUMBERS
 from .parts import highest, require_parts
-from .photo_features import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
+from .photos import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_BANK
 from .place_variations import PLACES
 from .split import CROSS, LEAVE_ONE_OUT, SPLIT
 
+DTYPES = ("float64", "float32", "bfloat16", "float16")  # that a model computes in
 LONGEST_SIDE = 1_000_000  # pixels
 CLOSE = 1e-6  # of rates that are computed again by another version of a library
 BESIDE = (VARIATION, PLACES, ADDED, ADDED_OF)  # tensors of the bank, beside those of the photos
@@ -90,8 +89,7 @@ class ViewContent(FileContent):
         self.view(None)
         return self
 
-    def view(self, ignore: torch.Tensor | None) -> View:
-        mask = None if ignore is None else ignore.numpy()
+    def view(self, mask: np.ndarray | None) -> View:
         region: Any = self.region and tuple(self.region)
         return View(self.tile, self.overlap, self.same_place, region, mask, self.bit_depth)
 
@@ -240,7 +238,7 @@ def complete(made_by: dict[str, Any]) -> dict[str, Any]:
     for name in named:
         if not made_by[name] or not all(isinstance(each, str) for each in made_by[name].values()):
             raise ValueError(f"{name} is empty, or holds what is no text")
-    if not made_by["dtype"].isidentifier() or not isinstance(getattr(torch, made_by["dtype"], None), torch.dtype):
+    if made_by["dtype"] not in DTYPES:
         raise ValueError(f"there is no dtype {made_by['dtype'][:40]!r}")
     return made_by
 
@@ -344,20 +342,20 @@ def content_digest(content: dict) -> str:
     return hashlib.sha256(json.dumps(decided, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check_beside(file: Path, tensors: dict[str, torch.Tensor], layers: Sequence[torch.Tensor], tiles: int):
+def check_beside(file: Path, tensors: dict[str, np.ndarray], layers: Sequence[np.ndarray], tiles: int):
     """Refuses a variation or added tokens that do not fit the layers' features, or are not finite."""
     tokens = [layer[:, 1:] for layer in layers if layer.ndim == 3]
     try:
         require_finite(tensors, file, "fit the profile anew")
         if tensors:
-            read_variation(tensors, tuple(tokens))
+            variation_fields(tensors, tuple(tokens))
             place_variations.check(tensors, tuple(tokens), tiles)
             read_added(tensors, tuple(tokens))
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
 
 
-def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch.Tensor], ignore: str):
+def check_features(file: Path, content: ProfileContent, tensors: dict[str, np.ndarray], ignore: str):
     """Refuses features that are not those of the photos, or not finite.
 
     Args:
@@ -370,23 +368,23 @@ def check_features(file: Path, content: ProfileContent, tensors: dict[str, torch
     names = ["image_embeds", *(f"layer.{index}" for index in range(len(layers)))]
     scales = [f"{name}{SCALE}" for name in names] if content.settings.storage == "int8" else []
     beside = {name: tensors[name] for name in tensors if name.split(".")[0] in BESIDE}
-    if content.settings.augment == NONE and any(map(AddedTokens.is_one, beside)):
+    if content.settings.augment == NONE and any(name.split(".")[0] in (ADDED, ADDED_OF) for name in beside):
         raise ValueError(f"{file}: it holds turned copies, and settings.augment is {NONE!r}.")
     tiles = content.photos[0].rows[1] if content.view.same_place else 0
     check_beside(file, beside, [tensors[name] for name in names[1:] if name in tensors], tiles)
     if set(tensors) - {ignore, *beside} != {*names, *scales}:
         raise ValueError(f"{file}: expected {', '.join([*names, *scales])}, got {', '.join(sorted(tensors))}.")
-    if ignore in tensors and (tensors[ignore].dtype != torch.bool or tensors[ignore].ndim != 2):
+    if ignore in tensors and (tensors[ignore].dtype != bool or tensors[ignore].ndim != 2):
         raise ValueError(f"{file}: the mask {ignore!r} is not one of (H, W) truth values.")
     count = content.photos[-1].rows[1]
     for name, tensor in ((name, tensors[name]) for name in [*names, *scales]):
-        expected = torch.float32 if name in scales else getattr(torch, content.settings.storage)
+        expected = np.dtype("float32" if name in scales else content.settings.storage)
         if tensor.dtype != expected or tensor.ndim != (2 if name.startswith("image_embeds") else 3):
             raise ValueError(f"{file}: {name} is {tensor.dtype} {tuple(tensor.shape)}, expected {expected}.")
-        if len(tensor) != count or not tensor.numel():
+        if len(tensor) != count or not tensor.size:
             raise ValueError(f"{file}: {name} has {tuple(tensor.shape)} numbers, expected those of {count} tiles.")
-        if tensor.dtype == torch.int8 or torch.isfinite(tensor).all():
+        if tensor.dtype == np.int8 or np.isfinite(tensor).all():
             continue
-        row = int(torch.nonzero(~tensor.isfinite().flatten(1).all(1))[0])
+        row = int(np.flatnonzero(~np.isfinite(tensor).reshape(count, -1).all(1))[0])
         [photo] = [each.name for each in content.photos if each.rows[0] <= row < each.rows[1]]
         raise ValueError(f"{file}: {name} of {photo} holds numbers that are not finite.")

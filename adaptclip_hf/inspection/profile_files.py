@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from transformers.utils import cached_file
 
 from ..files import NoLocksError, as_json, inside, locked, parse_json, whole_file, write_json, write_whole
 from ..hub_access import near_names, reaching, require_hub_id
@@ -20,6 +18,9 @@ from ..modeling.checksums import sha256_of
 from ..reporting import Report, first_line, print_nothing
 from ..versions import __version__
 from .profile_content import ProfileContent, check_features, content_digest
+
+if TYPE_CHECKING:
+    import torch
 
 FEATURES = "features-{}.safetensors"
 FEATURES_NAME = re.compile(r"features-([0-9a-f]{16})\.safetensors")
@@ -66,7 +67,7 @@ def saving(folder: Path, report: Report = print_nothing) -> Iterator[None]:
                 folder.rmdir()
 
 
-def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor]):
+def write_profile(folder: Path, content: dict, tensors: "dict[str, torch.Tensor]"):
     """Writes a profile's folder. Who reads it meanwhile gets the older profile or the new one, and so does who comes
     after a kill. The older one is kept, see [`keep_earlier`].
 
@@ -77,6 +78,8 @@ def write_profile(folder: Path, content: dict, tensors: dict[str, torch.Tensor])
         content: of `profile.json`; the format, the version, the features' file and the digests are put in.
         tensors: the photos' features, contiguous.
     """
+    from safetensors.torch import save
+
     packed = save(tensors, metadata={"format": "pt"})
     digest = hashlib.sha256(packed).hexdigest()
     features = folder / FEATURES.format(digest[:16])
@@ -147,7 +150,7 @@ def earlier_folder(folder: Path) -> Path:
     return earlier
 
 
-def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, torch.Tensor]]:
+def read_profile(folder: str | Path, **hub) -> tuple[ProfileContent, dict[str, np.ndarray]]:
     """The content of `profile.json` and the features, of a folder or repository.
 
     Raises:
@@ -191,7 +194,7 @@ def checked_content(text: bytes) -> ProfileContent:
     return checked
 
 
-def read_features(file: Path, content: ProfileContent) -> dict[str, torch.Tensor]:
+def read_features(file: Path, content: ProfileContent) -> dict[str, np.ndarray]:
     """The features of a profile's photos, compared with their digest: the bytes are read twice, once to be hashed.
 
     Raises:
@@ -202,14 +205,10 @@ def read_features(file: Path, content: ProfileContent) -> dict[str, torch.Tensor
     if content.features_sha256 not in (None, digest) or FEATURES.format(digest[:16]) != content.features:
         raise ValueError(f"{file} is damaged or was changed: its SHA-256 is not the one that was written with it")
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework="np") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except SafetensorError as error:
         raise ValueError(f"{file} holds no features ({error})") from error
-    except RuntimeError as error:  # of torch, which opens the file once more
-        if "No such file" not in str(error):
-            raise
-        raise FileNotFoundError(f"{file} is gone: the profile was saved anew.") from error
     check_features(file, content, tensors, IGNORE)
     return tensors
 
@@ -226,6 +225,8 @@ def profile_file(folder: str | Path, name: str, hub: dict) -> Path:
             raise FileNotFoundError(f"No profile in {folder}: expected {name}, which `adaptclip fit` writes.")
         return file
     try:
+        from transformers.utils import cached_file
+
         return Path(cached_file(str(folder), name, **hub))
     except OSError as error:
         reason = "the Hub cannot be reached" if hub.get("local_files_only") else first_line(error)

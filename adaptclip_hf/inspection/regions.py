@@ -129,20 +129,51 @@ def outline(values: np.ndarray, inside: np.ndarray, level: float) -> np.ndarray:
 
 
 def simplified(points: np.ndarray) -> np.ndarray:
-    """A closed outline (N, 2) with fewer points (Douglas and Peucker), which does not cross itself."""
-    from skimage.measure import approximate_polygon
-
+    """A closed outline (N, 2) with fewer points, which does not cross itself."""
     x, y = points.T
     area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     start = int(np.argmax(((points - points.mean(0)) ** 2).sum(1)))  # the first point stays: let it be a corner
     closed = np.concatenate([points[start:], points[: start + 1]])
     tolerance = min(LARGEST_TOLERANCE, 0.1 * np.sqrt(area))
     while tolerance > 0.05:
-        fewer = approximate_polygon(closed, tolerance)[:-1]
+        fewer = with_fewer_points(closed, tolerance)[:-1]
         if len(fewer) > 2 and not crosses_itself(fewer):
             return fewer
         tolerance /= 2
     return points
+
+
+def with_fewer_points(points: np.ndarray, tolerance: float) -> np.ndarray:
+    """Those points (N, 2) of a line to which all others lie near enough (Douglas and Peucker), with both ends.
+
+    As `skimage.measure.approximate_polygon` to the bit; that one takes half a second to import.
+    """
+    stays = np.zeros(len(points), bool)
+    stays[[0, -1]] = True
+    ahead = [(0, len(points) - 1)]
+    while ahead:
+        first, last = ahead.pop()
+        if last - first < 2:
+            continue
+        distances = distances_to_side(points[first + 1 : last], points[first], points[last])
+        farthest = int(distances.argmax())
+        if distances[farthest] > tolerance:
+            middle = first + 1 + farthest
+            stays[middle] = True
+            ahead += [(first, middle), (middle, last)]
+    return points[stays]
+
+
+def distances_to_side(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(N,) of points (N, 2) to the side of a polygon between two others."""
+    (x, y), (right, down) = points.T, end - begin
+    (from_x, from_y), (to_x, to_y) = (points - begin).T, (points - end).T
+    angle = -np.arctan2(right, down)
+    sine, cosine = np.sin(angle), np.cos(angle)
+    to_line = np.abs(x * cosine + y * sine - (begin[1] * sine + begin[0] * cosine))
+    to_ends = np.sqrt(np.minimum(from_x**2 + from_y**2, to_x**2 + to_y**2))
+    beside = (from_x * right + from_y * down > 0) & (to_x * right + to_y * down < 0)
+    return np.where(beside, to_line, to_ends)
 
 
 def crosses_itself(points: np.ndarray) -> bool:

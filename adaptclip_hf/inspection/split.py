@@ -16,7 +16,7 @@ from .calibration import (
     used_rate,
 )
 from .parts import groups_of
-from .photo_features import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, IN_BANK, ProfilePhoto
+from .photos import BANK, BOTH, CALIBRATION, CONFIRMED, DEFECT, IN_BANK, ProfilePhoto
 
 AUTO, SPLIT, CROSS, LEAVE_ONE_OUT = "auto", "split", "cross", "leave-one-out"
 METHODS = (AUTO, SPLIT, CROSS, LEAVE_ONE_OUT)

@@ -1,30 +1,32 @@
 """How a profile becomes the two files that hold it, and is made of them again."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..files import as_json
-from ..modeling.normal_variation import FIELDS, NormalVariation
-from ..modeling.prompt_bank import VARIATION
+from ..modeling.bank_content import FIELDS, VARIATION
 from . import place_variations
-from .added_tokens import AddedTokens
 from .calibration import Calibration
 from .inspectable import Inspectable
 from .parts import highest
 from .pasted_defects import PastedDefects
-from .photo_features import CALIBRATING, PhotoFeatures, ProfilePhoto
+from .photos import CALIBRATING, ProfilePhoto
 from .profile_content import ProfileContent
 from .profile_files import IGNORE
 
 if TYPE_CHECKING:
+    import torch
+
     from .profile import InspectionProfile
 
 
-def tensors_of(profile: "InspectionProfile") -> dict[str, torch.Tensor]:
+def tensors_of(profile: "InspectionProfile") -> "dict[str, torch.Tensor]":
     """What the file of features holds."""
+    import torch
+
     tensors = profile.features.tensors | profile.features.added.tensors
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if profile.variation is not None:
@@ -65,14 +67,23 @@ def contents(profile: "InspectionProfile") -> dict:
     }
 
 
-def fields_of(content: ProfileContent, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The fields of the profile that its two files hold."""
-    view = content.view.view(tensors.pop(IGNORE, None))
-    known = {name: tensors.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in tensors}
-    variation = NormalVariation(**known) if known else None
-    variations = place_variations.unpacked(tensors)
-    tensors = {name: tensor for name, tensor in tensors.items() if not place_variations.is_one(name)}
-    added = AddedTokens({name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)})
+def fields_of(
+    content: ProfileContent,
+    arrays: dict[str, np.ndarray],
+    make_features: Callable[[tuple[ProfilePhoto, ...], dict[str, np.ndarray]], Any],
+    make_variation: Callable[..., Any],
+) -> dict[str, Any]:
+    """The fields of the profile that its two files hold.
+
+    Args:
+        make_features: of photos and their arrays.
+        make_variation: of the fields of a variation by their names.
+    """
+    view = content.view.view(arrays.pop(IGNORE, None))
+    known = {name: arrays.pop(f"{VARIATION}.{name}") for name in FIELDS if f"{VARIATION}.{name}" in arrays}
+    variation = make_variation(**known) if known else None
+    variations = tuple(make_variation(**each) for each in place_variations.unpacked(arrays))
+    arrays = {name: array for name, array in arrays.items() if not place_variations.is_one(name)}
     sketches = content.sketches or [""] * len(content.photos)
     photos = tuple(
         ProfilePhoto.from_json(photo.model_dump() | {"sketch": bytes.fromhex(sketch)})
@@ -84,7 +95,7 @@ def fields_of(content: ProfileContent, tensors: dict[str, torch.Tensor]) -> dict
         "made_by": content.made_by,
         "settings": content.settings.settings(),
         "view": view,
-        "features": PhotoFeatures(photos, tensors, added),
+        "features": make_features(photos, arrays),
         "method": content.method,
         "bank_rows": tuple(content.bank_rows),
         "calibration": Calibration(scores, content.threshold),

@@ -1,18 +1,17 @@
 """Who does the work of a run: what it has to do, and the scoring."""
 
 import math
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count, islice
 from typing import Protocol
 
-import torch
-
 from ..engine import AnomalyScorer, Result, UnreadableImage
 from ..engine.images import LoadedImage, OnError, ReadImage
-from ..engine.prefetch import Prefetch
+from ..engine.prefetch import Prefetch, one_behind
 from ..engine.reference import PreparedReference
 from ..reporting import Report
 from .part_labels import label_so_far
@@ -25,6 +24,7 @@ from .summary import RunSummary
 
 READ_AHEAD = 4  # images, beside a batch
 MOST_PIXELS = 64_000_000  # that are read ahead, so that large photos are in memory one after the other
+LARGE = 16_000_000  # pixels: a larger photo is drawn and written before the next one is scored, for the memory's sake
 PAGE = 256  # waiting images that are asked for at a time
 
 OnRow = Callable[[dict], None]
@@ -87,11 +87,11 @@ class Executor(Protocol):
 
     def plan(self, sources: Iterable[Source], store: Store) -> Plan: ...
 
-    def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]: ...
+    def work(self, store: Store, on_row: OnRow | None = None) -> Generator[RunSummary]: ...
 
 
 class Here(Executor):
-    """Scores in this process, image by image; a thread reads ahead."""
+    """Scores in this process, image by image. A thread reads ahead, and another draws and writes what is scored."""
 
     def __init__(self, spec: RunSpec, scorer: AnomalyScorer, report: Report):
         self.spec, self.scorer, self.report = spec, scorer, report
@@ -103,7 +103,7 @@ class Here(Executor):
     def plan(self, sources: Iterable[Source], store: Store) -> Plan:
         return make_plan(sources, store)
 
-    def work(self, store: Store, on_row: OnRow | None = None) -> Iterator[RunSummary]:
+    def work(self, store: Store, on_row: OnRow | None = None) -> Generator[RunSummary]:
         begun: deque[tuple[Source, Stamp]] = deque()
 
         def waiting() -> Iterator[Source]:
@@ -117,17 +117,23 @@ class Here(Executor):
 
         read = read_sources(self.scorer.reader, waiting(), self.spec.reference.view, self._pass_over)
         prefetch = Prefetch(read, READ_AHEAD + self.spec.batch_size, pixels_of, MOST_PIXELS)
-        images = map(lambda image: (image, self.reference), prefetch)  # which holds no image, as a generator would
-        while batch := list(islice(images, self.spec.batch_size)):
-            for result in score_each(self.scorer, batch, self._pass_over):
-                row = self._keep(store, *begun.popleft(), result)
-                if row["among_normals"]:
-                    among = "among the normal images" if row["profile"] is None else "one of the profile's photos"
-                    self.report(f"{row['path']} is itself {among}: its score says nothing")
-                if on_row is not None:
-                    on_row(row)
-                yield RunSummary.of([row])
-            del batch, result  # before the next ones are read: they may be large
+
+        def scored() -> Iterator[Result]:
+            images = map(lambda image: (image, self.reference), prefetch)  # which holds no image, as a generator would
+            while batch := list(islice(images, self.spec.batch_size)):
+                yield from score_each(self.scorer, batch, self._pass_over)
+                del batch  # before the next ones are read: they may be large
+
+        def kept(result: Result) -> RunSummary:
+            row = self._keep(store, *begun.popleft(), result)
+            if row["among_normals"]:
+                among = "among the normal images" if row["profile"] is None else "one of the profile's photos"
+                self.report(f"{row['path']} is itself {among}: its score says nothing")
+            if on_row is not None:
+                on_row(row)
+            return RunSummary.of([row])
+
+        yield from one_behind(kept, scored(), lambda result: math.prod(result.size or ()) > LARGE)
         yield RunSummary(waited=prefetch.waited)
 
     def _keep(self, store: Store, source: Source, stamp: Stamp, result: Result) -> dict:
@@ -175,4 +181,6 @@ def score_each(
 
 def is_out_of_memory(error: Exception) -> bool:
     """torch raises RuntimeErrors too: of its own kind on a GPU, and with a text on a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    torch = sys.modules.get("torch")
+    of_torch = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return of_torch or isinstance(error, MemoryError) or "can't allocate memory" in str(error)

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from operator import itemgetter
 from pathlib import Path
 
@@ -112,9 +112,10 @@ class Run:
         shown = self.progress and on_row is None
         with tqdm(total=total, initial=summary.before, unit="image", disable=not shown) as bar:
             try:
-                for done in self.executor.work(self.store, on_row):
-                    summary.join(done)
-                    bar.update(done.scored + done.unreadable)
+                with closing(self.executor.work(self.store, on_row)) as pieces:  # which ends its threads
+                    for done in pieces:
+                        summary.join(done)
+                        bar.update(done.scored + done.unreadable)
             finally:  # also after Ctrl-C: what was scored is kept
                 self.store.finish()
         summary.seconds = time.perf_counter() - start

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..detector import AnomalyDetector
 from ..engine import AnomalyScorer, Reference
-from ..inspection import InspectionProfile
 from ..inspection.calibration import require_discoverable
+from ..inspection.deciding import DecidingProfile
 from ..inspection.parts import UsualPart
-from ..inspection.photo_features import made_by
+from ..inspection.photos import made_by
 from .label_studio import ImageAddresses
 from .sources import Source
 
@@ -47,18 +46,18 @@ class RunSpec:
     addresses: ImageAddresses | None = None
 
     def __post_init__(self):
-        if self.false_discovery_rate is not None and isinstance(self.reference, InspectionProfile):
+        if self.false_discovery_rate is not None and isinstance(self.reference, DecidingProfile):
             require_discoverable(len(self.reference.calibration.scores), self.false_discovery_rate)
 
     @cached_property
     def profile(self) -> str | None:
         """The digest of the profile that decides, for rows."""
-        return self.reference.digest() if isinstance(self.reference, InspectionProfile) else None
+        return self.reference.digest() if isinstance(self.reference, DecidingProfile) else None
 
     @property
     def usual_part(self) -> UsualPart | None:
         """The parts of a profile that decides part by part."""
-        return self.reference.usual_part if isinstance(self.reference, InspectionProfile) else None
+        return self.reference.usual_part if isinstance(self.reference, DecidingProfile) else None
 
     def part_of(self, source: Source) -> str | None:
         """The part that an image belongs to: as a list says it, or its name by the profile's pattern."""
@@ -68,6 +67,8 @@ class RunSpec:
 
     def scorer(self) -> AnomalyScorer:
         """The model, loaded."""
+        from ..detector import AnomalyDetector
+
         return AnomalyDetector.from_pretrained(
             self.model, device=self.device, dtype=self.dtype, trust_remote_code=self.trust_remote_code
         )

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ..engine import DetectionResult, Result
 from ..engine.heatmap import save_drawn
 from ..files import append, inside, naming, new_name, parse_json, whole_file, write_array, write_json
-from ..inspection import InspectionProfile
+from ..inspection.deciding import DecidingProfile
 from ..inspection.drift import Drift, DriftWatch
 from ..reporting import Report, print_nothing
 from ..resume import parsed_settings
@@ -53,7 +53,7 @@ class LineStore(Store):
         self.written = f"{self.file}" + (f", {output / HEATMAP_FOLDER}" if spec.heatmaps else "")
         self.outbox: Outbox | None = None
         profile = spec.reference
-        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, InspectionProfile) else None
+        self.drift = DriftWatch(profile.photo_calibration) if isinstance(profile, DecidingProfile) else None
 
     def begin(self, settings: dict, overwrite: bool):
         """

@@ -77,3 +77,15 @@ class Description(FileContent):
             return cls.read(path, ANEW)
         except OSError as error:
             raise ValueError(f"{path} is not what `adaptclip export` wrote: {error}. {ANEW}") from error
+
+    def require_object_name(self, object_name: str | None):
+        """Refuses another object name than that of the text embeddings, which are constants of the graphs.
+
+        Raises:
+            ValueError: says how to export the model for it.
+        """
+        if object_name not in (None, self.object_name):
+            raise ValueError(
+                f"This model was exported for the object name {self.object_name!r}, and has no text tower: export it "
+                f"with --object-name {object_name!r}."
+            )

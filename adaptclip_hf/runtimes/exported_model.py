@@ -9,18 +9,20 @@ from typing import Any
 import torch
 
 from ..modeling.alignment import nearest_tokens
+from ..modeling.bank_content import VARIATION
 from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
 from ..modeling.modeling_adaptclip import PROMPTS_AT_ONCE, AdaptCLIPOutput
 from ..modeling.pretrained_adaptclip import AdaptCLIPPreTrainedModel
-from ..modeling.prompt_bank import VARIATION, PromptBank, is_bank
+from ..modeling.prompt_bank import PromptBank, is_bank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
 from ..modeling.text_encoder import TextEmbeds
 from ..modeling.vision_encoder import ImageFeatures
 from ..reporting import first_line
 from .description import Description
 from .formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, ZERO_SHOT
-from .graph_files import Runners, open_graphs, require_undamaged_export
+from .graph_files import Runners, open_graphs
+from .whole_export import require_undamaged_export
 
 
 class ExportedAdaptCLIPConfig(AdaptCLIPConfig):
@@ -115,11 +117,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         Raises:
             ValueError: another object name than theirs.
         """
-        if object_name not in (None, self.description.object_name):
-            raise ValueError(
-                f"This model was exported for the object name {self.description.object_name!r}, and has no text tower: "
-                f"export it with --object-name {object_name!r}."
-            )
+        self.description.require_object_name(object_name)
         return TextEmbeds()
 
     @torch.no_grad()

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import torch
-
 FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
 # the graphs of an exported model
 ENCODE, ZERO_SHOT, FEW_SHOT = "encode", "score_zero_shot", "score_few_shot"
@@ -60,9 +58,8 @@ class Format:
         self.require("nncf")
         return exporters.quantizers.NNCFOpenVINOQuantizer(calibration_dataset=samples)
 
-    def runner_options(self) -> dict:
-        """The number of threads that torch has, and float32 products where a runtime would choose other ones."""
-        threads = torch.get_num_threads()
+    def runner_options(self, threads: int) -> dict:
+        """So many threads, and float32 products where a runtime would choose other ones."""
         if self.name == "onnx":
             from onnxruntime import SessionOptions
 

@@ -1,50 +1,19 @@
 """Opens the graphs of an exported folder. Their names and the structure of their outputs are known here, not read."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch.utils import _pytree
 
-from ..model_files import EXPORT_FILE, NEEDED_FILES
-from ..modeling.checksums import CHECKSUMS_FILE, read_checksums, require_sha256
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
-from ..modeling.normal_variation import FIELDS
-from ..modeling.prompt_bank import VARIATION
 from ..reporting import first_line
-from .formats import ENCODE, FEW_SHOT, ZERO_SHOT, Format
+from .external_weights import require_own_weights
+from .formats import Format
 from .quiet import quiet
-
-if TYPE_CHECKING:
-    import onnx_ir
+from .whole_export import INPUTS, leaves, require_ports, structures
 
 Runners = dict[str, Any]  # transformers' runners: functions of tensors by their names, with a device
-
-# the files that are read when a folder is opened: some beside the graphs, and the graphs with their weights
-DESCRIPTIONS = (EXPORT_FILE, *NEEDED_FILES, "tokenizer_config.json")
-INPUTS = {ENCODE: ("pixel_values",), ZERO_SHOT: ("image_embeds", "patch_embeds")}
-INPUTS[FEW_SHOT] = (*INPUTS[ZERO_SHOT], "bank")
-A_LIST = ("patch_embeds", "bank")  # one for each layer
-VARIATION_INPUTS = tuple(f"{VARIATION}.{name}" for name in FIELDS)
-
-
-def require_undamaged_export(folder: Path):
-    """Refuses a folder whose files are not those of its `SHA256SUMS`; one of an older version has none.
-
-    Raises:
-        ValueError: names the file.
-    """
-    sums_file = folder / CHECKSUMS_FILE
-    if not sums_file.is_file():
-        return
-    sums = read_checksums(sums_file)
-    opened = {folder / name for name in DESCRIPTIONS}
-    for graph in INPUTS:
-        opened |= {*folder.glob(f"{graph}.*"), *folder.glob(f"openvino_{graph}.*")}
-    for file in sorted(each for each in opened if each.is_file()):
-        if file.name not in sums:
-            raise ValueError(f"{sums_file} does not name {file.name}: export the model anew.")
-        require_sha256(file, sums[file.name])
 
 
 def open_graphs(folder: Path, export_format: Format, config: AdaptCLIPConfig, device=None) -> Runners:
@@ -75,20 +44,16 @@ def open_graph(folder: Path, graph: str, export_format: Format, config: AdaptCLI
     file = folder / f"{exporter.program_prefix}{graph}{exporter.program_suffix}"
     if not file.is_file():
         raise ValueError(f"{file.name} is missing")
-    layers = len(config.feature_layers)
-    inputs: dict[str, Any] = dict.fromkeys(INPUTS[graph])
-    inputs |= {name: [None] * layers for name in A_LIST if name in inputs}
-    if graph == FEW_SHOT and config.normal_variation:
-        inputs[VARIATION] = dict.fromkeys(FIELDS)
-    outputs: dict[str, Any] = {"image_embeds": None, "patch_embeds": [None] * layers}
-    if graph != ENCODE:
-        outputs = {"anomaly_scores": None, "anomaly_maps": None}
+    inputs, outputs = structures(graph, len(config.feature_layers), config.normal_variation)
     metadata = ExportMetadata(in_spec=structure(((), inputs)), out_spec=structure(outputs), export_dtype="float32")
     program = exporter.load_program(file)
     if export_format.name == "onnx":
-        require_own_weights(program, file)
-    runner = get_runner_class(kind).from_program(program, metadata, device, **export_format.runner_options())
-    require_ports(runner, graph, [*leaves(inputs)], [*leaves(outputs)])
+        require_own_weights(file)
+    runner = get_runner_class(kind).from_program(
+        program, metadata, device, **export_format.runner_options(torch.get_num_threads())
+    )
+    if (found := ports_of(runner, len(list(leaves(outputs))))) is not None:
+        require_ports(graph, found, [*leaves(inputs)], [*leaves(outputs)])
     return runner
 
 
@@ -101,38 +66,16 @@ def is_none(value: Any) -> bool:
     return value is None
 
 
-def leaves(tree: dict[str, Any]) -> Iterator[str]:
-    """The names of a graph's tensors: `image_embeds`, `patch_embeds.0`, ..."""
-    for name, value in tree.items():
-        if isinstance(value, list | dict):
-            yield from (f"{name}.{each}" for each in (value if isinstance(value, dict) else range(len(value))))
-        else:
-            yield name
+def ports_of(runner: Any, outputs: int) -> tuple[list[str], list[str] | None] | None:
+    """The names of a runner's inputs and outputs; `None` where its runtime does not tell.
 
-
-def require_own_weights(program: "onnx_ir.Model", file: Path):
-    """Refuses a graph whose weights lie in another file than the one beside it."""
-    import onnx_ir
-
-    found = [value.const_value for graph in program.graphs() for value in graph.initializers.values()]
-    nodes = (node for graph in program.graphs() for node in graph)
-    found += [each.value for node in nodes for each in node.attributes.values() if each.type.name == "TENSOR"]
-    for tensor in found:
-        if isinstance(tensor, onnx_ir.ExternalTensor) and Path(tensor.path) != file.with_name(f"{file.name}.data"):
-            raise ValueError(f"{file.name} reads weights of {tensor.location!r}, expected {file.name}.data")
-
-
-def require_ports(runner: Any, graph: str, inputs: list[str], outputs: list[str]):
-    """Refuses a graph with other inputs or outputs than the config describes."""
+    Args:
+        outputs: how many there must be.
+    """
     if session := getattr(runner, "session", None):
-        found = [[port.name for port in ports] for ports in (session.get_inputs(), session.get_outputs())]
-    elif compiled := getattr(runner, "compiled_model", None):
-        found = [[port.any_name for port in ports] for ports in (compiled.inputs, compiled.outputs)]
-        outputs = outputs if len(found[1]) == len(outputs) else []  # they have no names, and come in their order
-        found[1] = outputs or found[1]
-    else:
-        return
-    # which of the variation's fields enter the scores depends on the adapters: a graph takes no other ones
-    needed = [name for name in inputs if name in found[0] or name not in VARIATION_INPUTS]
-    if sorted(found[0]) != sorted(needed) or found[1] != outputs:
-        raise ValueError(f"{graph} has other inputs or outputs than config.json describes: {found}")
+        return [port.name for port in session.get_inputs()], [port.name for port in session.get_outputs()]
+    if compiled := getattr(runner, "compiled_model", None):
+        named = [port.any_name for port in compiled.inputs]
+        # outputs have no names, and come in their order
+        return named, None if len(compiled.outputs) == outputs else [port.any_name for port in compiled.outputs]
+    return None

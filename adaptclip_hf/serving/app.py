@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Request, Response
@@ -18,10 +20,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ..detector import AnomalyDetector
-from ..engine import PlainReference
+from ..engine import DetectionResult, PlainReference
 from ..versions import __version__
 from .answers import About, Answer, Health, Inspection, ProductContent, inspected, refusals
 from .batches import Batches, default_batch_size, default_workers
+from .budget import Budget
 from .failures import is_short_of_memory, refusal_of
 from .limits import BodyLimit, Limits, RefusedError
 from .memory import ImageMemory, Traffic
@@ -29,11 +32,12 @@ from .monitoring import Monitor
 from .products import Product, Products, one_line
 from .stopping import Stopping
 from .tokens import Tokens
-from .uploads import BODY, PROFILE_BODY, memory_for, read_photo, read_upload
+from .uploads import BODY, PROFILE_BODY, Photo, Upload, memory_for, read_photo, read_upload
 
 DECODING_THREADS = 2
 MOST_FILES = 3  # of a profile's folder
 CLIENT_LEFT = 499  # what nobody reads, as nginx counts it
+T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")
 
 
@@ -67,10 +71,11 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
     workers = settings.workers or default_workers(detector)
     batch_size = settings.batch_size or default_batch_size(detector)
     batches = Batches(detector, workers, batch_size, monitor.batches.observe)
-    decoding, changing = CapacityLimiter(DECODING_THREADS), CapacityLimiter(1)
+    threads, changing = Budget(DECODING_THREADS), CapacityLimiter(1)
+    decoding = CapacityLimiter(DECODING_THREADS)
     memory, traffic, stopping = ImageMemory(limits.memory), Traffic(limits.traffic), Stopping(limits.stopping)
     zero_shot = detector.prepare(PlainReference())
-    in_work = 0
+    arrivals, in_work = count(), 0
 
     @asynccontextmanager
     async def lifespan(_):
@@ -145,32 +150,44 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
     )
     async def detect(request: Request) -> Response:
         """Scores an image, and decides by a product's profile."""
-        begun = time.perf_counter()
+        begun, arrival = time.perf_counter(), next(arrivals)  # its head is there, its body may not be
         async with stopping.accepted(), traffic.body(request) as body:
             with admitted():
-                content = await scored(request.headers.get("content-type", ""), body)
+                content = await scored(arrival, request.headers.get("content-type", ""), body)
         monitor.seconds.observe(time.perf_counter() - begun)
         return Answer(content, traffic)
 
-    async def scored(kind: str, body: bytes) -> bytes:
-        upload = await to_thread.run_sync(read_upload, kind, body, limiter=decoding)
-        product = product_of(upload.product)
+    async def scored(arrival: int, kind: str, body: bytes) -> bytes:
+        upload, product, needed = await in_turn(arrival, looked_at, kind, body)
         reference = zero_shot if product is None else product.undecided
         profile = zero_shot.reference if product is None else product.profile
-        needed = await to_thread.run_sync(memory_for, upload, product is not None, limits.pixels, limiter=decoding)
-        async with memory.lend(needed):
-            photo = await to_thread.run_sync(read_photo, detector.reader, upload, profile, limiter=decoding)
+        async with memory.lend(needed, arrival):
+            photo = await in_turn(arrival, read_photo, detector.reader, upload, profile)
             try:
-                result = await asyncio.wrap_future(batches.submit(photo.loaded, reference))
+                result = await asyncio.wrap_future(batches.submit(photo.loaded, reference, arrival))
             except ValueError as error:  # such as an image whose tiles lie elsewhere than the product's
                 raise RefusedError(422, f"image: {error}") from None
             except RuntimeError as error:
                 if is_short_of_memory(error):
                     raise MemoryError(str(error)) from error
                 raise
-            inspection = await to_thread.run_sync(inspected, product, photo, result, upload.include, limiter=decoding)
-            monitor.images.labels(inspection.product or "", inspection.label or "").inc()
-            return await to_thread.run_sync(as_bytes, inspection, limiter=decoding)
+            return await in_turn(arrival, answered, product, photo, result, upload.include)
+
+    async def in_turn(arrival: int, work: Callable[..., T], *args) -> T:
+        """What a thread makes of it, after the work of all requests that came earlier and wait for a thread too."""
+        async with threads.lend(1, arrival):
+            return await to_thread.run_sync(work, *args, limiter=decoding)
+
+    def looked_at(kind: str, body: bytes) -> tuple[Upload, Product | None, int]:
+        """A request's fields, its product, and how many bytes the work on its image takes."""
+        upload = read_upload(kind, body)
+        product = product_of(upload.product)
+        return upload, product, memory_for(upload, product is not None, limits.pixels)
+
+    def answered(product: Product | None, photo: Photo, result: DetectionResult, include: tuple[str, ...]) -> bytes:
+        inspection = inspected(product, photo, result, include)
+        monitor.images.labels(inspection.product or "", inspection.label or "").inc()
+        return inspection.model_dump_json().encode()
 
     @app.get("/", dependencies=[bearer], response_model=About, responses=refusals(401))
     async def about() -> dict:
@@ -233,7 +250,3 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
             raise RefusedError(404, f"There is no product {name[:80]!r}.") from None
 
     return app
-
-
-def as_bytes(inspection: Inspection) -> bytes:
-    return inspection.model_dump_json().encode()

@@ -1,10 +1,10 @@
 """Requests that wait for the model, scored together."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import islice
-from queue import Empty, SimpleQueue
+from queue import Empty, PriorityQueue
 from threading import Lock, Thread
 
 import torch
@@ -12,6 +12,8 @@ import torch
 from ..engine import AnomalyScorer, DetectionResult
 from ..engine.images import LoadedImage
 from ..engine.reference import PreparedReference
+
+LAST = math.inf  # comes after all that waits
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,19 @@ class Waiting:
 class Batches:
     """Threads that score waiting images of all products in batches; the next batch gathers while one is scored.
 
-    No image waits for a batch to fill: a single image is scored by itself with all of torch's threads. When several
-    workers are busy, they share these threads.
+    Who came first is scored first, whatever its product. No image waits for a batch to fill: a single image is scored
+    by itself with all of torch's threads. When several workers are busy, they share these threads.
 
     Args:
         workers: threads, which share the model.
-        batch_size: at most this many images are scored together.
-        observe: called with the size of each batch.
+        batch_size: at most this many images are scored together, or tiles of them where they are cut: an image of more
+            tiles is scored alone, so that no other waits for all of them.
+        observe: called with the number of images of each batch.
     """
 
     def __init__(self, detector: AnomalyScorer, workers: int, batch_size: int, observe: Callable[[int], None]):
         self._detector, self._batch_size, self._observe = detector, batch_size, observe
-        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._queue: PriorityQueue[tuple[float, Waiting | None]] = PriorityQueue()  # by arrival
         self._torch_threads, self._busy, self._counting = torch.get_num_threads(), 0, Lock()
         self._threads = [Thread(target=self._work, name=f"batches-{number}") for number in range(workers)]
         for thread in self._threads:
@@ -47,22 +50,26 @@ class Batches:
         """How many images wait, about."""
         return self._queue.qsize()
 
-    def submit(self, image: LoadedImage, reference: PreparedReference) -> Future[DetectionResult]:
-        """Queues an image; the future raises what scoring it raises."""
+    def submit(self, image: LoadedImage, reference: PreparedReference, arrival: int) -> Future[DetectionResult]:
+        """Queues an image; the future raises what scoring it raises.
+
+        Args:
+            arrival: the number of its request, by when it came; each has another one.
+        """
         waiting = Waiting(image, reference)
-        self._queue.put(waiting)
+        self._queue.put((arrival, waiting))
         return waiting.result
 
     def close(self):
         """Scores the waiting images whose results are still wanted, and ends the threads."""
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put((LAST, None))
         for thread in self._threads:
             thread.join()
 
     def _work(self):
-        while (first := self._queue.get()) is not None:
-            batch = [first, *islice(iter(self._next, None), self._batch_size - 1)]
+        while (first := self._queue.get()[1]) is not None:
+            batch = self._gathered(first)
             self._observe(len(batch))
             with self._counting:
                 self._busy += 1
@@ -73,15 +80,20 @@ class Batches:
             with self._counting:
                 self._busy -= 1
 
-    def _next(self) -> Waiting | None:
-        """The next waiting image, or `None`."""
-        try:
-            following = self._queue.get_nowait()
-        except Empty:
-            return None
-        if following is None:
-            self._queue.put(None)  # end after this batch
-        return following
+    def _gathered(self, first: Waiting) -> list[Waiting]:
+        """An image and those next to it that fit into its batch."""
+        batch, room = [first], self._batch_size - len(first.image.tiles)
+        while room > 0:
+            try:
+                number, following = self._queue.get_nowait()
+            except Empty:
+                break
+            if following is None or len(following.image.tiles) > room:
+                self._queue.put((number, following))  # begins the next batch
+                break
+            batch.append(following)
+            room -= len(following.image.tiles)
+        return batch
 
     def _score(self, batch: list[Waiting]):
         batch = [each for each in batch if each.result.running() or each.result.set_running_or_notify_cancel()]

@@ -1,51 +1,15 @@
 """How much memory requests take, and who waits or is refused when there is no more."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from starlette.requests import Request
 
+from .budget import Budget
 from .limits import RefusedError
 
 SMALL_SHARE, LARGE_SHARE = 1 / 4, 3 / 4  # of the memory for images
 SMALL = 1 / 16  # of that memory at most is what a small image takes
-
-
-class Budget:
-    """Bytes that are lent in the order in which they were asked for. Who asks for more than there are is alone."""
-
-    def __init__(self, most: float):
-        self.most, self.lent = most, 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def lend(self, size: int) -> AsyncIterator[None]:
-        """Waits until there are so many bytes; they are given back at the end."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        self._lend_next()
-        try:
-            await turn
-            yield
-        finally:
-            if turn.done() and not turn.cancelled():
-                self.lent -= size
-            else:
-                self._waiting.remove((size, turn))
-            self._lend_next()
-
-    def _lend_next(self):
-        while self._waiting:
-            size, turn = self._waiting[0]
-            if turn.cancelled():  # it gives up, and takes itself out of the row
-                return
-            if self.lent and self.lent + size > self.most:
-                return
-            self._waiting.popleft()
-            self.lent += size
-            turn.set_result(None)
 
 
 class ImageMemory:
@@ -54,9 +18,9 @@ class ImageMemory:
     def __init__(self, most: int):
         self._most, self._small, self._large = most, Budget(SMALL_SHARE * most), Budget(LARGE_SHARE * most)
 
-    def lend(self, size: int):
-        """A context for the work on an image that takes so many bytes; it waits for its turn."""
-        return (self._small if size <= SMALL * self._most else self._large).lend(size)
+    def lend(self, size: int, arrival: int):
+        """A context for the work on an image that takes so many bytes; it waits for its turn by its arrival."""
+        return (self._small if size <= SMALL * self._most else self._large).lend(size, arrival)
 
 
 class Body:

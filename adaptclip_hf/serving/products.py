@@ -20,6 +20,7 @@ from ..inspection import InspectionProfile
 from ..inspection.profile_files import FEATURES, is_profile_file
 from ..model_files import PROFILE_FILE
 from ..modeling.checksums import CHECKSUMS_FILE
+from ..modeling.text_encoder import TextEmbeds
 from .product_folder import ProductFolder
 
 NAME = re.compile(r"\w[\w .+-]{0,63}")
@@ -77,6 +78,7 @@ class Products(Mapping[str, Product]):
     def __init__(self, detector: AnomalyScorer, profiles: Mapping[str, str], folder: Path | None = None):
         self._detector, self._changing = detector, Lock()
         self._folder = None if folder is None else ProductFolder(folder)
+        self._texts: dict[str | None, TextEmbeds] = {}  # by object name: who shares one is compared in one batch
         self.skipped: dict[str, str] = {}
         self.damaged: set[str] = set()
         self._products = self._kept() if self._folder is not None else {}
@@ -176,7 +178,9 @@ class Products(Mapping[str, Product]):
         check_name(name)
         try:
             profile = InspectionProfile.from_pretrained(folder)
-            product = Product(name, profile, self._detector.prepare(profile), profile.digest())
+            reference = self._detector.prepare(profile)
+            text_embeds = self._texts.setdefault(profile.object_name, reference.text_embeds)
+            product = Product(name, profile, replace(reference, text_embeds=text_embeds), profile.digest())
             json.dumps(product.describe(), allow_nan=False)
         except (OSError, ValueError) as error:
             raise ValueError(f"Product {name}: {error}") from error

@@ -12,7 +12,7 @@ from ..engine import Reference
 from ..engine.images import ImageReader, LoadedImage
 from ..engine.result import LARGEST_SEARCHED
 from ..inspection import InspectionProfile
-from ..inspection.photo_features import pixel_digest
+from ..inspection.photos import pixel_digest
 from ..processing.image_loading import content_of_text
 from ..processing.image_opening import open_picture
 from .limits import MEGA, RefusedError

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import CLI, run_python, start_python
 from PIL import Image
 from reference_cases import convert_case
 
@@ -136,17 +137,15 @@ def test_broken_normal_images_and_normal_images_among_the_queries_are_said(small
 @pytest.mark.slow
 def test_killed_at_any_moment_each_image_has_one_line(small_folder, photos, tmp_path):
     line, output, chance = copies(photos, tmp_path / "line", 60), tmp_path / "out", random.Random(0)
-    command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", str(line), "--model", str(small_folder)]
-    command += ["--output", str(output), "--quiet", "--device", "cpu"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [*CLI, "detect", line, "--model", small_folder, "--output", output, "--quiet", "--device", "cpu"]
     for share in (5, 25, 45):
-        process = subprocess.Popen(command, env=environment)
+        process = start_python(*command)
         while process.poll() is None and (not (file := output / "results.jsonl").exists()
                                           or file.read_bytes().count(b"\n") < share):  # fmt: skip
             time.sleep(chance.uniform(0, 0.01))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert subprocess.run(command, env=environment).returncode == 0
+    assert run_python(*command).returncode == 0
     found = lines(output)
     assert sorted(each["path"] for each in found) == sorted(map(str, line.iterdir()))
     assert len({each["heatmap"] for each in found}) == 60 and all(Path(each["heatmap"]).is_file() for each in found)

@@ -7,8 +7,6 @@ import random
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -17,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import CLI, start_python
 from PIL import Image
 
 from adaptclip_hf import AnomalyDetector
@@ -257,12 +256,10 @@ def page(small_folder, tmp_path_factory, temporary_files):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (folder / "secret.txt").write_text("secret")
-    command = [sys.executable, "-m", "adaptclip_hf.cli", "demo", "--no-browser", "--port", str(port)]
-    places = {"TMPDIR": str(temporary_files)}
+    command = [*CLI, "demo", "--no-browser", "--port", port, "--model", small_folder]
+    environment = os.environ | {"TMPDIR": str(temporary_files)}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--model", str(small_folder)], stdout=log, stderr=log, cwd=folder, env=os.environ | places
-        )
+        process = start_python(*command, stdout=log, stderr=log, folder=folder, environment=environment)
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):
         try:

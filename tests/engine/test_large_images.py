@@ -16,7 +16,7 @@ from adaptclip_hf.engine import DetectionResult, result
 from adaptclip_hf.engine.colour_scale import FIXED, ColourScale
 from adaptclip_hf.engine.heatmap import render_heatmap
 from adaptclip_hf.engine.prefetch import Prefetch
-from adaptclip_hf.inspection.photo_features import pixel_digest
+from adaptclip_hf.inspection.photos import pixel_digest
 from adaptclip_hf.inspection.regions import find_regions
 from adaptclip_hf.processing import image_opening
 
@@ -30,7 +30,7 @@ def test_strips_make_the_bytes_of_the_whole(picture, monkeypatch):
     anomaly_map = np.random.default_rng(1).random((70, 90), np.float32)
     sixteen = np.random.default_rng(2).integers(0, 65536, (70, 90)).astype(np.uint16)
     scales = (FIXED, ColourScale(0.4))
-    whole = [scale.blended(np.asarray(picture, np.float32), anomaly_map) for scale in scales]
+    whole = [scale.blended(np.asarray(picture), anomaly_map) for scale in scales]
     digest = pixel_digest(picture)
     for values in (1, 1000, 10**6):
         monkeypatch.setattr(image_opening, "STRIP", values)
@@ -39,6 +39,22 @@ def test_strips_make_the_bytes_of_the_whole(picture, monkeypatch):
         assert pixel_digest(picture) == digest
         found = image_opening.eight_bits(sixteen, "a", None)
         np.testing.assert_array_equal(found, np.round(sixteen / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("scale", [FIXED, ColourScale(0.0), ColourScale(0.4), ColourScale(1.0)])
+@pytest.mark.parametrize("highest", [0.03, 0.5, 1.0])
+def test_only_coloured_pixels_are_mixed_and_all_others_are_the_photos(picture, scale, highest):
+    anomaly_map, pixels = highest * np.random.default_rng(1).random((70, 90), np.float32), np.asarray(picture)
+    before = pixels.copy()
+    values, stops = np.linspace(scale.low, 1, 256), np.array(scale.stops)
+    steps = np.clip((anomaly_map - scale.low) * np.float32(255 / max(1 - scale.low, 1e-6)), 0, 255)
+    levels = (np.floor(steps + 0.5) if scale.start is None else np.ceil(steps)).astype(int)
+    colours = np.stack([np.interp(values, stops[:, 0], stops[:, channel]) for channel in (1, 2, 3)], 1)[levels]
+    opacity = np.where(levels == 0, 0, np.interp(values, stops[:, 0], stops[:, 4])[levels])[..., None]
+    drawn = scale.blended(pixels, anomaly_map)
+    assert drawn.dtype == np.uint8 and np.abs(drawn - (pixels * (1 - opacity) + colours * opacity)).max() <= 0.501
+    np.testing.assert_array_equal(drawn[opacity[..., 0] == 0], before[opacity[..., 0] == 0])
+    np.testing.assert_array_equal(pixels, before)  # the photo itself stays as it is
 
 
 def test_a_large_photo_is_drawn_smaller_and_its_regions_keep_its_pixels(picture, monkeypatch):

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from adaptclip_hf import AdaptCLIPProcessor, AnomalyDetector, InspectionProfile, PromptBank, View
 from adaptclip_hf.cli import main
 from adaptclip_hf.engine import AnomalyScorer
-from adaptclip_hf.engine.turned_copies import DECIDING, distance_ratio, something_new, turned
+from adaptclip_hf.engine.torch_copies import distance_ratio, something_new, turned
+from adaptclip_hf.engine.turned_copies import DECIDING
 from adaptclip_hf.modeling.vision_encoder import ImageFeatures
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from adaptclip_hf import DEFAULT_MODEL, AnomalyDetector, InspectionProfile, PromptBank, View
 from adaptclip_hf.cli import main
 from adaptclip_hf.engine.tiles import HIDDEN, TileMerger
-from adaptclip_hf.processing.image_processing_adaptclip import resize_map
+from adaptclip_hf.processing.map_sizes import resize_map
 
 
 @pytest.fixture(scope="module")

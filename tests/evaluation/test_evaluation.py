@@ -2,15 +2,13 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from commands import CLI, launch, run_python
 from layouts import make_br35h, make_good_and_bad, make_kvasir, make_real_iad, mvtec
 from PIL import Image
 
@@ -387,11 +385,9 @@ def test_what_would_surprise_is_said(products, small_folder, tmp_path, capsys, m
 def test_two_processes_give_the_same_results(small_folder, products, tmp_path):
     results = []
     for processes in (1, 2):
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        call = ["-m", "adaptclip_hf.cli", "evaluate", "--model", str(small_folder), "--data", str(products), "--quiet"]
-        call += ["--output", str(tmp_path / str(processes)), "--shots", "0", "2", "--batch-size", "1"]
-        launched = [sys.executable, *(launcher if processes > 1 else []), *call]
-        done = subprocess.run(launched, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        call = [*CLI, "evaluate", "--model", small_folder, "--data", products, "--quiet"]
+        call += ["--output", tmp_path / str(processes), "--shots", "0", "2", "--batch-size", "1"]
+        done = run_python(*call) if processes == 1 else launch(*call)
         assert done.returncode == 0, done.stderr
         results.append(json.loads((tmp_path / str(processes) / "results.json").read_text()))
     one, two = map(without_time, results)

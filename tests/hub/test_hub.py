@@ -1,4 +1,7 @@
-"""To the Hub and back, against a stand-in for it; each step in a process of its own, as users have it."""
+"""To the Hub and back, against a stand-in for it; each step in a process of its own, as users have it.
+
+Libraries read the Hub's address and the cache's folder when they are imported: both stay, what they lead to changes.
+"""
 
 import base64
 import importlib.util
@@ -6,14 +9,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from io import BytesIO
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import CLI, Preloaded, run_python
 from hub_server import TOKEN, Hub, commit_of
 from huggingface_hub import ModelCard
 from pages import NEED_THE_HUB, ROOT
@@ -26,34 +29,45 @@ from adaptclip_hf.hub.staging import endpoint_files
 from adaptclip_hf.synthetic import write_dataset
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A port, a link that stands for the cache, and what starts commands to which they are the Hub and the cache."""
+    hub, cache = Hub(), tmp_path_factory.mktemp("home") / "cache"
+    hub.close()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    started = Preloaded(environment)
+    yield SimpleNamespace(port=hub.server.server_port, cache=cache, environment=environment, preloaded=started)
+    started.close()
+
+
 @pytest.fixture
-def hub():
-    hub = Hub()
+def hub(place):
+    hub = Hub(place.port)
     yield hub
     hub.close()
 
 
 @pytest.fixture
-def call(hub, tmp_path):
+def call(place, tmp_path):
     """Runs Python with the stand-in as its Hub and an empty cache; gives status and everything printed."""
     numbers = count()
 
-    def run(*words, token=TOKEN, home=None):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home or tmp_path / f"cache_{next(numbers)}")}
-        environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        if token:
-            environment["HF_TOKEN"] = token
-        done = subprocess.run(
-            [sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=300
-        )
+    def run_with(*words, token=TOKEN, home=None):
+        home = home or tmp_path / f"cache_{next(numbers)}"
+        home.mkdir(exist_ok=True)
+        place.cache.unlink(missing_ok=True)
+        place.cache.symlink_to(home)
+        environment = place.environment | ({"HF_TOKEN": token} if token else {})
+        done = run_python(*words, by=place.preloaded, environment=environment)
         return done.returncode, done.stdout + done.stderr
 
-    return run
+    return run_with
 
 
-PUSH = ("-m", "adaptclip_hf.cli", "push")
-DETECT = ("-m", "adaptclip_hf.cli", "detect")
+PUSH = (*CLI, "push")
+DETECT = (*CLI, "detect")
 SCORE = """
 import sys, adaptclip_hf
 from transformers import pipeline
@@ -183,7 +197,7 @@ def test_a_profile_decides_the_same_elsewhere(hub, call, small_folder, photos, t
         "--model",
         small_folder,
     )
-    status, text = call("-m", "adaptclip_hf.cli", *fit, "--output", tmp_path / "ring", "--quiet")
+    status, text = call(*CLI, *fit, "--output", tmp_path / "ring", "--quiet")
     assert status == 0, text
     status, text = call(*PUSH, tmp_path / "ring", "me/ring")
     assert status == 1 and "name its Hub id" in text, text
@@ -208,7 +222,7 @@ def test_training_pushes_the_model_with_its_record(hub, call, small_folder, tmp_
     parts = write_dataset(tmp_path / "parts", 2, size=96, train=2, good=2, bad=4)
     words = ("--data", parts, "--output", tmp_path / "run", "--model", small_folder, "--num-train-epochs", "1")
     more = ("--push-to-hub", "--hub-model-id", "me/trained", "--use-cpu", "--per-device-train-batch-size", "4")
-    status, text = call("-m", "adaptclip_hf.cli", "train", *words, *more, "--feature-cache", tmp_path / "features")
+    status, text = call(*CLI, "train", *words, *more, "--feature-cache", tmp_path / "features")
     assert status == 0, text
     pushed = hub.repos["me/trained"]["branches"]["main"]
     assert set(pushed) >= {"model.safetensors", "processor_config.json", "README.md"}

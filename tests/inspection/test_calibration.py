@@ -22,9 +22,9 @@ from adaptclip_hf.inspection.calibration import (
 from adaptclip_hf.inspection.drift import WINDOW, DriftWatch
 from adaptclip_hf.inspection.fit_settings import FitSettings
 from adaptclip_hf.inspection.near_copies import near_copies, sketch
-from adaptclip_hf.inspection.photo_features import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
+from adaptclip_hf.inspection.photos import CALIBRATING, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
 from adaptclip_hf.inspection.split import CROSS, LEAVE_ONE_OUT, SPLIT, Split, asked_and_given, rates
-from adaptclip_hf.processing.image_processing_adaptclip import margin_of
+from adaptclip_hf.processing.thresholds import margin_of
 from adaptclip_hf.synthetic import make_category, render_sample
 
 

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import pickle
-import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from commands import run_command
+from commands import CLI, start_python
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from small_profiles import inspects_all
@@ -576,18 +575,10 @@ def test_an_update_on_a_share_without_locks_is_refused_and_a_fit_is_not(
 @pytest.mark.slow
 def test_two_updates_at_once_are_both_kept(profile, small_folder, bad, tmp_path):
     ring = profile.save_pretrained(tmp_path / "ring")
-    for first, second in ((0, 1), (2, 3)):
-        updates = [
-            threading.Thread(
-                target=run_command,
-                args=(["adaptclip", "fit", "--update", str(ring), "--confirmed", bad[each], "--quiet"], tmp_path),
-            )
-            for each in (first, second)
-        ]
-        for each in updates:
-            each.start()
-        for each in updates:
-            each.join()
+    for both in ((0, 1), (2, 3)):
+        command = [*CLI, "fit", "--update", ring, "--quiet", "--confirmed"]
+        updates = [start_python(*command, bad[each]) for each in both]
+        assert [each.wait(300) for each in updates] == [0, 0]
     photos = InspectionProfile.from_pretrained(ring).features.photos
     assert {photo.name for photo in photos if photo.role == "confirmed"} == set(bad[:4])
 

@@ -17,7 +17,7 @@ from adaptclip_hf.inspection.calibration import Calibration
 from adaptclip_hf.inspection.golden import Golden
 from adaptclip_hf.inspection.near_copies import near_copies, sketch
 from adaptclip_hf.inspection.parts import PartPattern, UsualPart, groups_of, highest, label_of_part
-from adaptclip_hf.inspection.photo_features import BOTH, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
+from adaptclip_hf.inspection.photos import BOTH, CONFIRMED, DEFECT, GOOD, IN_BANK, ProfilePhoto
 from adaptclip_hf.inspection.split import METHODS, Split
 from adaptclip_hf.synthetic import make_category, render_sample
 

@@ -158,7 +158,7 @@ def test_defects_stay_where_they_may_lie(detector, good):
     sample = sampled_again(detector.reader, profile.features.photos, view, 0)
     photo = profile.features.photos[0]
     sampled = sample.tiles[photo.digest]
-    spoiled = spoiled_photo(detector, profile.compared_bank(detector), None, profile.features, photo, sampled)
+    spoiled = spoiled_photo(detector, profile.features, photo, sampled)
     seen = looked_at(sampled.tile, len(spoiled.image))
     assert 0.4 < seen.mean() <= 1
     for cell in range(0, len(CELLS), 3):

@@ -18,7 +18,7 @@ from adaptclip_hf.modeling.adapters_file import load_adapters, save_adapters
 from adaptclip_hf.modeling.alignment import nearest_tokens
 from adaptclip_hf.modeling.checksums import CHECKSUMS_FILE, read_checksums
 from adaptclip_hf.modeling.fusion import fuse
-from adaptclip_hf.processing.image_processing_adaptclip import label_of
+from adaptclip_hf.processing.thresholds import label_of
 
 ADAPTER = "prompt_query_adapter.image_head.0.weight"
 

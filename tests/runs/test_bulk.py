@@ -4,9 +4,6 @@ import io
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from commands import CLI, Command, run_python, start_python
 from PIL import Image
 from pyarrow import parquet
 from small_profiles import fit_small_profile
@@ -245,9 +243,7 @@ print(json.dumps([psutil.Process().memory_info().rss - before, time.perf_counter
     found = []
     for count in (1000, 100_000):
         (tmp_path / str(count)).mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / str(count)), str(count)], capture_output=True, text=True
-        )
+        done = run_python("-c", code, tmp_path / str(count), count)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[1][0] < found[0][0] + 12 * 2**20, found  # SQLite's cache
@@ -266,69 +262,15 @@ def test_the_callable_of_map_batches(line):
     assert by_path[0]["score"] == expected[0].score and by_path[-1]["error"]
 
 
-def environment(**more) -> dict:
-    return os.environ | {"OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0", **more}
+def start(line, store: dict, *words) -> Command:
+    command = [*CLI, "detect", "--engine", "ray", "--quiet", "--profile", line["profile"], *words]
+    return start_python(*command, environment=os.environ | {"OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"} | store)
 
 
-def start(line, output, *words, **more) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "adaptclip_hf.cli",
-        "detect",
-        "--engine",
-        "ray",
-        "--output",
-        str(output),
-        "--quiet",
-    ]
-    command += ["--profile", str(line["profile"]), *map(str, words)]
-    return subprocess.Popen(
-        command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def end(process: subprocess.Popen, code: int):
-    said, _ = process.communicate(timeout=400)
-    assert process.returncode == code, said[-3000:]
-
-
-def actors_of(driver: int) -> list[psutil.Process]:
+def actors_of(driver: Command) -> list[psutil.Process]:
     """The processes in which a driver's actors score."""
-    found = []
-    for each in psutil.process_iter(["cmdline"]):
-        if each.info["cmdline"] and "DetectRead" in each.info["cmdline"][0]:
-            found.append(each)
-    return found
-
-
-@pytest.mark.slow
-def test_on_ray_with_workers_and_the_driver_killed_each_image_has_one_row(line, tmp_path):
-    pytest.importorskip("ray")
-    many = tmp_path / "many"
-    for folder in range(18):  # 6 chunks: the driver is killed long before the last
-        (many / f"{folder:02}").mkdir(parents=True)
-        for file in line["images"].glob("*.*"):
-            (many / f"{folder:02}" / file.name).hardlink_to(file)
-    driver, killed, deadline = start(line, tmp_path / "out", "--input", many), 0, time.monotonic() + 300
-    while not killed and driver.poll() is None and time.monotonic() < deadline:
-        parts = len(list((tmp_path / "out").glob("part-*")))
-        if parts and (actors := actors_of(driver.pid)):
-            actors[0].kill()
-            killed += 1
-        time.sleep(0.3)
-    assert killed and driver.poll() is None, driver.communicate()[0]
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    time.sleep(3)
-    end(start(line, tmp_path / "out", "--input", many), 1)
-    found = rows(tmp_path / "out")
-    assert len(found) == len({row["path"] for row in found}) == 18 * 39
-    expected = {Path(row["path"]).name: row for row in expected_rows(line, tmp_path / "local")}  # of one folder's files
-    for row in found:
-        same = expected[Path(row["path"]).name]
-        error = same["error"] and same["error"].replace(same["path"], row["path"])
-        assert row == same | {"path": row["path"], "error": error}
+    below = psutil.Process(driver.pid).children(recursive=True)
+    return [each for each in below if any("DetectRead" in word for word in each.cmdline()[:1])]
 
 
 @pytest.fixture
@@ -350,29 +292,73 @@ def store(tmp_path):
     started.stop()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ray", "this process"])
-def test_from_a_store_into_a_store(line, tmp_path, store, engine, monkeypatch):
-    client, keys = store
+def upload(client, line, *folders: str):
+    """The images, in each of the folders."""
     for file in sorted(line["images"].rglob("*.*")):
-        client.upload_file(str(file), "line", f"today/{file.relative_to(line['images'])}")
+        content = file.read_bytes()
+        for folder in folders:
+            client.put_object(Bucket="line", Key=f"{folder}/{file.relative_to(line['images'])}", Body=content)
+
+
+def parts_of(client) -> list[str]:
+    listed = client.list_objects_v2(Bucket="line", Prefix="results/part-")
+    return [each["Key"] for each in listed.get("Contents", ())]
+
+
+def assert_rows(client, line, folder, *days: str):
+    """Those in the store are the local engine's, day by day, each once; nothing is beside them but the settings."""
+    for key in (parts := parts_of(client)):
+        client.download_file("line", key, str(folder / Path(key).name))
+    left = client.list_objects_v2(Bucket="line", Prefix="results/")["Contents"]
+    assert sorted(each["Key"] for each in left) == sorted(["results/_detect.json", *parts])
+    found, expected = rows(folder), expected_rows(line, folder / "local")
+    assert len(found) == len(days) * len(expected) == len({row["path"] for row in found})
+    by_path = {row["path"]: row for row in found}
+    for day in days:
+        for row in expected:
+            path = f"s3://line/{day}/{Path(row['path']).relative_to(line['images'])}"
+            other = by_path[path]
+            assert (other["error"] is None) == (row["error"] is None)  # of bytes in place of a file
+            assert other | {"error": None} == row | {"path": path, "error": None}
+    assert sum(row["error"] is not None for row in found) == 2 * len(days)
+
+
+@pytest.mark.slow
+def test_on_ray_with_a_worker_and_the_driver_killed_each_image_has_one_row(line, tmp_path, store):
+    pytest.importorskip("ray")
+    client, keys = store
+    days = [f"days/{day:02}" for day in range(9)]  # 3 chunks: the driver is killed long before the last
+    upload(client, line, *days)
+
+    def go_on() -> Command:
+        words = ("--input", "s3://line/days", "--output", "s3://line/results", "--actors", "1")
+        return start(line, keys, *words)
+
+    def wait_for_part(driver: Command, count: int):
+        deadline = time.monotonic() + 300
+        while len(parts_of(client)) < count:
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+
+    driver = go_on()
+    wait_for_part(driver, 1)
+    driver.kill()
+    driver.wait()
+    time.sleep(3)
+    driver = go_on()
+    wait_for_part(driver, len(parts_of(client)) + 1)
+    [actor] = actors_of(driver)
+    actor.kill()
+    assert driver.wait(400) == 1  # some are broken
+    assert_rows(client, line, tmp_path, *days)
+
+
+def test_from_a_store_into_a_store(line, tmp_path, store, without_ray, monkeypatch):
+    client, keys = store
+    upload(client, line, "today")
     client.put_object(Bucket="line", Key="today/.hidden/a.png", Body=b"x")
-    for _ in range(1 if engine == "ray" else 2):  # the second time nothing is left to do, which the planner finds alike
-        if engine == "ray":
-            end(start(line, "s3://line/results", "--input", "s3://line/today", **keys), 1)
-        else:
-            monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-            for name, value in keys.items():
-                monkeypatch.setenv(name, value)
-            assert bulk(line, "s3://line/results", "--input", "s3://line/today") == 1
-    listed = [each["Key"] for each in client.list_objects_v2(Bucket="line", Prefix="results/")["Contents"]]
-    parts = [key for key in listed if "part-" in key]
-    assert sorted(listed) == sorted(["results/_detect.json", *parts])
-    for key in parts:
-        client.download_file("line", key, str(tmp_path / Path(key).name))
-    found, expected = rows(tmp_path), expected_rows(line, tmp_path / "local")
-    assert len(found) == 40 and sum(row["error"] is not None for row in found) == 2
-    names = {row["path"].removeprefix("s3://line/today/"): row["score"] for row in found}
-    for row in expected:
-        name = str(Path(row["path"]).relative_to(line["images"]))
-        assert names[name] == pytest.approx(row["score"], abs=1e-6)
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):  # the second time nothing is left to do
+        assert bulk(line, "s3://line/results", "--input", "s3://line/today") == 1
+    assert_rows(client, line, tmp_path, "today")

@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import CLI, Command, start_python
 from PIL import Image
 from small_profiles import fit_small_profile
 
@@ -38,22 +37,10 @@ def ring(small_folder, tmp_path_factory) -> Path:
     return folder
 
 
-def start(ring: Path, line: Path, output: Path, *words) -> subprocess.Popen:
-    command = [sys.executable, "-m", "adaptclip_hf.cli", "detect", line, "--watch", "--profile", ring / "profile"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def start(ring: Path, line: Path, output: Path, *words) -> Command:
+    command = [*CLI, "detect", line, "--watch", "--profile", ring / "profile", "--output", output, *words]
     with output.with_suffix(".log").open("a") as log:
-        return subprocess.Popen(
-            [*map(str, command), "--output", str(output), *words],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            preexec_fn=hear_interrupts,
-        )
-
-
-def hear_interrupts():
-    """What a shell runs in the background ignores Ctrl-C, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return start_python(*command, stdout=log, stderr=log)
 
 
 def lines(output: Path) -> list[dict]:

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from adaptclip_hf.serving.answers import Answer
+from adaptclip_hf.serving.budget import Budget
 from adaptclip_hf.serving.limits import BodyLimit, Limits, RefusedError
-from adaptclip_hf.serving.memory import Budget, ImageMemory, Traffic
+from adaptclip_hf.serving.memory import ImageMemory, Traffic
 from adaptclip_hf.serving.stopping import Stopping
 
 
@@ -33,7 +34,7 @@ def test_a_budget_lends_in_order_and_alone_what_is_too_large():
         budget, order = Budget(100), []
 
         async def work(name, size):
-            async with budget.lend(size):
+            async with budget.lend(size, ord(name)):
                 order.append(name)
                 await done[name].wait()
 
@@ -61,15 +62,15 @@ def test_a_budget_lends_in_order_and_alone_what_is_too_large():
 def test_one_that_waits_and_leaves_does_not_hold_those_behind_it():
     async def run():
         budget = Budget(100)
-        async with budget.lend(90):
-            large, small = (asyncio.create_task(use(budget, size)) for size in (50, 10))
+        async with budget.lend(90, 0):
+            large, small = (asyncio.create_task(use(budget, *each)) for each in ((50, 1), (10, 2)))
             await settled()
             large.cancel()
             await asyncio.wait_for(small, 1)
         assert budget.lent == 0
 
-    async def use(budget, size):
-        async with budget.lend(size):
+    async def use(budget, size, arrival):
+        async with budget.lend(size, arrival):
             pass
 
     asyncio.run(run())
@@ -78,7 +79,7 @@ def test_one_that_waits_and_leaves_does_not_hold_those_behind_it():
 def test_small_images_do_not_wait_for_large_ones():
     async def run():
         memory = ImageMemory(1600)
-        async with memory.lend(5000), asyncio.timeout(1), memory.lend(100):
+        async with memory.lend(5000, 1), asyncio.timeout(1), memory.lend(100, 2):
             pass
 
     asyncio.run(run())

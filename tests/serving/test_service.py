@@ -260,7 +260,7 @@ def test_one_photo_that_cannot_be_scored_fails_alone(small_folder, queries):
     photos = list(detector.reader.read_ready(queries))
     broken = type(photos[0])("broken", photos[0].image, photos[0].tiles, pixel_values=photos[0].pixel_values * np.nan)
     batches = Batches(detector, 1, 8, sizes.append)
-    found = [batches.submit(each, reference) for each in (*photos, broken)]
+    found = [batches.submit(each, reference, number) for number, each in enumerate((*photos, broken))]
     batches.close()  # what waits is scored
     assert all(0 <= each.result().score <= 1 for each in found[:-1]) and sum(sizes) == 7
     with pytest.raises(ValueError, match="overflows"):
@@ -474,12 +474,7 @@ def test_twelve_images_of_many_pixels_take_the_memory_of_one(products, small_fol
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files here")
 def test_more_silent_connections_than_files(products, small_folder, tmp_path):
-    def few():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-
-    import resource
-
-    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, preexec_fn=few)
+    server = Server(tmp_path, {"ring": products["ring"]}, small_folder, open_files=256)
     try:
         silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(500)]
         begun = time.perf_counter()

@@ -1,16 +1,14 @@
 """Training: the recipe through Trainer's path, prompts, the feature cache, checkpoints, ablations, bad input."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from commands import CLI, launch, run_python, start_python
 from PIL import Image
 from reference_cases import GRADIENT_TOLERANCE, assert_same_step, convert_case
 from safetensors.torch import load_file
@@ -531,27 +529,20 @@ def test_wrong_calls(parts, small_folder, tmp_path, capsys):
     assert stopped.value.code == 0 and "--gradient_accumulation_steps" in capsys.readouterr().out
 
 
-def start(arguments, launcher=()):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *launcher, "adaptclip_hf.cli", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 @pytest.mark.works("Trainer and Accelerate", "`resume_from_checkpoint`, to the bit")
 @pytest.mark.slow
 def test_killed_and_resumed_training_ends_with_the_same_bits(parts, small_folder, tmp_path):
     more = ["--save-strategy", "steps", "--save-steps", "4", "--num-train-epochs", "12"]
     more += ["--feature-cache", tmp_path / "features"]
-    whole = start(run_command(parts, small_folder, tmp_path / "one", *more))
-    assert whole.wait() == 0, whole.stdout.read()
-    killed = start(run_command(parts, small_folder, tmp_path / "two", *more))
+    whole = run_python(*CLI, *run_command(parts, small_folder, tmp_path / "one", *more))
+    assert whole.returncode == 0, whole.stderr
+    killed = start_python(*CLI, *run_command(parts, small_folder, tmp_path / "two", *more))
     while not (tmp_path / "two" / "checkpoint-8").exists() and killed.poll() is None:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL and not (tmp_path / "two" / "model.safetensors").exists()
-    resumed = start(run_command(parts, small_folder, tmp_path / "two", *more, "--resume"))
-    output = resumed.communicate()[0]
-    assert resumed.returncode == 0 and "resuming from" in output, output
+    resumed = run_python(*CLI, *run_command(parts, small_folder, tmp_path / "two", *more, "--resume"))
+    assert resumed.returncode == 0 and "resuming from" in resumed.stdout + resumed.stderr, resumed
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -563,11 +554,10 @@ def test_two_processes_train_as_one_with_the_same_global_batch(parts, small_fold
     for processes in (1, 2):
         output = tmp_path / str(processes)
         more = ["--per-device-train-batch-size", 6 // processes, "--feature-cache", tmp_path / "features"]
-        launcher = () if processes == 1 else ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
         more += [] if processes == 1 else ["--ddp-backend", "gloo"]
-        process = start(run_command(parts, small_folder, output, *more), launcher)
-        text = process.communicate()[0]
-        assert process.returncode == 0, text
+        command = [*CLI, *run_command(parts, small_folder, output, *more)]
+        done = run_python(*command) if processes == 1 else launch(*command)
+        assert done.returncode == 0, done.stderr
         histories.append(json.loads((output / "trainer_state.json").read_text())["log_history"])
         weights.append(load_file(output / "model.safetensors"))
     for one, two in zip(*histories, strict=True):

@@ -1,0 +1,46 @@
+"""Scoring by an exported model without torch and transformers, whose imports take seconds."""
+
+import argparse
+from pathlib import Path
+
+from ..files import parse_json
+from ..model_files import EXPORT_FILE, PROFILE_FILE
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
+# what the call may ask for that takes torch
+TAKES_TORCH = ("dtype", "plugin", "save_prompt_bank")
+
+
+def is_light(args: argparse.Namespace) -> bool:
+    """Whether a call of `adaptclip detect` needs no torch: its model is exported to ONNX or OpenVINO, everything that
+    it names lies here, and it asks for nothing that takes torch."""
+    from importlib.util import find_spec
+
+    asked = [name for name in TAKES_TORCH if getattr(args, name)]
+    if asked or args.engine != "local" or args.device not in (None, "cpu"):
+        return False
+    if args.profile and not Path(args.profile).is_dir():
+        return False
+    if args.prompt_bank and not Path(args.prompt_bank).exists():
+        return False
+    model = args.model or field(Path(args.profile or "", PROFILE_FILE), "model")
+    runtime = RUNTIMES.get(field(Path(model, EXPORT_FILE), "format")) if model else None
+    return runtime is not None and find_spec(runtime) is not None
+
+
+def field(file: Path, name: str) -> str:
+    """A text of a JSON file; empty where there is none. What is wrong with the file is told by who reads it."""
+    try:
+        content = parse_json(file.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    value = content.get(name) if isinstance(content, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def light_scorer(model: str, device: str | None):
+    """The scorer of an exported folder."""
+    from ..engine import AnomalyScorer
+    from ..runtimes.light_model import LightModel, light_processor
+
+    return AnomalyScorer(LightModel.from_pretrained(model, device), light_processor(Path(model)))

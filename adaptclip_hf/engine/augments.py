@@ -1,0 +1,24 @@
+"""Which turned or mirrored copies of normal images are compared with, see [`TurnedCopies`]; imports nothing heavy."""
+
+from .tiles import View
+
+AUTO, NONE, ROTATIONS, FLIPS = "auto", "none", "rotations", "flips"
+AUGMENTS = (AUTO, NONE, ROTATIONS, FLIPS)
+
+
+def require_augment(augment: str, view: View):
+    """Refuses a way that there is not, or turned copies where each place is compared with its own.
+
+    Raises:
+        ValueError: names what there is.
+    """
+    if not isinstance(augment, str) or augment not in AUGMENTS:
+        raise ValueError(f"There is no augment {augment!r:.60}; there are {', '.join(AUGMENTS)}.")
+    if view.by_place and augment in (ROTATIONS, FLIPS):
+        raise ValueError(
+            f"Where each place is compared with its own, a turned copy has none: leave augment={augment!r} out."
+        )
+
+
+def ignored(line: str):
+    """Of nobody who listens."""

@@ -1,0 +1,103 @@
+"""Nearest normal tokens of an image that is much like one whose distances to each normal image are known.
+
+Angles between unit tokens keep the triangle inequality: a token that was turned by some angle comes nearer to a normal
+image by that angle at most. Normal images that are too far for it, by what was found already, are not searched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..modeling.alignment import nearest_tokens
+from ..modeling.normal_variation import nearest_distances
+from ..modeling.precision import full_precision
+from ..modeling.prompt_bank import PromptBank
+
+ROUNDING = 1e-6  # of a product of unit tokens, at least
+Layers = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class NearSearch:
+    """A search among k normal images, near to an image that was compared with them.
+
+    Attributes:
+        bank: whose model, preprocessing and variation count; not its tokens.
+        images: for each layer the tokens (N, d) of each normal image, with those of its copies.
+        tokens: for each layer (L, d), of the image that was compared.
+        distances: (n, k, L) of its patches to the nearest token of each normal image.
+    """
+
+    bank: PromptBank
+    images: Sequence[Layers]
+    tokens: Layers
+    distances: torch.Tensor
+
+    @classmethod
+    def of(cls, bank: PromptBank, tokens: Layers) -> "NearSearch":
+        """Compares an image with a bank first.
+
+        Args:
+            tokens: of the image, for each layer (L, d).
+        """
+        images = [list(bank.tokens_by_image(layer)) for layer in range(len(tokens))]
+        found = [
+            torch.cat([nearest_distances(layer[None], each) for each in of_layer])
+            for layer, of_layer in zip(tokens, images, strict=True)
+        ]
+        return cls(bank, images, tokens, torch.stack(found))
+
+    @torch.no_grad()
+    def nearest(self, tokens: Layers) -> list[PromptBank]:
+        """For each of B images a bank of one image, the nearest normal token of each patch: it scores as with all.
+
+        Args:
+            tokens: for each layer (B, L, d).
+        """
+        layers = zip(tokens, self.tokens, self.images, self.distances, strict=True)
+        chosen = [nearest_of(*layer) for layer in layers]
+        banks = zip(*(layer.split(1) for layer in chosen), strict=True)
+        return [replace(self.bank, features=layers, added=None, added_of=None) for layers in banks]
+
+
+def nearest_of(
+    query: torch.Tensor, known: torch.Tensor, images: Sequence[torch.Tensor], distances: torch.Tensor
+) -> torch.Tensor:
+    """The nearest tokens (B, L, d) of one layer.
+
+    Args:
+        query: (B, L, d).
+        known: (L, d), tokens of which the distances are known.
+        images: k times (N, d).
+        distances: (k, L).
+    """
+    tokens = query.flatten(0, 1)
+    # how far a distance may be off: tokens that were stored are not quite of unit length
+    longer = max(float((full_precision(each).norm(dim=-1) - 1).abs().max()) for each in images)
+    slack = longer + max(torch.finfo(query.dtype).eps, ROUNDING)
+    turned = angles(query, known.expand_as(query)).flatten()
+    at_least = torch.arccos((1 - distances + slack).clamp_max(1)).repeat(1, len(query)) - turned
+    most = torch.cos(at_least.clamp_min(0)) + slack  # (k, B * L), similarity to each normal image
+    first = distances.argmin(0).repeat(len(query))
+    best, chosen = torch.full_like(turned, -torch.inf), torch.empty_like(tokens)
+
+    def search(number: int, places: torch.Tensor):
+        found = nearest_tokens(tokens[places][None], images[number])[0]
+        similarity = (full_precision(tokens[places]) * full_precision(found)).sum(-1)
+        nearer = similarity > best[places]
+        rows = places[nearer]
+        best[rows], chosen[rows] = similarity[nearer], found[nearer]
+
+    for number in first.unique().tolist():
+        search(number, (first == number).nonzero()[:, 0])
+    for number in range(len(images)):
+        places = ((most[number] > best) & (first != number)).nonzero()[:, 0]
+        if len(places):
+            search(number, places)
+    return chosen.view_as(query)
+
+
+def angles(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Between unit vectors (..., d) -> (...) in float32, also where they are small."""
+    return 2 * torch.arcsin(((full_precision(one) - full_precision(other)).norm(dim=-1) / 2).clamp_max(1))
