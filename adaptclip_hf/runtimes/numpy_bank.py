@@ -43,6 +43,7 @@ class NumpyBank:
     added_of: Layers | None = None
 
     arrays: ClassVar[NumpyArrays] = NumpyArrays()
+    grouped: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -58,6 +59,10 @@ class NumpyBank:
             filler = np.broadcast_to(layer[0, :1], (length - len(more), layer.shape[-1]))
             filled.append(np.concatenate([layer, np.concatenate([more, filler]).reshape(-1, places, layer.shape[-1])]))
         return tuple(filled)
+
+    def in_groups(self, together: int = 1) -> "NumpyBank":
+        """Itself, whatever its size: the graph multiplies with all of it."""
+        return self
 
     def tokens_by_image(self, layer: int) -> Iterator[np.ndarray]:
         """The tokens (N, d) of one image after the other in a layer."""
