@@ -17,7 +17,7 @@ from .engine.reference import GIVE_ALONE, PlainReference, PreparedReference, Ref
 from .engine.scorer import AnomalyScorer
 from .engine.scoring import compare, join, tile_inputs
 from .engine.tiles import TileMerger, View
-from .engine.variations import in_one_pool, knowing_variations
+from .engine.variations import knowing_variations, ready_to_search
 from .modeling.checks import needs_the_package
 from .modeling.fingerprint import ContentMemo
 from .modeling.normal_variation import NormalVariation
@@ -184,8 +184,9 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         if self.model.config.normal_variation and prompt_bank.variation is None:
             key = (prompt_bank.digest(), view.key(), self.model.device, self.model.dtype)
             plain = self._memo.value("variations", key, lambda: knowing_variations(self.model, plain))
-        plain = in_one_pool(plain)
-        return {"prompt_bank": plain.prompt_bank, "variations": plain.variations}
+        settings = (self.model.device, self.model.dtype, self.model.config.normal_variation, view.key())
+        plain = self._memo.value("ready_to_search", (*settings, prompt_bank), lambda: ready_to_search(plain))
+        return {"prompt_bank": plain.prompt_bank, "variations": plain.variations, "places": plain.places}
 
     def preprocess(self, image, view: View = View()) -> Iterator[dict]:
         """The tiles of an image, one after the other; most images are one tile."""
@@ -200,6 +201,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         model_inputs: dict,
         prompt_bank: PromptBank | None = None,
         variations: tuple[NormalVariation, ...] = (),
+        places: tuple[PromptBank, ...] = (),
         text_embeds: TextEmbeds | None = None,
         needs_appearance: bool = False,
     ) -> dict:
@@ -207,7 +209,7 @@ class AnomalyDetectionPipeline(ChunkPipeline):
         tiles = as_batch(model_inputs["tile"])
         text_embeds = self.scorer.encode_text() if text_embeds is None else text_embeds
         plain = PlainReference(view=tiles[0].tiles.view)  # a call has one view
-        reference = PreparedReference(plain, prompt_bank, text_embeds, variations)
+        reference = PreparedReference(plain, prompt_bank, text_embeds, variations, places)
         scores = compare(self.model, features, tiles, [reference] * len(tiles))
         about = {name: model_inputs[name] for name in ("image", "path", "tile", "is_last")}
         seen: list[np.ndarray | None] = [None] * len(tiles)

@@ -1,16 +1,20 @@
 """Spatial alignment: the nearest normal token of each query token (paper, equation 5)."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 from .precision import full_precision, outside_autocast
 
+if TYPE_CHECKING:
+    from .token_groups import NearerOf, TokenGroups
+
 SIMILARITIES_AT_ONCE = 2**24
 
-# a pool (N, d) for the whole batch, or one for each query: a tensor (B, N, d), or tensors (N, d) of any lengths
-Pool: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
+# a pool (N, d) for the whole batch, in groups if it is large, or one for each query: a tensor (B, N, d), or a sequence
+OnePool: TypeAlias = "torch.Tensor | TokenGroups | NearerOf"
+Pool: TypeAlias = "OnePool | Sequence[OnePool]"
 
 
 @outside_autocast
@@ -25,11 +29,18 @@ def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
         (B, L, d) tokens of the pool; the first of equally near ones. At most `SIMILARITIES_AT_ONCE` similarities are in
         memory at a time, except in an exported or compiled graph, which cannot loop over an unknown length.
     """
-    if not isinstance(pool, torch.Tensor) or pool.ndim == 3:
+    if isinstance(pool, Sequence) or (isinstance(pool, torch.Tensor) and pool.ndim == 3):
         return torch.cat([nearest_tokens(one[None], its_pool) for one, its_pool in zip(query, pool, strict=True)])
     tokens = query.flatten(0, 1)
+    if not isinstance(pool, torch.Tensor):
+        return pool.nearest(tokens).view_as(query)
     if torch.compiler.is_compiling():
         return pool[(tokens @ pool.T).argmax(dim=1)].view_as(query)
+    return pool[most_similar(tokens, pool)[1]].view_as(query)
+
+
+def most_similar(tokens: torch.Tensor, pool: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(T, d), (N, d) -> (T,) the greatest similarity of each token, and (T,) the pool's token that has it."""
     step = max(1, SIMILARITIES_AT_ONCE // len(tokens))
     best, nearest = (tokens @ pool[:step].T).max(dim=1)
     for start in range(step, len(pool), step):
@@ -37,7 +48,7 @@ def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
         closer = (similarity > best) | similarity.isnan()  # damage is not passed over: it makes the score NaN
         best = torch.where(closer, similarity, best)
         nearest = torch.where(closer, index + start, nearest)
-    return pool[nearest].view_as(query)
+    return best, nearest
 
 
 def cosine_distance(query: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:

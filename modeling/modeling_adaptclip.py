@@ -317,7 +317,7 @@ class AdaptCLIPModel(StoredAdaptCLIPModel):
             for bank in distinct:
                 bank.require_match(fingerprint)
         ready = {id(bank): self._ready(bank) for bank in distinct}
-        pools = {name: bank.pools() for name, bank in ready.items()}
+        pools = {name: bank.searched() for name, bank in ready.items()}
         if is_bank(banks):
             bank = ready[id(banks)]
             return Normals(pools[id(banks)], [] if bank.variation is None else [bank.variation])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from .bank_content import (
     BANK_FILE,
     DIGEST,
     HUB_ID,
+    LARGE,
     SCALE,
     UNIT_TOLERANCE,
     VARIATION,
@@ -37,6 +38,7 @@ from .damage import require_finite
 from .hooks import hook
 from .normal_variation import NormalComparison, NormalVariation
 from .packing import pack, unpack
+from .token_groups import GroupedLayers, NearerOf, TokenGroups
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -55,6 +57,7 @@ class PromptBank:
         added: for each chosen layer (M, d), tokens of turned or mirrored copies of the images, in which these have
             something new; `None` without such copies.
         added_of: for each chosen layer (M,) int64, the image that each of these tokens comes from.
+        grouped: the features in groups, of [`~PromptBank.in_groups`]; of no use to a bank that has other features.
     """
 
     features: tuple[torch.Tensor, ...]
@@ -63,6 +66,7 @@ class PromptBank:
     variation: NormalVariation | None = None
     added: tuple[torch.Tensor, ...] | None = None
     added_of: tuple[torch.Tensor, ...] | None = None
+    grouped: GroupedLayers | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """k, the number of normal images."""
@@ -84,6 +88,38 @@ class PromptBank:
         """For each layer one pool (N, d) of all images' tokens, without a copy where no tokens were added."""
         pools = tuple(layer.flatten(0, 1) for layer in self.features)
         return pools if self.added is None else tuple(map(torch.cat, zip(pools, self.added, strict=True)))
+
+    def in_groups(self, together: int = 1) -> "PromptBank":
+        """The bank to score with: on a CPU a large one has its tokens in groups, and no longer image by image.
+
+        Args:
+            together: how many banks as large as this one are searched together.
+        """
+        places = self.features[0].shape[0] * self.features[0].shape[1] * together
+        if places < LARGE or self.added is not None or self.features[0].device.type != "cpu":
+            return self
+        grouped = GroupedLayers.of(self.features)
+        return replace(self, features=grouped.layers, grouped=grouped)
+
+    def searched_with(self, others: "Sequence[PromptBank]") -> "PromptBank":
+        """A bank in groups that also finds tokens of others that are, without a copy of them."""
+        assert self.grouped is not None
+        pools = []
+        for own, *beside in zip(
+            self.grouped.pools, *(bank.grouped.pools for bank in others if bank.grouped), strict=True
+        ):
+            joined = TokenGroups.joined([each for each in beside if isinstance(each, TokenGroups)])
+            pools.append(NearerOf(own, joined) if isinstance(own, TokenGroups) else own)
+        return replace(self, grouped=GroupedLayers(self.features, tuple(pools)))
+
+    def searched(self) -> "Sequence[torch.Tensor | TokenGroups | NearerOf]":
+        """For each layer what is searched for the nearest token: its pool, in groups where it was grouped."""
+        return self.grouped.pools if self.grouped is not None and self.is_grouped else self.pools()
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether its tokens are in groups, which are those of its own features."""
+        return self.grouped is not None and self.added is None and self.grouped.belongs_to(self.features)
 
     def blocks(self) -> tuple[torch.Tensor, ...]:
         """For each layer (k + j, L, d): the images, and the added tokens in blocks of L, the last one filled up."""

@@ -122,12 +122,15 @@ class PreparedReference:
         text_embeds: of the object's name.
         variations: of the normal tiles at each place where images are cut into tiles, or one for all places; empty for
             whole images, whose bank has its own.
+        places: the bank of the tiles at each place, in the order in which it is searched fastest; empty where that is
+            not made ready, or each tile is compared with all.
     """
 
     reference: Reference
     prompt_bank: "PromptBank | None" = field(repr=False)
     text_embeds: "TextEmbeds" = field(repr=False)
     variations: "tuple[NormalVariation, ...]" = field(default=(), repr=False)
+    places: "tuple[PromptBank, ...]" = field(default=(), repr=False)
 
 
 def require_one_grid(view: View, grids: dict[tuple[int, int], str]):
@@ -168,6 +171,10 @@ def bank_for(reference: PreparedReference, tile: Tile) -> "PromptBank | None":
         return bank
     # all images of the bank have the grid of this one
     variation = reference.variations[tile.number] if reference.variations else None
+    if reference.places:
+        bank = replace(reference.places[tile.number], variation=variation)
+        beside = [] if view.same_place == ONLY else set(tile.neighbours()) - {tile.number}
+        return bank.searched_with([reference.places[each] for each in beside]) if beside else bank
     if view.same_place == ONLY:
         return replace(at_place(bank, tile.number, len(tile.tiles)), variation=variation)
     rows = [first + each for first in range(0, len(bank), len(tile.tiles)) for each in tile.neighbours()]

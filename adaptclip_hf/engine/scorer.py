@@ -19,7 +19,7 @@ from .scoring import TILES_AT_ONCE, TileInput, compare, encode, encode_tiles, jo
 from .tiles import TileMerger, View
 from .token_blocks import TokenBlocks
 from .turned_copies import TurnedCopies
-from .variations import in_one_pool, knowing_variations
+from .variations import knowing_variations, ready_to_search
 
 if TYPE_CHECKING:
     import torch
@@ -223,7 +223,7 @@ class AnomalyScorer:
         bank.require_finite()
         with_it = replace(prepared, prompt_bank=bank.to(self.device, self.model.dtype))
         with_it = replace(with_it, variations=tuple(each.to(self.device) for each in variations))
-        return in_one_pool(knowing_variations(self.model, with_it))
+        return ready_to_search(knowing_variations(self.model, with_it))
 
     def score_images(
         self, batch: Sequence[tuple[ReadImage, PreparedReference]], on_error: OnError | None = None

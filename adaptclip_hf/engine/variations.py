@@ -8,7 +8,9 @@ from tqdm.auto import tqdm
 
 from .contract import ScoringModel, arrays_of
 from .reference import GRID, TILED, PreparedReference, at_place
-from .tiles import View
+from .tiles import ONLY, View
+
+AROUND = 9  # places that a tile is compared with: its own and those beside it
 
 if TYPE_CHECKING:
     from ..modeling.normal_variation import NormalComparison
@@ -60,12 +62,21 @@ def knowing_variations(
     return with_variations(reference, comparisons)
 
 
-def in_one_pool(reference: PreparedReference) -> PreparedReference:
-    """The reference whose bank has the tokens of turned copies among its images, so that no score must join them."""
-    bank = reference.prompt_bank
-    if bank is None or bank.added is None or reference.reference.view.by_place:
+def ready_to_search(reference: PreparedReference) -> PreparedReference:
+    """The reference whose bank is in the order in which it is searched fastest.
+
+    Tokens of turned copies lie among those of the images, so that no score must join them, and many are in groups.
+    """
+    bank, view = reference.prompt_bank, reference.reference.view
+    if bank is None:
         return reference
-    return replace(reference, prompt_bank=replace(bank, features=bank.blocks(), added=None, added_of=None))
+    if view.by_place and (tiles := tiles_of(bank, view)) > 1:
+        together = 1 if view.same_place == ONLY else AROUND
+        places = tuple(at_place(bank, place, tiles).in_groups(together) for place in range(tiles))
+        return replace(reference, places=places if all(each.grouped for each in places) else ())
+    if bank.added is not None:
+        bank = replace(bank, features=bank.blocks(), added=None, added_of=None)
+    return replace(reference, prompt_bank=bank.in_groups())
 
 
 def with_variations(

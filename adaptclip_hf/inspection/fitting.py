@@ -134,7 +134,7 @@ def without_uninspectable(
     for photo in features.photos:
         if photo.role != CONFIRMED or photo.digest in known:
             continue
-        appearance = np.concatenate([photo.look, mean_tokens_of(features, [photo]).numpy().ravel()])
+        appearance = np.concatenate([photo.look, mean_tokens_of(features, [photo]).ravel()])
         reason = inspectable.reason(appearance.astype(np.float32), wholes)
         if reason in UNSEEN:
             error = ValueError(f"{photo.name} is {reason}: it shows too little of a part to confirm that it is good.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..modeling.alignment import nearest_tokens
 from ..modeling.bank_content import VARIATION
 from ..modeling.checks import check_finite, check_pixel_values, finite_images
 from ..modeling.configuration_adaptclip import AdaptCLIPConfig
@@ -158,9 +159,14 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         if bank is None:
             return self._run(ZERO_SHOT, **inputs)
         bank.require_match(self.fingerprint())
-        bank.require_finite()  # a runtime may pass over NaN
         bank = bank.to(self.device, self.dtype)
-        inputs["bank"] = list(bank.blocks())
+        if bank.is_grouped:
+            # a graph multiplies with all that it is given: it gets of each patch the nearest token alone
+            tokens = [unit_patch_tokens(layer) for layer in features.patch_embeds]
+            inputs["bank"] = [nearest_tokens(*each) for each in zip(tokens, bank.searched(), strict=True)]
+        else:
+            bank.require_finite()  # a runtime may pass over NaN
+            inputs["bank"] = list(bank.blocks())
         if self.config.normal_variation:
             inputs[VARIATION] = bank.known_variation().tensors()
         return self._run(FEW_SHOT, **inputs)

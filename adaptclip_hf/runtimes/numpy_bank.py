@@ -43,6 +43,7 @@ class NumpyBank:
     added_of: Layers | None = None
 
     arrays: ClassVar[NumpyArrays] = NumpyArrays()
+    grouped: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -91,6 +92,10 @@ class NumpyBank:
         if variation is None and self.variation is not None:
             return replace(chosen, variation=chosen.known_variation())
         return chosen
+
+    def in_groups(self, together: int = 1) -> "NumpyBank":
+        """Itself: its tokens are searched one and all. Calls with a large bank take torch, see [`is_light`]."""
+        return self
 
     def to(self, device: Any, dtype: Any = None) -> "NumpyBank":
         """The bank in float32, which runtimes take."""

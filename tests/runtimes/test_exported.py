@@ -19,6 +19,7 @@ from transformers import pipeline
 from adaptclip_hf import DEFAULT_MODEL, AdaptCLIPProcessor, AnomalyDetector, InspectionProfile, PromptBank
 from adaptclip_hf.cli import main
 from adaptclip_hf.export import export_model, exporting
+from adaptclip_hf.modeling import prompt_bank
 from adaptclip_hf.processing.image_loading import load_image
 
 pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
@@ -356,6 +357,21 @@ def test_normal_variation_is_exported(varied, varied_torch, photos):
     assert about["made_by"]["normal_variation"] and not about["made_by"]["few_shot_adapters"]
     inputs = json.loads((varied / "export.json").read_text())
     assert "whole_scale" in json.dumps(inputs)
+
+
+def test_an_export_searches_a_large_bank_before_its_graph(varied, varied_torch, photos, monkeypatch):
+    """The graph is given the nearest tokens alone, of a batch together."""
+    detector, bank = opened(varied), varied_torch.remember(photos["normal"])
+    queries = photos["good"] + photos["bad"]
+    expected = varied_torch.detect(queries, prompt_bank=bank)
+    monkeypatch.setattr(prompt_bank, "LARGE", 1)
+    given, run = [], detector.model._run
+    monkeypatch.setattr(detector.model, "_run", lambda graph, **inputs: given.append(inputs) or run(graph, **inputs))
+    for batch_size in (1, len(queries)):
+        given.clear()
+        found = list(detector.stream(queries, bank, batch_size=batch_size))
+        np.testing.assert_allclose(scores(found), scores(expected), atol=TOLERANCE)
+        assert {len(layer) for inputs in given for layer in inputs.get("bank", [])} == {batch_size}
 
 
 def test_a_profile_fits_with_an_export_that_has_normal_variation(varied, varied_torch, photos, tmp_path):
