@@ -24,6 +24,7 @@ SMALLEST_SPREAD, SMALLEST_WHOLE = 0.005, 1e-4  # of distances of patches and of 
 UNKNOWN_SPREAD = 0.1  # of the distances of one normal image, whose variation is not known
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 STORAGES = ("float32", "float16", "int8")
+LARGE = 16384  # tokens; a smaller pool is searched through, which takes less than the encoder
 SCALE = ".scale"  # the ending of the scales of features in int8
 
 

@@ -20,6 +20,7 @@ from .bank_content import (
     BANK_FILE,
     DIGEST,
     HUB_ID,
+    LARGE,
     SCALE,
     UNIT_TOLERANCE,
     VARIATION,
@@ -37,7 +38,7 @@ from .damage import require_finite
 from .hooks import hook
 from .normal_variation import NormalComparison, NormalVariation
 from .packing import pack, unpack
-from .token_groups import LARGE, GroupedLayers, NearerOf, TokenGroups
+from .token_groups import GroupedLayers, NearerOf, TokenGroups
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from .alignment import most_similar
 from .precision import full_precision
 
-LARGE = 16384  # tokens; a smaller pool is searched through, which takes less than the encoder
 TOKENS_A_GROUP = 512  # on average
 GROUPS_SEARCHED = 8  # those whose centres are most like a token
 SAMPLED = 32  # tokens a group that its centre is found by

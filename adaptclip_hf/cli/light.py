@@ -2,10 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..files import parse_json
 from ..model_files import EXPORT_FILE, PROFILE_FILE
 from .dtype_choice import AUTO
+from ..modeling.bank_content import LARGE
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
 # what the call may ask for that takes torch
@@ -26,17 +28,34 @@ def is_light(args: argparse.Namespace) -> bool:
         return False
     model = args.model or field(Path(args.profile or "", PROFILE_FILE), "model")
     runtime = RUNTIMES.get(field(Path(model, EXPORT_FILE), "format")) if model else None
-    return runtime is not None and find_spec(runtime) is not None
+    return runtime is not None and find_spec(runtime) is not None and not has_large_bank(args.profile, model)
+
+
+def has_large_bank(profile: str | None, model: str) -> bool:
+    """Whether a profile compares with so many tokens that torch, which searches them in groups, is faster."""
+    if profile is None:
+        return False
+    config, rows = content_of(Path(model, "config.json")), content_of(Path(profile, PROFILE_FILE)).get("bank_rows")
+    try:
+        patches = config["image_size"] // config["clip_config"]["vision_config"]["patch_size"]
+        return len(rows) * patches**2 >= LARGE  # type: ignore[arg-type]
+    except (KeyError, TypeError, ZeroDivisionError):
+        return False
 
 
 def field(file: Path, name: str) -> str:
-    """A text of a JSON file; empty where there is none. What is wrong with the file is told by who reads it."""
+    """A text of a JSON file; empty where there is none."""
+    value = content_of(file).get(name)
+    return value if isinstance(value, str) else ""
+
+
+def content_of(file: Path) -> dict[str, Any]:
+    """Names and values of a JSON file; none where it cannot be read, which is told by who needs it."""
     try:
         content = parse_json(file.read_bytes())
     except (OSError, ValueError):
-        return ""
-    value = content.get(name) if isinstance(content, dict) else None
-    return value if isinstance(value, str) else ""
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def light_scorer(model: str, device: str | None):
@@ -44,4 +63,5 @@ def light_scorer(model: str, device: str | None):
     from ..engine import AnomalyScorer
     from ..runtimes.light_model import LightModel, light_processor
 
-    return AnomalyScorer(LightModel.from_pretrained(model, device), light_processor(Path(model)))
+    made: tuple[Any, Any] = LightModel.from_pretrained(model, device), light_processor(Path(model))
+    return AnomalyScorer(*made)

@@ -57,7 +57,7 @@ class DecidingProfile(Reference):
     made_by: dict
     settings: FitSettings
     view: View
-    features: "PhotoFeatures | NumpyFeatures" = field(repr=False)
+    features: "PhotoFeatures" = field(repr=False)
     method: str
     bank_rows: tuple[int, ...] = field(repr=False)
     calibration: Calibration

@@ -11,12 +11,12 @@ from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
 from .verdict_text import WARNING
 
 if TYPE_CHECKING:
-    from .profile import InspectionProfile
+    from .deciding import DecidingProfile
 
 ALARMING = 0.2  # of good parts: a rate of false alarms that nobody asked for and nobody can work with
 
 
-def describe(profile: "InspectionProfile") -> str:
+def describe(profile: "DecidingProfile") -> str:
     """A few lines for people: what it is made of, and what may be expected of it."""
     photos, calibration = profile.features.photos, profile.calibration
     chosen, expected = profile.settings.choice != FALSE_ALARMS, calibration.expected_rate
@@ -55,7 +55,7 @@ def describe(profile: "InspectionProfile") -> str:
     return "\n".join(filter(None, lines))
 
 
-def warning(profile: "InspectionProfile") -> str | None:
+def warning(profile: "DecidingProfile") -> str | None:
     """A line for people where a threshold by known defects calls many good parts anomalous; `None` otherwise."""
     settings, calibration = profile.settings, profile.calibration
     expected, defects = calibration.expected_rate, [photo for photo in profile.features.photos if photo.role == DEFECT]
@@ -70,7 +70,7 @@ def warning(profile: "InspectionProfile") -> str | None:
     )
 
 
-def describe_parts(profile: "InspectionProfile", usual: UsualPart) -> str:
+def describe_parts(profile: "DecidingProfile", usual: UsualPart) -> str:
     """A line for people: how parts are decided, and which good parts were photographed in another way."""
     line = f"decides part by part: a part is anomalous if one of its photos is; {usual.describe()}"
     groups = [[profile.good_photos[number] for number in group] for group in groups_of(profile.good_photos)]

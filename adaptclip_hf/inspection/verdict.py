@@ -8,7 +8,7 @@ from .calibration import Calibration
 from .pasted_defects import SIZES, PastedDefects
 
 if TYPE_CHECKING:
-    from .profile import InspectionProfile
+    from .deciding import DecidingProfile
 
 BLIND, WEAK, FAIR, GOOD = "blind", "weak", "fair", "good"
 LEVELS = (BLIND, WEAK, FAIR, GOOD)
@@ -22,7 +22,7 @@ FEWEST_TO_COMPARE = 0.1  # of all defects: of fewer, two banks do not show which
 COARSE = 1.5  # pixels of the photo along one of the model's, from which tiles show more
 
 
-def verdict_of(profile: "InspectionProfile", pasted: PastedDefects) -> dict[str, Any]:
+def verdict_of(profile: "DecidingProfile", pasted: PastedDefects) -> dict[str, Any]:
     """The verdict on a profile as JSON values, at its threshold; after an update, at the one before it.
 
     Args:
@@ -72,7 +72,7 @@ def level_of(pasted: PastedDefects, threshold: float) -> str:
     return next(level for level, least in FEWEST_FOUND.items() if share >= least)
 
 
-def advice(profile: "InspectionProfile", pasted: PastedDefects) -> list[str]:
+def advice(profile: "DecidingProfile", pasted: PastedDefects) -> list[str]:
     """What would help, as far as the figures show it; lines for people."""
     calibration, view = profile.calibration, profile.view
     found, count = pasted.found(calibration.threshold)
@@ -106,7 +106,7 @@ def advice(profile: "InspectionProfile", pasted: PastedDefects) -> list[str]:
     return lines
 
 
-def found_without(profile: "InspectionProfile", pasted: PastedDefects) -> int | None:
+def found_without(profile: "DecidingProfile", pasted: PastedDefects) -> int | None:
     """How many defects are found at the threshold of the photos that do not stand out; `None` where none stands out."""
     scores = profile.calibration.scores
     lowest = min((suspect.score for suspect in profile.suspects()), default=math.inf)

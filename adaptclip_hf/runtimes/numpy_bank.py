@@ -105,6 +105,10 @@ class NumpyBank:
             return replace(chosen, variation=chosen.known_variation())
         return chosen
 
+    def in_groups(self, together: int = 1) -> "NumpyBank":
+        """Itself: its tokens are searched one and all. Calls with a large bank take torch, see [`is_light`]."""
+        return self
+
     def to(self, device: Any, dtype: Any = None) -> "NumpyBank":
         """The bank in float32, which runtimes take."""
         changed = {"features": tuple(layer.astype(np.float32, copy=False) for layer in self.features)}
