@@ -53,7 +53,7 @@ test: lint types
 	PYTHONPATH=$(TORCHAO) OMP_NUM_THREADS=1 $(BIN)/pytest --quiet tests/modeling/test_quantised.py
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_OPTIONS) --dist loadgroup -m slow --durations 20
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_OPTIONS) --dist loadgroup --no-loadscope-reorder -m slow --durations 20
 
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest

@@ -1,6 +1,7 @@
 import gc
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
@@ -16,6 +17,25 @@ from adaptclip_hf.conversion import adapter_names
 from adaptclip_hf.synthetic import make_category, render_sample
 
 SHARED = Path(os.environ.get("ADAPTCLIP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Those that say `slow(SECONDS)` first, the longest before the others: no process has one to itself at the end.
+
+    A group, which one process runs, takes as long as all of its tests.
+    """
+    takes: Counter[str] = Counter()
+    for item in items:
+        if (mark := item.get_closest_marker("slow")) and mark.args:
+            takes[unit_of(item)] += mark.args[0]
+    items.sort(key=lambda item: -takes[unit_of(item)])
+
+
+def unit_of(item) -> str:
+    """What one process runs: a group or a test."""
+    group = item.get_closest_marker("xdist_group")
+    return group.args[0] if group else item.nodeid
 
 
 def pytest_collection_finish():

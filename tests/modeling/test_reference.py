@@ -91,7 +91,7 @@ def test_open_clip_names_give_the_same_model(case, converted, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
 def test_exported(converted, case, tmp_path, name):
     pytest.importorskip("onnxruntime" if name == "onnx" else name, reason="the extra [export] is not installed")

@@ -84,7 +84,7 @@ def lend(package: str, site: Path):
             place.symlink_to(distribution.locate_file(name))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_the_wheel_in_a_fresh_environment(distributions, tmp_path):
     """With what the wheel says that it needs and nothing else; that the index has it all, our own set-up shows."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

@@ -75,7 +75,7 @@ def serve(words: list[str], folder: Path) -> Command:
             time.sleep(0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(70)
 @pytest.mark.parametrize(
     "page",
     [

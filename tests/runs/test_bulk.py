@@ -323,7 +323,7 @@ def assert_rows(client, line, folder, *days: str):
     assert sum(row["error"] is not None for row in found) == 2 * len(days)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(120)
 def test_on_ray_with_a_worker_and_the_driver_killed_each_image_has_one_row(line, tmp_path, store):
     pytest.importorskip("ray")
     client, keys = store

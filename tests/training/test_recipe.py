@@ -39,6 +39,7 @@ def small_steps(recipe, monkeypatch):
     monkeypatch.setattr(distillation, "RIDGE_BATCHES", 2)
 
 
+@pytest.mark.slow(45)
 def test_the_recipe_makes_a_model_from_nothing_in_pieces(tmp_path, small_steps, monkeypatch):
     from train import main
 

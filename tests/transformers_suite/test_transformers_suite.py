@@ -78,7 +78,7 @@ def only_ours(by_class: dict[str, dict[str, list]]) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.parametrize(
     "suite", [pytest.param(name, marks=pytest.mark.xdist_group(" ".join(PROCESS_OF[name]))) for name in PROCESS_OF]
 )
