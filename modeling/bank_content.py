@@ -24,7 +24,13 @@ SMALLEST_SPREAD, SMALLEST_WHOLE = 0.005, 1e-4  # of distances of patches and of 
 UNKNOWN_SPREAD = 0.1  # of the distances of one normal image, whose variation is not known
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 STORAGES = ("float32", "float16", "int8")
+# how a large bank is searched
 LARGE = 16384  # tokens; a smaller pool is searched through, which takes less than the encoder
+TOKENS_A_GROUP = 512  # on average
+GROUPS_SEARCHED = 8  # those whose centres are most like a token
+SAMPLED = 32  # tokens a group that its centre is found by
+ROUNDS = 4  # of k-means
+TOKENS_AT_ONCE = 4096
 SCALE = ".scale"  # the ending of the scales of features in int8
 
 

@@ -7,13 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from .alignment import most_similar
+from .bank_content import GROUPS_SEARCHED, ROUNDS, SAMPLED, TOKENS_A_GROUP, TOKENS_AT_ONCE
 from .precision import full_precision
-
-TOKENS_A_GROUP = 512  # on average
-GROUPS_SEARCHED = 8  # those whose centres are most like a token
-SAMPLED = 32  # tokens a group that its centre is found by
-ROUNDS = 4  # of k-means
-TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 from ..files import parse_json
 from ..model_files import EXPORT_FILE, PROFILE_FILE
 from .dtype_choice import AUTO
-from ..modeling.bank_content import LARGE
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
 # what the call may ask for that takes torch
@@ -28,19 +27,7 @@ def is_light(args: argparse.Namespace) -> bool:
         return False
     model = args.model or field(Path(args.profile or "", PROFILE_FILE), "model")
     runtime = RUNTIMES.get(field(Path(model, EXPORT_FILE), "format")) if model else None
-    return runtime is not None and find_spec(runtime) is not None and not has_large_bank(args.profile, model)
-
-
-def has_large_bank(profile: str | None, model: str) -> bool:
-    """Whether a profile compares with so many tokens that torch, which searches them in groups, is faster."""
-    if profile is None:
-        return False
-    config, rows = content_of(Path(model, "config.json")), content_of(Path(profile, PROFILE_FILE)).get("bank_rows")
-    try:
-        patches = config["image_size"] // config["clip_config"]["vision_config"]["patch_size"]
-        return len(rows) * patches**2 >= LARGE  # type: ignore[arg-type]
-    except (KeyError, TypeError, ZeroDivisionError):
-        return False
+    return runtime is not None and find_spec(runtime) is not None
 
 
 def field(file: Path, name: str) -> str:

@@ -155,6 +155,8 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
             raise ValueError("The text embeddings of an exported model are constants of its graphs: give none.")
         features = self.image_features(pixel_values) if image_features is None else image_features
         check_finite(features, finite_images(features), pixel_values)
+        if is_bank(prompt_bank) and prompt_bank.is_grouped:
+            prompt_bank = [prompt_bank] * len(features.image_embeds)  # each gets the tokens near to it alone
         if prompt_bank is None or is_bank(prompt_bank):
             return AdaptCLIPOutput(**self._score(features, prompt_bank))
         parts = [self._score(features.select([index]), bank) for index, bank in enumerate(prompt_bank)]

@@ -22,6 +22,7 @@ from .formats import ENCODE, EXPORT_FORMATS, FEW_SHOT, ZERO_SHOT
 from .light_graphs import LightGraph, open_light_graphs
 from .numpy_arrays import NumpyArrays
 from .numpy_bank import NumpyBank
+from .numpy_tokens import unit_patch_tokens
 from .whole_export import require_undamaged_export
 
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
@@ -177,6 +178,8 @@ class LightModel:
     ) -> LightOutput:
         """Scores and maps, as [`ExportedAdaptCLIP.forward`] gives them."""
         require_finite_features(image_features)
+        if isinstance(prompt_bank, NumpyBank) and prompt_bank.grouped is not None:
+            prompt_bank = [prompt_bank] * len(image_features.image_embeds)  # each gets the tokens near to it alone
         if prompt_bank is None or isinstance(prompt_bank, NumpyBank):
             return LightOutput(*self._score(image_features, prompt_bank))
         parts = [self._score(image_features.select([index]), bank) for index, bank in enumerate(prompt_bank)]
@@ -188,8 +191,13 @@ class LightModel:
         if bank is None:
             return self._run(ZERO_SHOT, inputs)
         bank.require_match(self.fingerprint())
-        bank.require_finite()  # a runtime may pass over NaN
-        inputs |= {f"bank.{index}": layer for index, layer in enumerate(bank.blocks())}
+        if bank.grouped is None:
+            bank.require_finite()  # a runtime may pass over NaN
+            blocks = bank.blocks()
+        else:  # a graph multiplies with all that it is given: it gets of each patch the nearest token alone
+            tokens = [unit_patch_tokens(layer)[0] for layer in features.patch_embeds]
+            blocks = tuple(pool.nearest(query)[None] for query, pool in zip(tokens, bank.grouped, strict=True))
+        inputs |= {f"bank.{index}": layer for index, layer in enumerate(blocks)}
         if self.config.normal_variation:
             inputs |= {f"{VARIATION}.{name}": each for name, each in bank.known_variation().tensors().items()}
         return self._run(FEW_SHOT, inputs)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from ..modeling.bank_content import (
     ADDED,
     ADDED_OF,
+    LARGE,
     SCALE,
     UNIT_TOLERANCE,
     bank_file,
@@ -25,6 +26,7 @@ from ..modeling.bank_content import (
     variation_fields,
 )
 from .numpy_arrays import NumpyArrays
+from .numpy_groups import NearerOfNumpy, NumpyGroups, arranged
 from .numpy_tokens import bfloat16_bytes, of_bfloat16, unit, unpack
 from .numpy_variation import NumpyVariation
 
@@ -41,9 +43,9 @@ class NumpyBank:
     variation: NumpyVariation | None = None
     added: Layers | None = None
     added_of: Layers | None = None
+    grouped: tuple[NumpyGroups | NearerOfNumpy, ...] | None = field(default=None, repr=False)
 
     arrays: ClassVar[NumpyArrays] = NumpyArrays()
-    grouped: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -60,10 +62,6 @@ class NumpyBank:
             filled.append(np.concatenate([layer, np.concatenate([more, filler]).reshape(-1, places, layer.shape[-1])]))
         return tuple(filled)
 
-    def in_groups(self, together: int = 1) -> "NumpyBank":
-        """Itself, whatever its size: the graph multiplies with all of it."""
-        return self
-
     def tokens_by_image(self, layer: int) -> Iterator[np.ndarray]:
         """The tokens (N, d) of one image after the other in a layer."""
         for image, tokens in enumerate(self.features[layer]):
@@ -71,14 +69,6 @@ class NumpyBank:
                 yield tokens
             else:
                 yield np.concatenate([tokens, self.added[layer][self.added_of[layer] == image]])
-
-    def in_groups(self, together: int = 1) -> "NumpyBank":
-        """Itself: a graph multiplies with all tokens."""
-        return self
-
-    @property
-    def grouped(self) -> None:
-        return None
 
     def with_variation(self) -> "NumpyBank":
         """The bank that knows how its images differ from one another."""
@@ -95,7 +85,8 @@ class NumpyBank:
             variation: among these images, where it is known; by default it is found anew if the bank knows its own.
         """
         numbers = list(images)
-        chosen = replace(self, features=tuple(layer[numbers] for layer in self.features), variation=variation)
+        features = tuple(layer[numbers] for layer in self.features)
+        chosen = replace(self, features=features, variation=variation, grouped=None)
         if self.added is not None and self.added_of is not None:
             parts = [[np.flatnonzero(owners == number) for number in numbers] for owners in self.added_of]
             added = tuple(layer[np.concatenate(rows)] for layer, rows in zip(self.added, parts, strict=True))
@@ -106,8 +97,22 @@ class NumpyBank:
         return chosen
 
     def in_groups(self, together: int = 1) -> "NumpyBank":
-        """Itself: its tokens are searched one and all. Calls with a large bank take torch, see [`is_light`]."""
-        return self
+        """See [`PromptBank.in_groups`]; of a bank in float32."""
+        tokens = self.features[0].shape[0] * self.features[0].shape[1] * together
+        if tokens < LARGE or self.added is not None:
+            return self
+        arranged_layers = [arranged(layer.reshape(-1, layer.shape[-1])) for layer in self.features]
+        features = tuple(tokens.reshape(self.features[0].shape) for tokens, _ in arranged_layers)
+        return replace(self, features=features, grouped=tuple(groups for _, groups in arranged_layers))
+
+    def searched_with(self, others: "Sequence[NumpyBank]") -> "NumpyBank":
+        """See [`PromptBank.searched_with`]."""
+        assert self.grouped is not None
+        pools = []
+        for own, *beside in zip(self.grouped, *(bank.grouped for bank in others if bank.grouped), strict=True):
+            joined = NumpyGroups.joined([each for each in beside if isinstance(each, NumpyGroups)])
+            pools.append(NearerOfNumpy(own, joined) if isinstance(own, NumpyGroups) else own)
+        return replace(self, grouped=tuple(pools))
 
     def to(self, device: Any, dtype: Any = None) -> "NumpyBank":
         """The bank in float32, which runtimes take."""

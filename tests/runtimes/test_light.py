@@ -18,10 +18,13 @@ from adaptclip_hf.cli import detect, main
 from adaptclip_hf.engine import View
 from adaptclip_hf.inspection import Acceptance, Zone
 from adaptclip_hf.inspection.deciding import DecidingProfile
+from adaptclip_hf.modeling import token_groups
 from adaptclip_hf.modeling.prompt_bank import content_digest
 from adaptclip_hf.processing.map_sizes import resized
 from adaptclip_hf.processing.pixel_values import LightImageProcessor
+from adaptclip_hf.runtimes import numpy_bank, numpy_groups
 from adaptclip_hf.runtimes.external_weights import require_own_weights
+from adaptclip_hf.runtimes.light_model import LightModel
 from adaptclip_hf.runtimes.numpy_bank import NumpyBank
 from adaptclip_hf.runtimes.numpy_tokens import bfloat16_bytes, unit
 
@@ -275,3 +278,37 @@ def test_where_the_weights_of_a_graph_lie(tmp_path):
     (tmp_path / "graph.onnx").write_bytes(b"\xff" * 40)
     with pytest.raises(ValueError, match="damaged"):
         require_own_weights(tmp_path / "graph.onnx")
+
+
+def test_a_large_bank_is_searched_as_torch_searches_it():
+    pool, other = (functional.normalize(torch.randn(3000, 24), dim=-1) for _ in range(2))
+    query = torch.cat([pool[:50], functional.normalize(torch.randn(400, 24), dim=-1)])
+    tokens, groups = numpy_groups.arranged(pool.numpy())
+    others = numpy_groups.arranged(other.numpy())[1]
+    of_torch, others_of_torch = (token_groups.arranged(each)[1] for each in (pool, other))
+    assert np.array_equal(np.sort(tokens, 0), np.sort(pool.numpy(), 0))
+    near = groups.nearest(query.numpy())
+    assert np.array_equal(near[:50], pool[:50].numpy())
+    assert (near == of_torch.nearest(query).numpy()).all(1).mean() > 0.99
+    both = numpy_groups.NearerOfNumpy(groups, others).nearest(query.numpy())
+    both_of_torch = token_groups.NearerOf(of_torch, others_of_torch).nearest(query).numpy()
+    assert (both == both_of_torch).all(1).mean() > 0.99
+
+
+def test_an_export_without_torch_searches_a_large_bank_before_its_graph(photos, profiles, tmp_path, monkeypatch):
+    detector = AnomalyDetector.from_pretrained(str(EXPORT), device="cpu")
+    bank = detector.remember(sorted((photos / "good").iterdir()))
+    model = LightModel.from_pretrained(EXPORT)
+    read = NumpyBank.from_pretrained(bank.save_pretrained(tmp_path))
+    pixels = np.concatenate(
+        [detector.pixel_values(Image.open(photo)) for photo in sorted((photos / "line").glob("p*"))]
+    )
+    features = model.image_features(pixels)
+    plain = model(image_features=features, prompt_bank=read)
+    monkeypatch.setattr(numpy_bank, "LARGE", 1)
+    grouped = read.in_groups()
+    assert grouped.grouped is not None and grouped.select([0, 1]).grouped is None
+    together = model(image_features=features, prompt_bank=grouped)
+    alone = [model(image_features=features.select([n]), prompt_bank=grouped) for n in range(len(pixels))]
+    assert np.allclose(together.anomaly_scores, plain.anomaly_scores, atol=0.02)
+    assert np.array_equal(together.anomaly_maps, np.concatenate([each.anomaly_maps for each in alone]))
