@@ -86,9 +86,15 @@ def run_quietly(args: argparse.Namespace) -> int:
             raise ValueError(f"A .safetensors file cannot be written: {error}") from error
         raise ValueError(f"A .safetensors file cannot be read, it is truncated or damaged: {error}") from error
     except Exception as error:
-        if type(error).__name__ == "StrictDataclassError":  # of huggingface_hub, about the fields of a config
+        if is_about_a_config(error):
             raise ValueError(error.__cause__ or error) from error
         raise
+
+
+def is_about_a_config(error: Exception) -> bool:
+    """Whether it is huggingface_hub's about the fields of a config; who raised it has imported it."""
+    errors = sys.modules.get("huggingface_hub.errors")
+    return errors is not None and isinstance(error, errors.StrictDataclassError)
 
 
 def prepare_transformers(plugins: Sequence[str]):

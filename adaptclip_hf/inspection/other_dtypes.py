@@ -33,7 +33,7 @@ def other_dtypes(
     features = profile.features
     assert isinstance(features, PhotoFeatures)
     text_embeds = other.encode_text(profile.object_name)
-    threshold, largest, labels = profile.calibration.threshold, 0.0, 0
+    largest, labels, threshold = 0.0, 0, profile.calibration.threshold
     for photo in photos:
         tile, pixel_values = sample.tiles[photo.digest]
         row = photo.rows[0] + tile.number

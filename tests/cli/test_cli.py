@@ -238,7 +238,8 @@ def test_results_are_flushed_as_they_come(small_folder, photos, tmp_path, monkey
     monkeypatch.setattr(scoring, "encode", watch)
     call = ["detect", *photos["bad"], "--model", str(small_folder), "--quiet", "--output", str(tmp_path)]
     assert main(call) == 0
-    assert seen == [0, 1, 2]
+    # a row is written while the next image is encoded
+    assert len(seen) == 3 and all(number - 1 <= rows <= number for number, rows in enumerate(seen))
 
 
 def test_finding_images(tmp_path):

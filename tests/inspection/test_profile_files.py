@@ -272,7 +272,7 @@ def test_a_mistyped_name_is_told_at_once(old, monkeypatch, capsys):
     monkeypatch.chdir(old.parent)
     old.rename("bottle")
     asked = []
-    monkeypatch.setattr("adaptclip_hf.inspection.profile_files.cached_file", lambda *args, **more: asked.append(args))
+    monkeypatch.setattr("transformers.utils.cached_file", lambda *args, **more: asked.append(args))
     for name in ("botle", "./botle", "a/b/botle"):
         assert main(["detect", "part.png", "--profile", name]) == 1
         [line] = capsys.readouterr().err.splitlines()
