@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from .calibration import Calibration
 
 DTYPE = "dtype"  # of what made a profile
-SMALL = 0.1  # deviations of the good photos' scores by which a score may move
+# deviations of the good photos' scores by which all may move together, which makes a rate of 5 % at most about 6 %, and
+# one of them, up or down, which evens out
+TOGETHER, ALONE = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -15,16 +17,19 @@ class Moved:
     Attributes:
         photos: how many were looked at.
         largest: of the differences of their scores.
+        mean: of the differences; positive where scores are higher in the other dtype.
         labels: how many of them have another label.
     """
 
     photos: int
     largest: float
+    mean: float
     labels: int
 
     def is_small(self, calibration: Calibration) -> bool:
         """Whether scores move far less than good photos differ."""
-        return self.largest <= SMALL * float(calibration.scores.std())
+        deviation = float(calibration.scores.std())
+        return abs(self.mean) <= TOGETHER * deviation and self.largest <= ALONE * deviation
 
 
 def dtype_error(there: str, here: str, moved: Moved | None, exactly: bool) -> str:
@@ -38,7 +43,10 @@ def dtype_error(there: str, here: str, moved: Moved | None, exactly: bool) -> st
     elif moved is None:
         why = "how far its scores move then was not measured when it was made"
     else:
-        why = f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, which is too much"
+        why = (
+            f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, and by {moved.mean:.2g} on "
+            "average, which is too much"
+        )
     return (
         f"This profile was made in {there}, and the model computes in {here}: {why}. Say --dtype {there} "
         f"(dtype={there!r} in Python), or fit a new profile in {here}."

@@ -33,7 +33,7 @@ def other_dtypes(
     features = profile.features
     assert isinstance(features, PhotoFeatures)
     text_embeds = other.encode_text(profile.object_name)
-    largest, labels, threshold = 0.0, 0, profile.calibration.threshold
+    differences, labels, threshold = [], 0, profile.calibration.threshold
     for photo in photos:
         tile, pixel_values = sample.tiles[photo.digest]
         row = photo.rows[0] + tile.number
@@ -45,7 +45,8 @@ def other_dtypes(
         in_other = replace(reference, prompt_bank=bank, text_embeds=text_embeds)
         [before] = compare(scorer.model, stored, [tile], [reference])
         [after] = compare(other.model, other.encode(pixel_values), [tile], [in_other])
-        scores = [deciding_score(profile, tile, each) for each in (before, after)]
-        largest = max(largest, abs(scores[0] - scores[1]))
-        labels += (scores[0] > threshold) != (scores[1] > threshold)
-    return {other.dtype: Moved(len(photos), largest, labels)}
+        own, others = (deciding_score(profile, tile, each) for each in (before, after))
+        differences.append(others - own)
+        labels += (own > threshold) != (others > threshold)
+    mean = sum(differences) / len(photos)
+    return {other.dtype: Moved(len(photos), max(map(abs, differences)), mean, labels)}

@@ -248,6 +248,7 @@ class MovedContent(FileContent):
 
     photos: Annotated[int, Field(ge=1)]
     largest: Annotated[float, Field(ge=0, le=1)]
+    mean: Annotated[float, Field(ge=-1, le=1)]
     labels: Whole
 
 

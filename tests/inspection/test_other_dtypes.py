@@ -45,7 +45,7 @@ def test_from_float32_bfloat16_is_looked_at_where_it_is_fast(detector, good, mon
 
 
 def test_the_profile_is_used_where_scores_hardly_move(made, detector, good, tmp_path):
-    small = replace(made, moved={"float32": Moved(8, 1e-9, 0)})
+    small = replace(made, moved={"float32": Moved(8, 1e-9, 0.0, 0)})
     opened = InspectionProfile.from_pretrained(small.save_pretrained(tmp_path / "profile"))
     assert opened.moved == small.moved
     [result] = detector.detect(good[25], profile=opened)
@@ -54,7 +54,7 @@ def test_the_profile_is_used_where_scores_hardly_move(made, detector, good, tmp_
 
 @pytest.mark.parametrize(
     ("moved", "why"),
-    [({}, "was not measured"), ({"float32": Moved(8, 0.5, 3)}, "on 8 of its photos .* up to 0.5 then")],
+    [({}, "was not measured"), ({"float32": Moved(8, 0.5, 0.2, 3)}, "on 8 of its photos .* up to 0.5 then, and by 0.2 on average")],
 )
 def test_otherwise_it_is_refused_with_the_option(made, detector, good, moved, why):
     with pytest.raises(ValueError, match=rf"made in bfloat16, .* float32: .*{why}.* Say --dtype bfloat16 \(dtype='bf"):
@@ -63,7 +63,7 @@ def test_otherwise_it_is_refused_with_the_option(made, detector, good, moved, wh
 
 def test_an_update_keeps_the_dtype(made, detector, good):
     with pytest.raises(ValueError, match=r"must be alike\. Say --dtype bfloat16"):
-        replace(made, moved={"float32": Moved(8, 0.0, 0)}).update(detector, good[20:22])
+        replace(made, moved={"float32": Moved(8, 0.0, 0.0, 0)}).update(detector, good[20:22])
 
 
 def test_another_model_is_refused_as_before(made, make_model, tokenizer, tmp_path):
@@ -96,8 +96,8 @@ def test_auto_takes_the_dtype_of_the_profile_or_of_the_run(made, monkeypatch):
         assert chosen(replace(made, moved={})) == chosen(made, earlier="bfloat16") == "bfloat16"
     assert chosen(made) == "bfloat16"
     gains(monkeypatch, 0.5)  # slow: float32, where that is as good
-    assert chosen(replace(made, moved={"float32": Moved(8, 0.0, 0)})) == "float32"
-    assert chosen(replace(made, moved={"float32": Moved(8, 0.5, 0)})) == "bfloat16"
+    assert chosen(replace(made, moved={"float32": Moved(8, 0.0, 0.0, 0)})) == "float32"
+    assert chosen(replace(made, moved={"float32": Moved(8, 0.5, 0.2, 0)})) == "bfloat16"
 
 
 def test_what_was_chosen_is_told_once_and_not_to_who_is_quiet(small_folder, good, tmp_path, monkeypatch, capsys):
