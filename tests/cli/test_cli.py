@@ -302,8 +302,9 @@ def test_the_installed_command(tmp_path):
 
 
 def test_benchmark(small_folder, tmp_path, capsys):
-    words = ["benchmark", "--model", str(small_folder), "--device", "cpu", "--runtimes", "torch", "--batches", "1", "2"]
-    assert main([*words, "--normals", "1", "3", "--seconds", "0.01", "--output", str(tmp_path)]) == 0
+    words = ["benchmark", "--table", "--model", str(small_folder), "--device", "cpu", "--runtimes", "torch"]
+    words += ["--batches", "1", "2", "--normals", "1", "3", "--seconds", "0.01", "--output", str(tmp_path)]
+    assert main(words) == 0
     results = json.loads((tmp_path / "benchmark.json").read_text())
     rows = [row for row in results["rows"] if row["dtype"] == "float32"]
     assert [(row["what"], row["batch"], row["normals"]) for row in rows] == [
