@@ -258,8 +258,8 @@ def line_of(choice: Choice) -> str:
 
 def changes(choice: Choice) -> str:
     return (
-        f"scores differ by up to {choice.score_difference:.1e}, {choice.flipped_pairs} of {choice.pairs} pairs of photos "
-        "change their order"
+        f"scores differ by up to {choice.score_difference:.1e}, {choice.flipped_pairs} of {choice.pairs} pairs of "
+        "photos change their order"
     )
 
 
@@ -271,6 +271,6 @@ def words(fastest: Choice, default: Choice) -> str:
             "itself; nothing that was tried is faster; command:"
         )
     return (
-        f"on this machine: {fastest.name}, {fastest.photos_per_second:.1f} photos/s, {fastest.times_default:.1f} times the "
-        f"default ({default.name}); {changes(fastest)}; commands:"
+        f"on this machine: {fastest.name}, {fastest.photos_per_second:.1f} photos/s, {fastest.times_default:.1f} times "
+        f"the default ({default.name}); {changes(fastest)}; commands:"
     )

@@ -16,8 +16,9 @@ def add_command(commands) -> argparse.ArgumentParser:
         "benchmark",
         help="find what scores photos fastest on this machine",
         description="Tries every installed runtime and precision in turn, says within two minutes which is the fastest "
-        "and what it changes, and prints the commands for it. --table measures encoding, zero-shot and few-shot scoring "
-        "in each, and for comparison HF's own CLIP tower and the rate at which this machine multiplies matrices.",
+        "and what it changes, and prints the commands for it. --table measures encoding, zero-shot and few-shot "
+        "scoring in each, and for comparison HF's own CLIP tower and the rate at which this machine multiplies "
+        "matrices.",
         epilog="""examples:
   adaptclip benchmark                                      the embedded model: what is fastest here, within two minutes
   adaptclip benchmark --images parts/good                  on your photos; with eight of them int8 is tried too
@@ -29,9 +30,9 @@ For the verdict one photo at a time is compared with two normal images. An expor
 that does not fit into the time is left out and named, and so is a runtime that is not installed. The default is what
 `adaptclip detect` does by itself.
 
-In the table times are medians of whole calls that start from pixel values; reading and resizing files is not included. "compiled"
-means torch.compile, whose minutes of warm-up are not counted. Peak memory is that of this process or of the GPU. On a
-shared machine compare only rows of the same run.""",
+In the table times are medians of whole calls that start from pixel values; reading and resizing files is not included.
+"compiled" means torch.compile, whose minutes of warm-up are not counted. Peak memory is that of this process or of the
+GPU. On a shared machine compare only rows of the same run.""",
     )
     parser.add_argument("--model", default=DEFAULT_NAME, help="folder or Hub id (%(default)s)")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")

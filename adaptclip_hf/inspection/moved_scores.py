@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from .calibration import Calibration
 
 DTYPE = "dtype"  # of what made a profile
-# deviations of the good photos' scores by which all may move together, which makes a rate of 5 % at most about 6 %, and
-# one of them, up or down, which evens out
+# deviations of the good photos' scores by which all may move together, which makes a rate of 5 % at most about 6 %;
+# and one of them, up or down, which evens out
 TOGETHER, ALONE = 0.1, 0.5
 
 
@@ -44,8 +44,8 @@ def dtype_error(there: str, here: str, moved: Moved | None, exactly: bool) -> st
         why = "how far its scores move then was not measured when it was made"
     else:
         why = (
-            f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, and by {moved.mean:.2g} on "
-            "average, which is too much"
+            f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, and by {moved.mean:.2g} "
+            "on average, which is too much"
         )
     return (
         f"This profile was made in {there}, and the model computes in {here}: {why}. Say --dtype {there} "

@@ -313,3 +313,31 @@ def test_benchmark(small_folder, tmp_path, capsys):
     assert all(row["milliseconds"] > 0 and row["peak"] > 0 for row in rows)
     assert all((row["share"] is not None) == (row["what"] == "encoder") for row in rows)
     assert (tmp_path / "benchmark.md").read_text().count("\n| ") == len(results["rows"]) + 1
+
+
+def test_benchmark_says_what_is_fastest_and_what_it_did_not_try(small_folder, photos, tmp_path, capsys, monkeypatch):
+    from adaptclip_hf.runtimes.formats import EXPORT_FORMATS
+
+    def missing(self, *libraries):
+        raise ImportError(f"The format {self.name} needs {self.to_run[0]}: pip install 'adaptclip-hf[export]'")
+
+    words = ["benchmark", "--model", str(small_folder), "--device", "cpu", "--budget", "1", "--output", str(tmp_path)]
+    assert main([*words, "--images", *photos["good"]]) == 0
+    found, lines = json.loads((tmp_path / "fastest.json").read_text()), capsys.readouterr().out.splitlines()
+    assert found["left_out"]["OpenVINO float32"].startswith("its export takes about")
+    assert found["left_out"]["OpenVINO int8"] == "it is calibrated with 8 photos (--images)"
+    fastest = found["choices"][0]
+    assert fastest["photos_per_second"] == max(each["photos_per_second"] for each in found["choices"])
+    assert lines[-3].startswith(f"on this machine: {fastest['name']}, ") and lines[-2].endswith(found["commands"][-1])
+    [exact] = [each for each in found["choices"] if each["name"] == "torch float32"]
+    assert exact["score_difference"] == 0 and exact["flipped_pairs"] == 0
+    monkeypatch.setattr("adaptclip_hf.runtimes.formats.Format.require", missing)
+    assert main([*words, "--json"]) == 0
+    left_out = json.loads(capsys.readouterr().out)["left_out"]
+    assert len(EXPORT_FORMATS) == 3 and "pip install 'adaptclip-hf[export]'" in left_out["ONNX Runtime float32"]
+
+
+def test_benchmark_refuses_an_export(tmp_path, capsys):
+    (tmp_path / "adaptclip_export.json").write_text("{}")
+    assert main(["benchmark", "--model", str(tmp_path)]) == 1
+    assert "is an export: name the model that it came from" in capsys.readouterr().err

@@ -54,7 +54,10 @@ def test_the_profile_is_used_where_scores_hardly_move(made, detector, good, tmp_
 
 @pytest.mark.parametrize(
     ("moved", "why"),
-    [({}, "was not measured"), ({"float32": Moved(8, 0.5, 0.2, 3)}, "on 8 of its photos .* up to 0.5 then, and by 0.2 on average")],
+    [
+        ({}, "was not measured"),
+        ({"float32": Moved(8, 0.5, 0.2, 3)}, "on 8 of its photos .* up to 0.5 then, and by 0.2 on average"),
+    ],
 )
 def test_otherwise_it_is_refused_with_the_option(made, detector, good, moved, why):
     with pytest.raises(ValueError, match=rf"made in bfloat16, .* float32: .*{why}.* Say --dtype bfloat16 \(dtype='bf"):
