@@ -66,16 +66,18 @@ def nearest_of(
 ) -> torch.Tensor:
     """The nearest tokens (B, L, d) of one layer.
 
+    Products are in float32: small ones take longer in half precision, which would not tell like tokens apart.
+
     Args:
         query: (B, L, d).
         known: (L, d), tokens of which the distances are known.
         images: k times (N, d).
         distances: (k, L).
     """
-    tokens = query.flatten(0, 1)
+    tokens, images = full_precision(query).flatten(0, 1), [full_precision(each) for each in images]
     # how far a distance may be off: tokens that were stored are not quite of unit length. What products in half
     # precision took for the nearest token is not looked at again: they would not tell it from the others now either
-    slack = ROUNDING + max(float((full_precision(each).norm(dim=-1) - 1).abs().max()) for each in images)
+    slack = ROUNDING + max(float((each.norm(dim=-1) - 1).abs().max()) for each in images)
     turned = angles(query, known.expand_as(query)).flatten()
     at_least = torch.arccos((1 - distances + slack).clamp_max(1)).repeat(1, len(query)) - turned
     most = torch.cos(at_least.clamp_min(0)) + slack  # (k, B * L), similarity to each normal image
@@ -84,7 +86,7 @@ def nearest_of(
 
     def search(number: int, places: torch.Tensor):
         found = nearest_tokens(tokens[places][None], images[number])[0]
-        similarity = (full_precision(tokens[places]) * full_precision(found)).sum(-1)
+        similarity = (tokens[places] * found).sum(-1)
         nearer = similarity > best[places]
         rows = places[nearer]
         best[rows], chosen[rows] = similarity[nearer], found[nearer]
@@ -95,7 +97,7 @@ def nearest_of(
         places = ((most[number] > best) & (first != number)).nonzero()[:, 0]
         if len(places):
             search(number, places)
-    return chosen.view_as(query)
+    return chosen.view_as(query).to(query.dtype)
 
 
 def angles(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
