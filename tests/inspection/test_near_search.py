@@ -8,7 +8,7 @@ from adaptclip_hf import InspectionProfile, View
 from adaptclip_hf.engine.reference import bank_for
 from adaptclip_hf.engine.scoring import encode
 from adaptclip_hf.inspection import near_search
-from adaptclip_hf.inspection.near_search import NearSearch
+from adaptclip_hf.inspection.near_search import NearSearch, at_most
 from adaptclip_hf.inspection.pasting import sampled_again
 from adaptclip_hf.modeling.alignment import cosine_distance, nearest_tokens
 from adaptclip_hf.modeling.prompt_bank import PromptBank
@@ -34,6 +34,19 @@ def test_it_finds_what_a_search_of_all_finds(moved, dtype):
     found = cosine_distance(query, torch.cat([each.features[0] for each in banks]))
     exact = cosine_distance(query, nearest_tokens(query, bank.pools()[0]))
     torch.testing.assert_close(found, exact, rtol=0, atol=max(1e-6, torch.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.01, 0.3, 10.0])
+def test_no_product_exceeds_what_it_can_be(moved):
+    """Also of tokens that are not quite of unit length, which make the limit hardly any wider."""
+    known = unit(30, 16, seed=0).bfloat16().float()
+    images = (known + 0.3 * torch.rand(9, 30, 1) * unit(9, 30, 16, seed=1)).mul(1.001).bfloat16().float()
+    query = F.normalize(known + moved * unit(3, 30, 16, seed=3), dim=-1).bfloat16().float().flatten(0, 1)
+    own, found = ((each @ images.mT).amax(-1) for each in (known, query))  # (9, 30), (9, 90)
+    most = at_most(query, known, (1 - own).clamp_min(0), images.norm(dim=-1).amax(-1))
+    assert (found <= most).all()
+    if not moved:
+        assert ((most - found)[:, own.amax(0).repeat(3) < 1] < 1e-5).all()
 
 
 def test_photos_that_are_too_far_are_not_searched(monkeypatch):
