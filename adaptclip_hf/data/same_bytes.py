@@ -5,10 +5,12 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import datasets
+from typing import TYPE_CHECKING
 
 from ..reporting import Report
+
+if TYPE_CHECKING:
+    import datasets
 
 PIECE = 4096  # bytes, of which three of a file are compared before all are
 SHOWN = 10  # pairs
@@ -29,7 +31,7 @@ class UsedImage:
     content: memoryview | None = None
 
 
-def report_same_bytes(dataset: datasets.Dataset, report: Report):
+def report_same_bytes(dataset: "datasets.Dataset", report: Report):
     """Reports images of different splits or labels that hold the same bytes.
 
     Images of the same size are compared by three pieces, and only those that agree as a whole.

@@ -1,14 +1,13 @@
 """How far a profile's scores move where the model computes in another dtype, measured on some of its own photos."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..engine import AnomalyScorer
 from ..engine.scoring import compare
 from .moved_scores import Moved
 from .nearest import ComparedBank
-from .pasting import chosen, deciding_score
+from .pasting import chosen, compared, deciding_score
 from .photo_features import PhotoFeatures, own_rows
 from .photo_sample import PhotoSample
 
@@ -38,13 +37,12 @@ def other_dtypes(
         tile, pixel_values = sample.tiles[photo.digest]
         row = photo.rows[0] + tile.number
         stored = features.on(scorer, slice(row, row + 1))
-        reference = compared_bank.for_tile(tile, own_rows(features.photos, photo))
-        bank = reference.prompt_bank
-        assert bank is not None
-        bank = bank.to(other.device, other.model.dtype)
-        in_other = replace(reference, prompt_bank=bank, text_embeds=text_embeds)
+        left_out = own_rows(features.photos, photo)
+        # as the thresholds were found, and as the other model finds what is nearest
+        reference = compared_bank.for_photo(photo.rows, left_out) or compared_bank.for_tile(tile, left_out)
+        search = compared_bank.near_photo(features, photo.rows, tile, left_out)
         [before] = compare(scorer.model, stored, [tile], [reference])
-        [after] = compare(other.model, other.encode(pixel_values), [tile], [in_other])
+        [after] = compared(other, other.encode(pixel_values), tile, search, text_embeds)
         own, others = (deciding_score(profile, tile, each) for each in (before, after))
         differences.append(others - own)
         labels += (own > threshold) != (others > threshold)

@@ -37,6 +37,18 @@ def test_a_fit_measures_how_far_scores_move_in_float32(made):
     assert 0 < moved.largest < 0.05
 
 
+def test_scores_are_compared_with_those_that_set_the_thresholds(in_bfloat16, good, monkeypatch):
+    seen = []
+
+    def kept(profile, tile, scored):
+        seen.append(scored.score)
+        return scored.score
+
+    monkeypatch.setattr("adaptclip_hf.inspection.other_dtypes.deciding_score", kept)
+    profile = InspectionProfile.fit(in_bfloat16, good[:20], verdict=False)
+    assert len(seen) == 16 and set(seen[::2]) <= {photo.score for photo in profile.features.photos}
+
+
 def test_from_float32_bfloat16_is_looked_at_where_it_is_fast(detector, good, monkeypatch):
     assert InspectionProfile.fit(detector, good[:20], verdict=False).moved == {}
     gains(monkeypatch, 2.0)
