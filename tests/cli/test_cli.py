@@ -337,6 +337,15 @@ def test_benchmark_says_what_is_fastest_and_what_it_did_not_try(small_folder, ph
     assert len(EXPORT_FORMATS) == 3 and "pip install 'adaptclip-hf[export]'" in left_out["ONNX Runtime float32"]
 
 
+def test_benchmark_leaves_out_what_takes_longer_than_its_budget(small_folder, capsys):
+    words = ["benchmark", "--json", "--model", str(small_folder), "--device", "cpu"]
+    assert main([*words, "--budget", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["runtime"] for each in found["choices"]} == {"torch"}
+    assert "more than the time that is left" in found["left_out"]["OpenVINO float32"]
+    assert "more than the time that is left" in found["left_out"]["ONNX Runtime float32"]
+
+
 def test_benchmark_refuses_an_export(tmp_path, capsys):
     (tmp_path / "adaptclip_export.json").write_text("{}")
     assert main(["benchmark", "--model", str(tmp_path)]) == 1

@@ -227,6 +227,40 @@ def test_nothing_is_left_of_an_export_that_disagrees(of_torch, graphs_at_hand, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["scores", "maps"])
+def test_what_is_no_number_does_not_pass(of_torch, tmp_path, monkeypatch, kind):
+    from adaptclip_hf.export import parity
+
+    compute, calls = parity.scores_and_maps, []
+
+    def broken(detector, pixel_values, object_name):
+        found = compute(detector, pixel_values, object_name)
+        if calls:  # the export's, in one score of many
+            scores, maps = found[3]
+            (scores if kind == "scores" else maps).view(-1)[-1] = float("nan")
+        calls.append(detector)
+        return found
+
+    monkeypatch.setattr(parity, "scores_and_maps", broken)
+    found = parity.compare(of_torch, of_torch, parity.sample_images())
+    with pytest.raises(ValueError, match=r"disagrees with torch on 5 images: .*nan"):
+        parity.require_parity(found, tmp_path)
+
+
+def test_each_image_is_encoded_once_for_the_gate(of_torch, monkeypatch):
+    from adaptclip_hf.export import parity
+
+    encoded, encode = [], type(of_torch.model).image_features
+
+    def counting(model, pixel_values):
+        encoded.append(len(pixel_values))
+        return encode(model, pixel_values)
+
+    monkeypatch.setattr(type(of_torch.model), "image_features", counting)
+    assert parity.compare(of_torch, of_torch, parity.sample_images()) == {"images": 5, "scores": 0, "maps": 0}
+    assert sum(encoded) == 2 * 5
+
+
 def test_other_folders_are_never_replaced(of_torch, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds something else than an export"):
@@ -489,6 +523,36 @@ def test_float16_of_float16_weights_loses_nothing(make_model, of_torch, photos, 
     assert detector.describe() == halved.describe("ring")  # banks and profiles of torch fit
     expected = halved.detect(photos["bad"], object_name="ring")
     np.testing.assert_allclose(scores(detector.detect(photos["bad"])), scores(expected), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_is_another_model_on_either_way(of_torch, photos, tmp_path, monkeypatch, caplog, capsys):
+    """Opened with torch and without: the encoder computes in bfloat16, and scores in float32."""
+    openvino = pytest.importorskip("openvino")
+    hints, compile_model = [], openvino.Core.compile_model
+
+    def noting(core, program, device, config):
+        hints.append(config["INFERENCE_PRECISION_HINT"])
+        return compile_model(core, program, device, config)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", noting)
+    monkeypatch.setattr("adaptclip_hf.runtimes.formats.Format.multiplies", lambda self, precision: False)
+    folder = tmp_path / "bfloat16"
+    words = ["export", "--model", of_torch.model.name_or_path, "--format", "openvino", "--output", str(folder)]
+    assert main([*words, "--precision", "bfloat16"]) == 0
+    assert "writing checksums" in capsys.readouterr().err  # the bar
+    about = json.loads((folder / "adaptclip_export.json").read_text())
+    assert about["precision"] == "bfloat16" and about["made_by"]["fingerprint"]["weights"].startswith("bfloat16 of ")
+    detector = opened(folder)
+    assert main(["detect", *photos["bad"], "--model", str(folder), "--output", str(tmp_path / "run")]) == 0
+    assert hints == ["bf16", "f32", "f32"] * 3
+    assert "This processor has no products in bfloat16" in caplog.text
+    found, expected = (scores(each.detect(photos["bad"])) for each in (detector, of_torch))
+    assert np.abs(np.subtract(found, expected)).max() < 0.05
+    lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose([line["score"] for line in lines], found, atol=1e-3)
+    with pytest.raises(ValueError, match="made by another model"):
+        detector.detect(photos["bad"], prompt_bank=of_torch.remember(photos["normal"]))
 
 
 def test_wrong_calls(tmp_path, capsys):

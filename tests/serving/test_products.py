@@ -231,7 +231,7 @@ def test_the_service_killed_while_products_change_starts_with_whole_ones(product
     digests = {InspectionProfile.from_pretrained(products[name]).digest() for name in ("ring", "board")}
     kept.mkdir()
     (kept / "lost+found").mkdir()
-    words = (tmp_path, {}, small_folder, "--products", kept)
+    words = (tmp_path, {}, small_folder, "--products", kept, "--dtype", "float32")  # as the profiles
     for delay in (0.3, 0.57):
         server = Server(*words, ADAPTCLIP_ADMIN_TOKEN="admin-secret")
         assert httpx.put(f"{server.address}/products/stays", files=put[0], headers=ADMIN).status_code == 200
