@@ -49,5 +49,6 @@ def dtype_error(there: str, here: str, moved: Moved | None, exactly: bool) -> st
         )
     return (
         f"This profile was made in {there}, and the model computes in {here}: {why}. Say --dtype {there} "
-        f"(dtype={there!r} in Python), or fit a new profile in {here}."
+        f"(dtype={there!r} in Python), or fit a new profile in {here}; for an export, which has one precision, with "
+        "`adaptclip fit --model EXPORT`."
     )

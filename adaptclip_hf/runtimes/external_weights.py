@@ -17,6 +17,7 @@ HELD = {
 KEY, VALUE, LOCATION = 1, 2, "location"
 VARINT, LENGTH = 0, 2  # kinds of fields: a number, bytes with their length
 FIXED = {1: 8, 5: 4}  # and numbers of so many bytes
+KEYS = 2**32  # a runtime cuts a field's key off there and takes it for another one
 
 
 def require_own_weights(file: Path):
@@ -53,6 +54,8 @@ def fields_of(content: mmap.mmap, place: int, end: int) -> Iterator[tuple[int, i
         key, place = varint(content, place, end)
         number, kind = key >> 3, key & 7
         length = FIXED.get(kind, 0)
+        if key >= KEYS:
+            raise ValueError("the graph is damaged")
         if kind in (VARINT, LENGTH):
             value, place = varint(content, place, end)
             length = value if kind == LENGTH else 0

@@ -25,6 +25,7 @@ from .numpy_bank import NumpyBank
 from .numpy_tokens import unit_patch_tokens
 from .whole_export import require_undamaged_export
 
+MOST_THREADS = 1024
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
 
 
@@ -213,8 +214,8 @@ class LightModel:
 
 def threads_here() -> int:
     """How many threads torch would take here."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the others are of nested threads
+    if asked.isdecimal() and 0 < int(asked) <= MOST_THREADS:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -280,6 +280,40 @@ def test_where_the_weights_of_a_graph_lie(tmp_path):
         require_own_weights(tmp_path / "graph.onnx")
 
 
+def test_a_key_that_a_runtime_cuts_off_hides_no_file(tmp_path):
+    """ONNX Runtime takes a key above 32 bits for the one that is left of it, and would read the weights of any file."""
+    onnx = pytest.importorskip("onnx")
+    import onnxruntime
+    from onnx import helper
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    values = helper.make_tensor("v", onnx.TensorProto.FLOAT, [400], np.ones(400, np.float32).tobytes(), raw=True)
+    output = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [400])
+    graph = helper.make_graph([helper.make_node("Identity", ["v"], ["y"])], "graph", [], [output], [values])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    convert_model_to_external_data(model, location="other.data", size_threshold=0)
+    onnx.save(model, tmp_path / "graph.onnx")
+    [entry] = [each for each in model.graph.initializer[0].external_data if each.key == "location"]
+    inside = entry.SerializeToString()
+    name = b"\x0a\x08location"
+    hidden = b"\x8a\x80\x80\x80\x10\x08location"
+    changed = model.graph.initializer[0]
+    rest = onnx.TensorProto()
+    rest.CopyFrom(changed)
+    del rest.external_data[:]
+    long = inside.replace(name, hidden)
+    tensor = rest.SerializeToString() + b"\x6a" + bytes([len(long)]) + long
+    del model.graph.initializer[:]
+    whole = model.graph.SerializeToString() + b"\x2a" + bytes([len(tensor)]) + tensor
+    model.ClearField("graph")
+    assert max(len(tensor), len(whole)) < 128  # lengths of one byte
+    (tmp_path / "graph.onnx").write_bytes(model.SerializeToString() + b"\x3a" + bytes([len(whole)]) + whole)
+    [read] = onnxruntime.InferenceSession(tmp_path / "graph.onnx").run(None, {})
+    assert read.all()
+    with pytest.raises(ValueError, match="damaged"):
+        require_own_weights(tmp_path / "graph.onnx")
+
+
 def test_a_large_bank_is_searched_as_torch_searches_it():
     pool, other = (functional.normalize(torch.randn(3000, 24), dim=-1) for _ in range(2))
     query = torch.cat([pool[:50], functional.normalize(torch.randn(400, 24), dim=-1)])
