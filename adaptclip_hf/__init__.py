@@ -43,8 +43,11 @@ def __dir__() -> list[str]:
 
 
 if is_command():
-    # read when torch is imported: threads that wait leave the processor to others
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # read when torch is imported: threads that wait leave the processor to others, after about 10 microseconds in which
+    # the next piece of work mostly comes, since waking a thread takes longer than that
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 else:
     register()
 

@@ -1,7 +1,6 @@
 """How the adapters' maps and scores become one map and one score (reference, "Fusion")."""
 
 import torch
-from torch.nn import functional as F
 
 from .normal_variation import WHOLE_WEIGHT, probability
 from .precision import outside_autocast
@@ -19,17 +18,20 @@ def gaussian_filter(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian filter of maps (B, H, W), cut at 4 sigma, edges reflected with the edge pixel repeated."""
     if sigma == 0:
         return maps
+    # products with all pixels of an axis take a tenth of the time of a convolution of one channel
+    rows, columns = (smoothing_matrix(size, sigma, maps) for size in maps.shape[-2:])
+    return rows @ maps @ columns.mT
+
+
+def smoothing_matrix(size: int, sigma: float, like: torch.Tensor) -> torch.Tensor:
+    """Weights (size, size) of the pixels of an axis in each of its filtered pixels, in the dtype of `like`."""
     radius = int(4 * sigma + 0.5)
     # in the maps' own dtype: some devices have no float64
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    offsets = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    for _ in range(2):
-        # filters the rows and transposes, twice, so that both axes are filtered along contiguous memory
-        padded = maps[..., reflected_indices(maps.shape[-1], radius, maps.device)]
-        rows = padded.flatten(0, 1).unsqueeze(1)
-        maps = F.conv1d(rows, kernel[None, None]).view_as(maps).transpose(1, 2)
-    return maps.contiguous()
+    pixels = reflected_indices(size, radius, like.device).unfold(0, len(kernel), 1)
+    return like.new_zeros(size, size).scatter_add(1, pixels, kernel.expand(size, -1))
 
 
 def reflected_indices(size: int, radius: int, device: torch.device) -> torch.Tensor:

@@ -191,10 +191,16 @@ import os, sys
 sys.argv = ["adaptclip"]
 import adaptclip_hf.cli
 assert "torch" not in sys.modules  # which reads it
-print(os.environ["OMP_WAIT_POLICY"])
+print(os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT"))
 """
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    for given, expected in (
+        ({}, "passive 10000"),
+        ({"OMP_WAIT_POLICY": "active"}, "active None"),
+        ({"GOMP_SPINCOUNT": "7"}, "passive 7"),
+    ):
         call = [sys.executable, "-c", code]
         assert subprocess.check_output(call, text=True, env=environment | given).strip() == expected
 
