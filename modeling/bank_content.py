@@ -5,9 +5,10 @@ Arrays are tensors of torch or NumPy's: only what both have is asked of them. Im
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 Array: TypeAlias = Any  # of torch or of NumPy
 
@@ -34,6 +35,93 @@ TOKENS_AT_ONCE = 4096
 SCALE = ".scale"  # the ending of the scales of features in int8
 
 
+class BankOfImages:
+    """What a bank of normal images does in whichever library its arrays are of: [`PromptBank`] in torch, [`NumpyBank`].
+
+    A dataclass that has the fields named here, and says how its library does what they are worked on with.
+    """
+
+    if TYPE_CHECKING:
+        features: tuple[Array, ...]
+        fingerprint: dict[str, str]
+        preprocessing: dict[str, str]
+        variation: Any
+        added: tuple[Array, ...] | None
+        added_of: tuple[Array, ...] | None
+
+        def _joined(self, parts: Sequence[Array]) -> Array:
+            """Some arrays as one."""
+
+        def _compared(self) -> Any:
+            """Its images compared with one another, see [`NormalComparison`]."""
+
+        def _lengths(self, tokens: Array) -> Array:
+            """Of tokens (..., d), in float32."""
+
+        def _require_finite(self, arrays: Mapping[str, Array], source: str | Path, remedy: str): ...
+
+    def __len__(self) -> int:
+        """k, the number of normal images."""
+        return len(self.features[0])
+
+    def tokens_by_image(self, layer: int) -> Iterator[Array]:
+        """The tokens (N, d) of one image after the other in a layer, by its place in `features`."""
+        for image, tokens in enumerate(self.features[layer]):
+            if self.added is None or self.added_of is None:
+                yield tokens
+            else:
+                yield self._joined([tokens, self.added[layer][self.added_of[layer] == image]])
+
+    def with_variation(self) -> Self:
+        """The bank that knows how its images differ from one another."""
+        return replace(self, variation=self._compared().variation())  # type: ignore[type-var]
+
+    def known_variation(self) -> Any:
+        """How its images differ from one another; found anew where the bank does not know it."""
+        return self._compared().variation() if self.variation is None else self.variation
+
+    def require_match(self, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
+        """Refuses the bank of another model or preprocessing.
+
+        Raises:
+            ValueError: names each setting that differs, with the bank's value and the expected one.
+        """
+        differing = differences(self.fingerprint, fingerprint)
+        if preprocessing is not None and self.preprocessing:
+            differing += differences(self.preprocessing, preprocessing)
+        if differing:
+            raise ValueError(
+                f"This prompt bank was made by another model or preprocessing: {'; '.join(differing)}. Make it anew "
+                "from the normal images with this model."
+            )
+
+    def require_finite(self, source: str | Path = "the prompt bank"):
+        """Refuses a bank that holds NaN or infinity, with which everything would score alike.
+
+        Raises:
+            ValueError: names the source and the layer.
+        """
+        layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
+        layers |= {f"added.{index}": layer for index, layer in enumerate(self.added or ())}
+        if self.variation is not None:
+            layers |= self.variation.tensors()
+        self._require_finite(layers, source, "make it anew from the normal images")
+
+    def require_unit_tokens(self, source: str | Path):
+        """Refuses a bank of tokens that are not of length one, as those of a damaged file without a digest.
+
+        Raises:
+            ValueError: names the source and the layer.
+        """
+        for index, layer in enumerate((*self.features, *(self.added or ()))):
+            lengths = self._lengths(layer)
+            if (abs(lengths - 1) > UNIT_TOLERANCE).any():
+                raise ValueError(
+                    f"{source}: layer.{index % len(self.features)} holds tokens of lengths up to "
+                    f"{float(lengths.max()):.3g}, expected 1. It is damaged: make it anew from the normal images."
+                )
+
+
 def bank_file(path: Path) -> Path:
     return path if path.suffix == ".safetensors" else path / BANK_FILE
 
@@ -45,6 +133,11 @@ def dtype_name(array: Array) -> str:
 
 def is_floats(array: Array) -> bool:
     return dtype_name(array).lstrip("b").startswith("float")
+
+
+def is_added(name: str) -> bool:
+    """Whether an array of this name belongs to the tokens of turned copies."""
+    return name.split(".")[0] in (ADDED, ADDED_OF)
 
 
 def names_of_layers(kind: str, content: Mapping[str, Array]) -> list[str]:
@@ -105,25 +198,6 @@ def require_digest(metadata: Mapping[str, str], digest: str):
         raise ValueError(f"its metadata hold {unknown[0]!r}")
     if metadata.get(DIGEST, digest) != digest:
         raise ValueError("it is damaged or was changed, its SHA-256 is not the one that was written with it")
-
-
-def require_same_maker(bank: Any, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
-    """Refuses the bank of another model or preprocessing.
-
-    Args:
-        bank: with a `fingerprint` and a `preprocessing` of its own.
-
-    Raises:
-        ValueError: names each setting that differs, with the bank's value and the expected one.
-    """
-    differing = differences(bank.fingerprint, fingerprint)
-    if preprocessing is not None and bank.preprocessing:
-        differing += differences(bank.preprocessing, preprocessing)
-    if differing:
-        raise ValueError(
-            f"This prompt bank was made by another model or preprocessing: {'; '.join(differing)}. Make it anew "
-            "from the normal images with this model."
-        )
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +22,13 @@ from .bank_content import (
     HUB_ID,
     LARGE,
     SCALE,
-    UNIT_TOLERANCE,
     VARIATION,
+    BankOfImages,
     bank_file,
     names_of_layers,
     require_added,
     require_digest,
     require_layers,
-    require_same_maker,
     strings_of,
     variation_fields,
 )
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptBank:
+class PromptBank(BankOfImages):
     """Features of k normal images, compared with any number of queries.
 
     Attributes:
@@ -67,10 +66,6 @@ class PromptBank:
     added: tuple[torch.Tensor, ...] | None = None
     added_of: tuple[torch.Tensor, ...] | None = None
     grouped: GroupedLayers | None = field(default=None, repr=False)
-
-    def __len__(self) -> int:
-        """k, the number of normal images."""
-        return len(self.features[0])
 
     def __eq__(self, other) -> bool:
         """Whether everything that it holds is equal."""
@@ -132,22 +127,6 @@ class PromptBank:
             filler = layer[0, :1].expand(length - len(more), -1)
             filled.append(torch.cat([layer, torch.cat([more, filler]).view(-1, places, layer.shape[-1])]))
         return tuple(filled)
-
-    def tokens_by_image(self, layer: int) -> Iterator[torch.Tensor]:
-        """The tokens (N, d) of one image after the other in a layer, by its place in `features`."""
-        for image, tokens in enumerate(self.features[layer]):
-            if self.added is None or self.added_of is None:
-                yield tokens
-            else:
-                yield torch.cat([tokens, self.added[layer][self.added_of[layer] == image]])
-
-    def with_variation(self) -> "PromptBank":
-        """The bank that knows how its images differ from one another."""
-        return replace(self, variation=NormalComparison.of(self).variation())
-
-    def known_variation(self) -> NormalVariation:
-        """How its images differ from one another; found anew where the bank does not know it."""
-        return NormalComparison.of(self).variation() if self.variation is None else self.variation
 
     @classmethod
     def concatenate(cls, banks: Sequence["PromptBank"]) -> "PromptBank":
@@ -254,39 +233,17 @@ class PromptBank:
             moved = replace(moved, added=added, added_of=tuple(layer.to(device) for layer in self.added_of))
         return moved
 
-    def require_match(self, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
-        """Refuses the bank of another model or preprocessing.
+    def _joined(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(parts))
 
-        Raises:
-            ValueError: names each setting that differs, with the bank's value and the expected one.
-        """
-        require_same_maker(self, fingerprint, preprocessing)
+    def _compared(self) -> NormalComparison:
+        return NormalComparison.of(self)
 
-    def require_finite(self, source: str | Path = "the prompt bank"):
-        """Refuses a bank that holds NaN or infinity, with which everything would score alike.
+    def _lengths(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.float().norm(dim=-1)
 
-        Raises:
-            ValueError: names the source and the layer.
-        """
-        layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
-        layers |= {f"added.{index}": layer for index, layer in enumerate(self.added or ())}
-        if self.variation is not None:
-            layers |= self.variation.tensors()
-        require_finite(layers, source, "make it anew from the normal images")
-
-    def require_unit_tokens(self, source: str | Path):
-        """Refuses a bank of tokens that are not of length one, as those of a damaged file without a digest.
-
-        Raises:
-            ValueError: names the source and the layer.
-        """
-        for index, layer in enumerate((*self.features, *(self.added or ()))):
-            lengths = layer.float().norm(dim=-1)
-            if ((lengths - 1).abs() > UNIT_TOLERANCE).any():
-                raise ValueError(
-                    f"{source}: layer.{index % len(self.features)} holds tokens of lengths up to "
-                    f"{float(lengths.max()):.3g}, expected 1. It is damaged: make it anew from the normal images."
-                )
+    def _require_finite(self, arrays: Mapping[str, torch.Tensor], source: str | Path, remedy: str):
+        require_finite(arrays, source, remedy)
 
     def save_pretrained(self, save_path: str | Path, storage: str | None = None) -> Path:
         """Writes the bank to a `.safetensors` file, or as `prompt_bank.safetensors` into a folder; returns the file.

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..files import parse_json
 from ..model_files import EXPORT_FILE, PROFILE_FILE
+from ..runtimes.formats import EXPORT_FORMATS
 from .dtype_choice import AUTO
 
-RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # formats that are computed so, by which library
 # what the call may ask for that takes torch
 TAKES_TORCH = ("plugin", "save_prompt_bank")
 
@@ -26,23 +26,18 @@ def is_light(args: argparse.Namespace) -> bool:
     if args.prompt_bank and not Path(args.prompt_bank).exists():
         return False
     model = args.model or field(Path(args.profile or "", PROFILE_FILE), "model")
-    runtime = RUNTIMES.get(field(Path(model, EXPORT_FILE), "format")) if model else None
-    return runtime is not None and find_spec(runtime) is not None
+    exported = EXPORT_FORMATS.get(field(Path(model, EXPORT_FILE), "format")) if model else None
+    return exported is not None and exported.runtime is not None and find_spec(exported.runtime) is not None
 
 
 def field(file: Path, name: str) -> str:
-    """A text of a JSON file; empty where there is none."""
-    value = content_of(file).get(name)
-    return value if isinstance(value, str) else ""
-
-
-def content_of(file: Path) -> dict[str, Any]:
-    """Names and values of a JSON file; none where it cannot be read, which is told by who needs it."""
+    """A text of a JSON file; empty where there is none. What is wrong with the file is told by who reads it."""
     try:
         content = parse_json(file.read_bytes())
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return ""
+    value = content.get(name) if isinstance(content, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def light_scorer(model: str, device: str | None):

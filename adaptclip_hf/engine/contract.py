@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ..modeling.bank_content import dtype_name
+
 if TYPE_CHECKING:
     import torch
 
@@ -149,4 +151,4 @@ def backend_of(model: ScoringModel) -> str:
 
 def dtype_of(model: ScoringModel) -> str:
     """What it computes in, such as "float32"; of an exported model the precision that it was exported in."""
-    return getattr(model, "precision", None) or str(model.dtype).removeprefix("torch.")
+    return getattr(model, "precision", None) or dtype_name(model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..modeling.bank_content import dtype_name
 from .appearance import appearance_of
 from .augments import AUTO, ignored
 from .contract import Array, ScoringModel, arrays_of, backend_of, dtype_of
@@ -89,7 +90,7 @@ class AnomalyScorer:
         untrained = self.model.untrained_adapters()
         return {
             "weights": self.model.weights_digest(),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": dtype_name(self.model),
             "device": self.device.type,
             "object_name": object_name or config.object_name,
             **{name: getattr(config, name) for name in SCORE_FIELDS},

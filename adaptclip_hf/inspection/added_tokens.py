@@ -31,11 +31,6 @@ class AddedTokens:
             tensors |= pack(f"{ADDED}.{index}", tokens.cpu(), storage) | {f"{ADDED_OF}.{index}": owners.cpu()}
         return cls(tensors)
 
-    @staticmethod
-    def is_one(name: str) -> bool:
-        """Whether a tensor of this name belongs to them."""
-        return name.split(".")[0] in (ADDED, ADDED_OF)
-
     def unpacked(self, features: Layers) -> tuple[Layers, Layers] | tuple[None, None]:
         """For each layer unit tokens (M, d) in the dtype of the features, and the tiles (M,) that they come from."""
         added, added_of = read_added(self.tensors, features)

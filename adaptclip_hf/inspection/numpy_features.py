@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.tiles import View
-from ..modeling.bank_content import ADDED, ADDED_OF, SCALE, names_of_layers
+from ..modeling.bank_content import ADDED, ADDED_OF, SCALE, is_added, names_of_layers
 from ..runtimes.numpy_bank import Layers, NumpyBank, read_added
 from ..runtimes.numpy_tokens import mean_tokens, unit_patch_tokens, unpack
 from .photos import ProfilePhoto, bank_preprocessing
@@ -56,7 +56,7 @@ class NumpyFeatures:
     @classmethod
     def of(cls, photos: tuple[ProfilePhoto, ...], arrays: Mapping[str, np.ndarray]) -> "NumpyFeatures":
         """Of all arrays of a file, turned copies among them."""
-        added = {name: each for name, each in arrays.items() if name.split(".")[0] in (ADDED, ADDED_OF)}
+        added = {name: each for name, each in arrays.items() if is_added(name)}
         return cls(photos, {name: each for name, each in arrays.items() if name not in added}, NumpyAdded(added))
 
     def bank(self, made_by: dict, view: View, rows: Sequence[int]) -> NumpyBank:

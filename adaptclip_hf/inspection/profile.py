@@ -11,6 +11,7 @@ import torch
 from ..engine import AnomalyScorer, View
 from ..engine.images import OnError
 from ..model_files import DEFAULT_MODEL, DEFAULT_NAME
+from ..modeling.bank_content import is_added
 from ..modeling.hooks import hook
 from ..modeling.normal_variation import NormalVariation
 from ..reporting import Report, print_nothing
@@ -297,7 +298,7 @@ def model_name(model: str | Path) -> str:
 def features_of(photos: tuple[ProfilePhoto, ...], arrays: dict[str, np.ndarray]) -> PhotoFeatures:
     """Features as tensors, without a copy."""
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    added = {name: tensors.pop(name) for name in list(tensors) if AddedTokens.is_one(name)}
+    added = {name: tensors.pop(name) for name in list(tensors) if is_added(name)}
     return PhotoFeatures(photos, tensors, AddedTokens(added))
 
 

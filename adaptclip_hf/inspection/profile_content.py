@@ -15,7 +15,7 @@ from ..engine.appearance import MEASURES
 from ..engine.augments import NONE
 from ..engine.scorer import SCORE_FIELDS
 from ..engine.tiles import View
-from ..modeling.bank_content import ADDED, ADDED_OF, SCALE, VARIATION, variation_fields
+from ..modeling.bank_content import ADDED, ADDED_OF, SCALE, VARIATION, is_added, variation_fields
 from ..runtimes.numpy_bank import read_added, require_finite
 from ..validation import FileContent
 from . import place_variations
@@ -378,7 +378,7 @@ def check_features(file: Path, content: ProfileContent, tensors: dict[str, np.nd
     names = ["image_embeds", *(f"layer.{index}" for index in range(len(layers)))]
     scales = [f"{name}{SCALE}" for name in names] if content.settings.storage == "int8" else []
     beside = {name: tensors[name] for name in tensors if name.split(".")[0] in BESIDE}
-    if content.settings.augment == NONE and any(name.split(".")[0] in (ADDED, ADDED_OF) for name in beside):
+    if content.settings.augment == NONE and any(map(is_added, beside)):
         raise ValueError(f"{file}: it holds turned copies, and settings.augment is {NONE!r}.")
     tiles = content.photos[0].rows[1] if content.view.same_place else 0
     check_beside(file, beside, [tensors[name] for name in names[1:] if name in tensors], tiles)

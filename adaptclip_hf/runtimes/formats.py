@@ -29,6 +29,11 @@ class Format:
     precisions: tuple[str, ...]
     exporter: str
 
+    @property
+    def runtime(self) -> str | None:
+        """The library that computes its graphs; `None` for torch, which is there."""
+        return self.to_run[0] if self.to_run else None
+
     def require(self, *libraries: str):
         """Raises an ImportError that says what to install."""
         if missing := [name for name in libraries if find_spec(name) is None]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,26 +15,25 @@ from ..modeling.bank_content import (
     ADDED_OF,
     LARGE,
     SCALE,
-    UNIT_TOLERANCE,
+    BankOfImages,
     bank_file,
     names_of_layers,
     require_added,
     require_digest,
     require_layers,
-    require_same_maker,
     strings_of,
     variation_fields,
 )
 from .numpy_arrays import NumpyArrays
 from .numpy_groups import NearerOfNumpy, NumpyGroups, arranged
 from .numpy_tokens import bfloat16_bytes, of_bfloat16, unit, unpack
-from .numpy_variation import NumpyVariation
+from .numpy_variation import NumpyComparison, NumpyVariation
 
 Layers = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class NumpyBank:
+class NumpyBank(BankOfImages):
     """As [`PromptBank`], as far as images are scored against it."""
 
     features: Layers
@@ -47,9 +46,6 @@ class NumpyBank:
 
     arrays: ClassVar[NumpyArrays] = NumpyArrays()
 
-    def __len__(self) -> int:
-        return len(self.features[0])
-
     def blocks(self) -> Layers:
         """See [`PromptBank.blocks`]."""
         if self.added is None:
@@ -61,22 +57,6 @@ class NumpyBank:
             filler = np.broadcast_to(layer[0, :1], (length - len(more), layer.shape[-1]))
             filled.append(np.concatenate([layer, np.concatenate([more, filler]).reshape(-1, places, layer.shape[-1])]))
         return tuple(filled)
-
-    def tokens_by_image(self, layer: int) -> Iterator[np.ndarray]:
-        """The tokens (N, d) of one image after the other in a layer."""
-        for image, tokens in enumerate(self.features[layer]):
-            if self.added is None or self.added_of is None:
-                yield tokens
-            else:
-                yield np.concatenate([tokens, self.added[layer][self.added_of[layer] == image]])
-
-    def with_variation(self) -> "NumpyBank":
-        """The bank that knows how its images differ from one another."""
-        return replace(self, variation=self.arrays.compare(self).variation())
-
-    def known_variation(self) -> NumpyVariation:
-        """How its images differ from one another; found anew where the bank does not know it."""
-        return self.arrays.compare(self).variation() if self.variation is None else self.variation
 
     def select(self, images: Sequence[int], variation: NumpyVariation | None = None) -> "NumpyBank":
         """The bank of some of its images, by their numbers; a number may be repeated.
@@ -131,27 +111,17 @@ class NumpyBank:
             digest.update(owners.tobytes())
         return digest.hexdigest()
 
-    def require_match(self, fingerprint: dict[str, str], preprocessing: dict[str, str] | None = None):
-        """See [`PromptBank.require_match`]."""
-        require_same_maker(self, fingerprint, preprocessing)
+    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(list(parts))
 
-    def require_finite(self, source: str | Path = "the prompt bank"):
-        """See [`PromptBank.require_finite`]."""
-        layers = {f"layer.{index}": layer for index, layer in enumerate(self.features)}
-        layers |= {f"added.{index}": layer for index, layer in enumerate(self.added or ())}
-        if self.variation is not None:
-            layers |= self.variation.tensors()
-        require_finite(layers, source, "make it anew from the normal images")
+    def _compared(self) -> NumpyComparison:
+        return NumpyComparison.of(self)
 
-    def require_unit_tokens(self, source: str | Path):
-        """See [`PromptBank.require_unit_tokens`]."""
-        for index, layer in enumerate((*self.features, *(self.added or ()))):
-            lengths = np.linalg.norm(layer.astype(np.float32, copy=False), axis=-1)
-            if (np.abs(lengths - 1) > UNIT_TOLERANCE).any():
-                raise ValueError(
-                    f"{source}: layer.{index % len(self.features)} holds tokens of lengths up to "
-                    f"{float(lengths.max()):.3g}, expected 1. It is damaged: make it anew from the normal images."
-                )
+    def _lengths(self, tokens: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(tokens.astype(np.float32, copy=False), axis=-1)
+
+    def _require_finite(self, arrays: Mapping[str, np.ndarray], source: str | Path, remedy: str):
+        require_finite(arrays, source, remedy)
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "NumpyBank":

@@ -8,13 +8,13 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..engine import DetectionResult
-from ..engine.heatmap import image_base64, map_image
+from ..engine.heatmap import QUICK, image_base64, map_image
 from .limits import MEGA
 from .memory import Traffic
 from .products import Product
 from .uploads import MAP, OVERLAY, Photo
 
-QUICK_PNG: dict = {"file_format": "PNG", "compress_level": 1}
+QUICK_PNG: dict = {"file_format": "PNG", **QUICK}
 SLICE = 65536  # bytes that are sent at a time
 PATIENCE, SLOWEST = 30.0, MEGA / 20  # seconds, and bytes a second, in which a client must read its answer
 
