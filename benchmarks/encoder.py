@@ -11,10 +11,10 @@ at most 1.1 x image encoder.
 import argparse
 import resource
 import statistics
-import time
 
 import torch
 from transformers import CLIPConfig
+from turns import in_turn
 
 from adaptclip_hf import AdaptCLIPConfig, AdaptCLIPModel
 
@@ -43,13 +43,7 @@ def main():
         "image encoder": lambda: model.image_features(pixel_values),
         f"{args.shots}-shot score": lambda: model(pixel_values, prompt_bank=bank),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for round_ in range(args.rounds + 1):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if round_:
-                seconds[name].append(time.perf_counter() - start)
+    seconds = in_turn(jobs, args.rounds)
     vision = config.clip_config.vision_config
     print(
         f"{vision.num_hidden_layers} layers of width {vision.hidden_size}, patch {vision.patch_size}, {size} px, "

@@ -15,10 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from turns import in_turn
 
 from adaptclip_hf import AnomalyDetector, InspectionProfile
 from adaptclip_hf.benchmarking import describe_machine
@@ -61,9 +62,9 @@ def fit(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
         "quiet, float32": lambda: adaptclip(*call, "--dtype", "float32"),
         "quiet, one thread": lambda: adaptclip(*call, OMP_NUM_THREADS="1"),
     }
-    in_turn(jobs, args.rounds)
+    timed(jobs, args.rounds)
     with burning(BURNERS):
-        busy = in_turn({"busy": jobs["quiet"], "busy, one thread": jobs["quiet, one thread"]}, args.rounds)
+        busy = timed({"busy": jobs["quiet"], "busy, one thread": jobs["quiet, one thread"]}, args.rounds)
     ratio("busy / busy with one thread", *busy.values())
 
 
@@ -76,7 +77,7 @@ def detect(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
         f"{len(photos)} photos without": lambda: adaptclip(*call, args.photos, "--no-heatmaps"),
         "one photo without": lambda: adaptclip(*call, photos[0], "--no-heatmaps"),
     }
-    drawn, plain, one = in_turn(jobs, args.rounds).values()
+    drawn, plain, one = timed(jobs, args.rounds).values()
     for name, seconds in (("with", drawn), ("without", plain)):
         each = (seconds - one) / (len(photos) - 1)
         print(f"  a photo more, {name} heatmaps: {each:.3f} s; all / photos: {seconds / len(photos):.3f} s")
@@ -91,7 +92,7 @@ def detect(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
             list(detector.score_images([(image, reference)])) for image in detector.reader.read(some, profile.view)
         ],
     }
-    ratio("in one process / encoder", *reversed(in_turn(jobs, 3 * args.rounds, len(some)).values()))
+    ratio("in one process / encoder", *reversed(timed(jobs, 3 * args.rounds, len(some)).values()))
 
 
 def start(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
@@ -105,7 +106,7 @@ def start(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
         "the model": lambda: adaptclip(*call),
         "adaptclip --help": lambda: adaptclip("--help"),
     }
-    in_turn(jobs, 2 * args.rounds)
+    timed(jobs, 2 * args.rounds)
 
 
 def bank(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
@@ -119,7 +120,7 @@ def bank(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
             images = opened.remember(files[:count]) if count else None
             reference = opened.prepare(opened.reference(prompt_bank=images))
             jobs[f"{dtype}, {count} normal"] = scoring(opened, pixels, reference.prompt_bank, text)
-        times = in_turn(jobs, 5 * args.rounds)
+        times = timed(jobs, 5 * args.rounds)
         zero, *_, many = times.values()
         ratio("256 normal / none", many, zero)
 
@@ -139,7 +140,7 @@ def batch(detector: AnomalyDetector, args: argparse.Namespace, work: Path):
         for name, each in opened.items()
     }
     jobs = {name: batched(each, calls[name]) for name, each in opened.items()}
-    times = in_turn(jobs, 3 * args.rounds)
+    times = timed(jobs, 3 * args.rounds)
     for name in ("onnx", "openvino"):
         ratio(f"{name} / torch", times[name], times["torch"])
 
@@ -165,17 +166,12 @@ def run(command: list[str], **environment: str):
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
 
-def in_turn(jobs: dict[str, Callable[[], object]], rounds: int, pieces: int = 1) -> dict[str, float]:
-    """Median seconds of each job, the first round left out; printed."""
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for round_ in range(rounds + 1):
-        for name, job in jobs.items():
-            begun = time.perf_counter()
-            job()
-            if round_:
-                seconds[name].append((time.perf_counter() - begun) / pieces)
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
-    for name, each in seconds.items():
+def timed(jobs: dict[str, Callable[[], object]], rounds: int, pieces: int = 1) -> dict[str, float]:
+    """Median seconds of each job, for one of its pieces; printed."""
+    medians = {}
+    for name, seconds in in_turn(jobs, rounds).items():
+        each = [second / pieces for second in seconds]
+        medians[name] = statistics.median(each)
         print(f"  {name}: {medians[name]:.3f} s ({min(each):.3f} to {max(each):.3f})", flush=True)
     return medians
 

@@ -18,6 +18,7 @@ import datasets
 import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
+from turns import in_turn
 
 from adaptclip_hf import AnomalyDetector, PromptBank
 from adaptclip_hf.data import load_data_set
@@ -80,14 +81,8 @@ def measure(detector: AnomalyDetector, pixels: torch.Tensor, banks: list[PromptB
         )
         for number, bank in enumerate([None, *ready])
     }
-    seconds: dict[int, list[float]] = {size: [] for size in jobs}
-    for round_ in range(rounds + 1):
-        for size, job in jobs.items():
-            start = time.process_time()
-            job()
-            if round_:
-                seconds[size].append((time.process_time() - start) / len(pixels))
-    medians = {size: statistics.median(values) for size, values in seconds.items()}
+    seconds = in_turn(jobs, rounds, time.process_time)
+    medians = {size: statistics.median(values) / len(pixels) for size, values in seconds.items()}
     features = detector.encode(pixels)
     for size, bank, prepared in zip(jobs, [None, *banks], [None, *ready], strict=True):
         tokens, lost = ("", " | ") if bank is None else (str(len(bank.pools()[0])), losses(features, bank, prepared))

@@ -10,6 +10,7 @@ from .photos import CONFIRMED, DEFECT, ProfilePhoto
 # a photo is named above this modified z-score of log scores (Iglewicz and Hoaglin 1993 take 3.5)
 SUSPICIOUS = 3.5
 LEAST = 1e-6  # distance of a score from 0 and 1, which have no odds
+NORMAL_MAD = 0.6744897501960817  # median absolute deviation of a normal distribution, in standard deviations
 FEWEST = 5  # photos that show which scores are usual
 
 
@@ -33,15 +34,15 @@ def suspects(photos: Sequence[ProfilePhoto]) -> list[Suspect]:
     Logarithms of the scores' odds are compared, because scores are skewed and a defect's score is a multiple of the
     usual.
     """
-    from scipy.stats import median_abs_deviation  # it takes half a second to import
-
     photos = good_photos(photos)
     if len(photos) < FEWEST:
         return []
     scores = np.clip([photo.score for photo in photos], LEAST, 1 - LEAST)
     logs = np.log(scores / (1 - scores))
-    spread = max(median_abs_deviation(logs, scale="normal"), 1e-3)
-    deviations = (logs - np.median(logs)) / spread
+    from_median = logs - np.median(logs)
+    # as scipy.stats.median_abs_deviation, which takes half a second to import
+    spread = max(np.median(np.abs(from_median)) / NORMAL_MAD, 1e-3)
+    deviations = from_median / spread
     found = [
         Suspect(photo.name, float(photo.score), float(each)) for photo, each in zip(photos, deviations, strict=True)
     ]

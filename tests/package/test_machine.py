@@ -56,6 +56,13 @@ def test_what_a_container_may_use(tmp_path, membership, files, expected):
     assert quota(groups, file) == expected
 
 
+class AtOnce:
+    """A timer that does not wait."""
+
+    def __init__(self, seconds: float, function, arguments):
+        self.start = lambda: function(*arguments)
+
+
 @pytest.fixture
 def threads(monkeypatch):
     """The number of threads that is set, and what is told, on four cores of which others take some."""
@@ -67,6 +74,7 @@ def threads(monkeypatch):
         monkeypatch.setattr(machine, "own_cores", lambda: FOUR)
         monkeypatch.setattr(machine, "quota", lambda: limit)
         monkeypatch.setattr(machine, "usage", lambda: after)
+        monkeypatch.setattr(machine, "Timer", AtOnce)
         told = []
         leave_room(Usage(now - 1.0, 0.0, dict.fromkeys(range(4), 0.0)), told.append)
         return os.environ.get(machine.THREADS), told
