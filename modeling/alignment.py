@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+from torch.nn import functional as F
 
 from .precision import full_precision, outside_autocast
 
@@ -35,20 +36,31 @@ def nearest_tokens(query: torch.Tensor, pool: Pool) -> torch.Tensor:
     if not isinstance(pool, torch.Tensor):
         return pool.nearest(tokens).view_as(query)
     if torch.compiler.is_compiling():
-        return pool[(tokens @ pool.T).argmax(dim=1)].view_as(query)
+        return pool[similarities(tokens, pool).argmax(dim=1)].view_as(query)
     return pool[most_similar(tokens, pool)[1]].view_as(query)
 
 
 def most_similar(tokens: torch.Tensor, pool: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, d), (N, d) -> (T,) the greatest similarity of each token, and (T,) the pool's token that has it."""
+    """(T, d), (N, d) -> (T,) the greatest of [`similarities`] of each token, and (T,) the pool's token that has it."""
     step = max(1, SIMILARITIES_AT_ONCE // len(tokens))
-    best, nearest = (tokens @ pool[:step].T).max(dim=1)
+    best, nearest = similarities(tokens, pool[:step]).max(dim=1)
     for start in range(step, len(pool), step):
-        similarity, index = (tokens @ pool[start : start + step].T).max(dim=1)
+        similarity, index = similarities(tokens, pool[start : start + step]).max(dim=1)
         closer = (similarity > best) | similarity.isnan()  # damage is not passed over: it makes the score NaN
         best = torch.where(closer, similarity, best)
         nearest = torch.where(closer, index + start, nearest)
     return best, nearest
+
+
+def similarities(tokens: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
+    """(T, d), (N, d) unit tokens -> (T, N) products of each with each; in half precision less one.
+
+    Half precision rounds products near one to 1/256, so that the nearest tokens are not told apart. Less one, which is
+    taken away before they are rounded, they are as fine as their distance is small.
+    """
+    if tokens.dtype.itemsize > 2:
+        return tokens @ pool.T
+    return F.linear(tokens, pool, pool.new_full((len(pool),), -1.0))
 
 
 def cosine_distance(query: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from .alignment import most_similar
+from .alignment import most_similar, similarities
 from .bank_content import GROUPS_SEARCHED, ROUNDS, SAMPLED, TOKENS_A_GROUP, TOKENS_AT_ONCE
 from .precision import full_precision
 
@@ -40,20 +40,20 @@ class TokenGroups:
         """
         if torch.compiler.is_compiling():  # a graph cannot loop over groups
             tokens = torch.cat(self.groups)
-            return tokens[(query @ tokens.T).argmax(1)]
+            return tokens[similarities(query, tokens).argmax(1)]
         exact = full_precision(query)
         searched = min(GROUPS_SEARCHED, len(self.groups))
         numbers = nearest_centres(exact, self.centres, searched).flatten()
         order = numbers.argsort(stable=True)
         asking = exact[order // searched].split(numbers.bincount(minlength=len(self.groups)).tolist())
-        similarities, tokens = [], []
+        greatest, tokens = [], []
         for some, group in zip(asking, self.groups, strict=True):
             if len(some):
                 similarity, place = most_similar(some, full_precision(group))
-                similarities.append(similarity)
+                greatest.append(similarity)
                 tokens.append(group[place])
         back = order.argsort().view(-1, searched)
-        best = torch.cat(similarities)[back].argmax(1, keepdim=True)
+        best = torch.cat(greatest)[back].argmax(1, keepdim=True)
         return torch.cat(tokens)[back.gather(1, best)[:, 0]]
 
 

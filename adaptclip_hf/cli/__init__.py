@@ -73,7 +73,8 @@ def run_quietly(args: argparse.Namespace) -> int:
 
     from ..processing.image_opening import ImageWarning
 
-    if args.plugin or not args.is_light(args):
+    args.light = not args.plugin and args.is_light(args)  # whether it needs no torch
+    if not args.light:
         prepare_transformers(args.plugin)
     try:
         with warnings.catch_warnings():

@@ -12,7 +12,8 @@ from . import argument_types as shared
 from . import given_names
 from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
 from .dtype_choice import DTYPES
-from .light import is_light, light_scorer
+from .light import is_light as is_light  # asked before `run`
+from .light import light_scorer
 
 LOCAL, RAY = "local", "ray"
 
@@ -230,9 +231,8 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
     from ..engine import PlainReference, View
     from ..image_files import find_images
 
-    light = is_light(args)
-    profile = read_profile(args.profile, light) if args.profile else None
-    if light:
+    profile = read_profile(args.profile, args.light) if args.profile else None
+    if args.light:
         detector = light_scorer(shared.model_name(args, profile), args.device)
     else:
         earlier = None if args.overwrite else earlier_dtype(args)
@@ -247,7 +247,7 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
         if args.save_prompt_bank:
             prompt_bank.save_pretrained(args.save_prompt_bank)
     elif args.prompt_bank:
-        prompt_bank = read_bank(args.prompt_bank, light)
+        prompt_bank = read_bank(args.prompt_bank, args.light)
         detector.require_match(prompt_bank, view)
     return detector, PlainReference(prompt_bank, args.object_name, view, args.threshold), unreadable
 

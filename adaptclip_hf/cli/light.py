@@ -9,17 +9,15 @@ from ..model_files import EXPORT_FILE, PROFILE_FILE
 from ..runtimes.formats import EXPORT_FORMATS
 from .dtype_choice import AUTO
 
-# what the call may ask for that takes torch
-TAKES_TORCH = ("plugin", "save_prompt_bank")
-
 
 def is_light(args: argparse.Namespace) -> bool:
     """Whether a call of `adaptclip detect` needs no torch: its model is exported to ONNX or OpenVINO, everything that
     it names lies here, and it asks for nothing that takes torch."""
     from importlib.util import find_spec
 
-    asked = [name for name in TAKES_TORCH if getattr(args, name)]
-    if asked or args.dtype not in (None, AUTO) or args.engine != "local" or args.device not in (None, "cpu"):
+    if args.dtype not in (None, AUTO) or args.device not in (None, "cpu"):
+        return False
+    if args.engine != "local" or args.save_prompt_bank:
         return False
     if args.profile and not Path(args.profile).is_dir():
         return False

@@ -10,6 +10,7 @@ from ..engine import PlainReference
 from ..engine.reference import PreparedReference, at_place, bank_for
 from ..engine.tiles import ONLY, Tile
 from ..engine.variations import tiles_of, with_variations
+from ..modeling.alignment import similarities
 from ..modeling.normal_variation import NormalComparison, NormalVariation
 from ..modeling.prompt_bank import PromptBank
 from ..modeling.prompt_query_adapter import unit_patch_tokens
@@ -64,7 +65,7 @@ class ComparedImages:
             nearest = self.minima[index, image, kept].argmin(0)
             for number in nearest.unique().tolist():
                 places, tokens = nearest == number, self.by_image[index][kept[number]]
-                chosen[places] = tokens[(query[places] @ tokens.T).argmax(1)]
+                chosen[places] = tokens[similarities(query[places], tokens).argmax(1)]
             layers.append(chosen[None])
         return replace(self.bank, features=tuple(layers), variation=variation, added=None, added_of=None)
 

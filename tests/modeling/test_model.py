@@ -120,6 +120,16 @@ def test_search_over_many_prompts_is_chunked_and_exact(small_model, monkeypatch)
     assert max(seen) <= 18 * 7 and len(seen) == 72
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_tells_tokens_apart_that_are_much_alike(dtype):
+    common = torch.randn(64)
+    similar = (common + 0.3 * torch.randn(count, 64) for count in (200, 3000))
+    query, pool = (torch.nn.functional.normalize(tokens, dim=-1).to(dtype) for tokens in similar)
+    least = (1 - query.float() @ pool.float().T).amin(1)
+    found = alignment.cosine_distance(query[None], alignment.nearest_tokens(query[None], pool))[0]
+    assert (found - least).mean() < 0.002 * least.mean()  # rounded products near one lose 0.02 of it
+
+
 def count_text_runs(model, monkeypatch):
     runs = []
     forward = model.clip.text_model.encoder.forward
