@@ -21,6 +21,7 @@ ROUNDS = 32
 # bfloat16 is taken where it multiplies so many times as fast: a model gains less than its products, the smallest about
 # 1.2 times, and larger ones 1.4
 CLEARLY = 1.6
+POSSIBLE = 1e8, 1e15  # FLOP/s of a processor
 
 
 class KeptRates(FileContent):
@@ -51,7 +52,8 @@ def kept_rates(folder: Path) -> dict[str, float]:
     file = folder / f"product-rates-{key}.json"  # a folder may be shared by machines
     with suppress(OSError, ValueError):
         kept = KeptRates.read(file, "It is measured again.")
-        if kept.machine == machine and all(kept.rates.get(name, 0) > 0 for name in ("float32", "bfloat16")):
+        found = [kept.rates.get(name, 0.0) for name in ("float32", "bfloat16")]
+        if kept.machine == machine and all(POSSIBLE[0] < rate < POSSIBLE[1] for rate in found):
             return kept.rates
     rates = layer_rates()
     with suppress(OSError):

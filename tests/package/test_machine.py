@@ -114,26 +114,27 @@ def test_rates_are_measured_once_and_again_where_the_file_is_not_of_this_machine
 
     def rates():
         measured.append(1)
-        return {"float32": 1.0, "bfloat16": float(len(measured))}
+        return {"float32": 2e11, "bfloat16": 1e11 * len(measured)}
 
     monkeypatch.setattr("adaptclip_hf.product_rates.layer_rates", rates)
-    assert kept_rates(tmp_path) == kept_rates(tmp_path) == {"float32": 1.0, "bfloat16": 1.0}
+    assert kept_rates(tmp_path) == kept_rates(tmp_path) == {"float32": 2e11, "bfloat16": 1e11}
     [file] = tmp_path.iterdir()
     content = json.loads(file.read_text())
     for number, changed in enumerate(
         [
             "{",
             json.dumps(content | {"machine": content["machine"] | {"processor": "another"}}),
-            json.dumps(content | {"rates": {"float32": 0.0, "bfloat16": 1.0}}),
+            json.dumps(content | {"rates": {"float32": 0.0, "bfloat16": 1e11}}),
+            json.dumps(content | {"rates": {"float32": 1e-300, "bfloat16": 1e300}}),
             json.dumps(content | {"rates": {}}),
         ]
     ):
         file.write_text(changed)
-        assert kept_rates(tmp_path)["bfloat16"] == kept_rates(tmp_path)["bfloat16"] == number + 2
+        assert kept_rates(tmp_path)["bfloat16"] == kept_rates(tmp_path)["bfloat16"] == 1e11 * (number + 2)
     monkeypatch.setattr("torch.get_num_threads", lambda: 64)
-    assert kept_rates(tmp_path)["bfloat16"] == 6
+    assert kept_rates(tmp_path)["bfloat16"] == 7e11
     (tmp_path / "file").touch()
-    assert kept_rates(tmp_path / "file")["bfloat16"] == 7  # where nothing can be kept, each call measures
+    assert kept_rates(tmp_path / "file")["bfloat16"] == 8e11  # where nothing can be kept, each call measures
 
 
 @pytest.mark.skipif(not has_fused_products(), reason="torch has no products in bfloat16 here")
