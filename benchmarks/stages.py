@@ -4,8 +4,8 @@
 
 Photos are scored one after the other in this process, in the steps of `adaptclip detect`. For each stage the median
 over the photos is printed: milliseconds on the clock, milliseconds of processors (which other programs disturb less),
-and the latter as a share of the model's, which is the encoder and the comparison. `detect` reads ahead in a thread and
-writes heatmaps in another, so that a run of it takes less than the sum.
+and the latter as a share of the model's, which is the encoder and the comparison. `detect` reads ahead in a thread, so
+that a run of it takes less than the sum.
 """
 
 import argparse

@@ -1,14 +1,12 @@
-"""Threads beside the main one: one makes items before they are needed, one does what is left to do of others."""
+"""A thread beside the main one that makes items before they are needed."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-Done = TypeVar("Done")
 
 
 class Prefetch(Generic[Item]):
@@ -85,27 +83,3 @@ class Prefetch(Generic[Item]):
     def _has_room(self) -> bool:
         total = self._in_use + sum(weight for _, _, weight in self._ready)
         return len(self._ready) <= self._count and total <= self._most
-
-
-def one_behind(
-    do: Callable[[Item], Done], items: Iterable[Item], at_once: Callable[[Item], bool] = lambda item: False
-) -> Generator[Done]:
-    """What `do` makes of each item, in their order: a thread does it while the next item comes.
-
-    After an error nothing is done with the items that follow. However this ends, what has begun is done by then.
-
-    Args:
-        at_once: whether to wait until an item is done before the next one comes.
-    """
-    begun: Future[Done] | None = None
-    with ThreadPoolExecutor(1) as thread:
-        for item in items:
-            if begun is not None:
-                yield begun.result()
-            begun, wait = thread.submit(do, item), at_once(item)
-            del item  # not held while the next one comes
-            if wait:
-                yield begun.result()
-                begun = None
-        if begun is not None:
-            yield begun.result()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..engine import AnomalyScorer, Result, UnreadableImage
 from ..engine.images import LoadedImage, OnError, ReadImage
-from ..engine.prefetch import Prefetch, one_behind
+from ..engine.prefetch import Prefetch
 from ..engine.reference import PreparedReference
 from ..reporting import Report
 from .part_labels import label_so_far
@@ -24,7 +24,6 @@ from .summary import RunSummary
 
 READ_AHEAD = 4  # images, beside a batch
 MOST_PIXELS = 64_000_000  # that are read ahead, so that large photos are in memory one after the other
-LARGE = 16_000_000  # pixels: a larger photo is drawn and written before the next one is scored, for the memory's sake
 PAGE = 256  # waiting images that are asked for at a time
 
 OnRow = Callable[[dict], None]
@@ -91,7 +90,11 @@ class Executor(Protocol):
 
 
 class Here(Executor):
-    """Scores in this process, image by image. A thread reads ahead, and another draws and writes what is scored."""
+    """Scores, draws and writes in this process, image by image; a thread reads ahead.
+
+    Another thread that draws meanwhile costs more than it saves: the threads of a product, one for each core, wait for
+    the one whose core it takes.
+    """
 
     def __init__(self, spec: RunSpec, scorer: AnomalyScorer, report: Report):
         self.spec, self.scorer, self.report = spec, scorer, report
@@ -133,7 +136,7 @@ class Here(Executor):
                 on_row(row)
             return RunSummary.of([row])
 
-        yield from one_behind(kept, scored(), lambda result: math.prod(result.size or ()) > LARGE)
+        yield from map(kept, scored())
         yield RunSummary(waited=prefetch.waited)
 
     def _keep(self, store: Store, source: Source, stamp: Stamp, result: Result) -> dict:
