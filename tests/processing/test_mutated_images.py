@@ -37,7 +37,9 @@ def test_many_mutated_files(small_folder, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=540, preexec_fn=limited, env=os.environ)
     assert done.returncode == 1 and not done.stderr, done.stderr[-2000:]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert peak < 2 * 2**20 or peak == before, f"{peak / 2**20:.2f} GiB"
+    # of a process that was forked, what this one held is counted too
+    held = max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peak < 2 * 2**20 or peak <= held, f"{peak / 2**20:.2f} GiB"
     found = [json.loads(text) for text in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert len(found) == 703
     scored = [each for each in found if each["error"] is None]
