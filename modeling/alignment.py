@@ -60,7 +60,7 @@ def similarities(tokens: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
     """
     if tokens.dtype.itemsize > 2:
         return tokens @ pool.T
-    return F.linear(tokens, pool, pool.new_full((len(pool),), -1.0))
+    return F.linear(tokens, pool, pool.new_full(pool.shape[:1], -1.0))
 
 
 def cosine_distance(query: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
