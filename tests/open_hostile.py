@@ -7,7 +7,6 @@ The current folder holds the canaries, the images and the profile; a program of 
 
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -15,6 +14,8 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+
+from memory import most_memory
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -104,13 +105,7 @@ def outcome(kind: str, item: Path) -> dict:
     finally:
         signal.alarm(0)
     seconds = time.monotonic() - start
-    return {"item": item.name, "outcome": result, "error": error, "seconds": seconds, "gib": most_memory()}
-
-
-def most_memory() -> float:
-    """GiB that this process has held; getrusage counts what the one that forked it held, too."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20
+    return {"item": item.name, "outcome": result, "error": error, "seconds": seconds, "gib": most_memory() / 2**30}
 
 
 def main():

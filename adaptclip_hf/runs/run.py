@@ -112,7 +112,7 @@ class Run:
         shown = self.progress and on_row is None
         with tqdm(total=total, initial=summary.before, unit="image", disable=not shown) as bar:
             try:
-                with closing(self.executor.work(self.store, on_row)) as pieces:  # which ends its threads
+                with closing(self.executor.work(self.store, on_row)) as pieces:  # which ends its thread
                     for done in pieces:
                         summary.join(done)
                         bar.update(done.scored + done.unreadable)

@@ -576,7 +576,7 @@ def test_the_embedded_model_and_large_banks(photos, tmp_path, name):
     side = of_torch.model.config.image_size
     features = of_torch.encode(torch.randn(1, 3, side, side))
     bank = of_torch.remember(photos["normal"])
-    for count in (1, 20):
+    for count in (1, 40):
         layers = tuple(
             torch.nn.functional.normalize(torch.randn(count, *each.shape[1:]), dim=-1) for each in bank.features
         )
