@@ -26,18 +26,23 @@ window.addEventListener("message", (event) => {
 def listen(event: Callable, work: Callable[..., list], inputs: list, outputs: list):
     """Calls `work` with each message of a kind and the inputs. One that a later one overtook on its way is left out.
 
+    Messages pass by Gradio's queue: the stream of its answers closes after each that is the last one waiting, and the
+    answer to a message that came just then never arrives. They are handled in the order of their arrival, as the
+    server's loop does nothing else meanwhile, so `work` is short.
+
     Args:
         event: `input` or `release` of a [`framed`] place.
         work: gives a value for each output.
     """
     newest = gr.State(0)
 
-    def on_message(event: gr.EventData, newest, *given):
+    async def on_message(event: gr.EventData, newest, *given):
         if event.number < newest:
             return [gr.skip()] * (1 + len(outputs))
         return [event.number, *work(message_of(event), *given)]
 
-    event(on_message, [newest, *inputs], [newest, *outputs], trigger_mode="multiple", show_progress="hidden")
+    given = [newest, *inputs]
+    event(on_message, given, [newest, *outputs], trigger_mode="multiple", show_progress="hidden", queue=False)
 
 
 def message_of(event: gr.EventData) -> dict:

@@ -379,6 +379,12 @@ def test_in_a_browser(page, tmp_path, temporary_files):
         tab.set_viewport_size({"width": 1280, "height": 900})
 
         tab_to(tab, "enlarge ring")
+        random_pauses = random.Random(0)
+        for label in ["with these decisions (1)", "with these decisions"] * 20:  # whatever comes between two messages
+            for key in "dud" if label.endswith(")") else "u":
+                tab.keyboard.press(key)
+                tab.wait_for_timeout(random_pauses.uniform(0, 60))
+            tab.get_by_role("button", name=re.compile(re.escape(label) + "$")).wait_for()
         tab.keyboard.type("ddg")
         tab.get_by_role("button", name="with these decisions (3)").wait_for()
         tab_to(tab, "with these decisions (3)", "Shift+Tab")
