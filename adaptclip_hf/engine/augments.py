@@ -4,6 +4,9 @@ from .tiles import View
 
 AUTO, NONE, ROTATIONS, FLIPS = "auto", "none", "rotations", "flips"
 AUGMENTS = (AUTO, NONE, ROTATIONS, FLIPS)
+# Which tokens of copies are kept is found with unit tokens in whole numbers of this: sums of their products stay below
+# 2 ** 24, where float32 is exact in any order, so that each library and processor keeps the same ones.
+WHOLE_NUMBERS = 4000
 
 
 def require_augment(augment: str, view: View):

@@ -7,7 +7,7 @@ import torch
 from ..modeling.normal_variation import NormalComparison
 from ..modeling.precision import full_precision
 from ..modeling.prompt_bank import PromptBank
-from .augments import ROTATIONS
+from .augments import ROTATIONS, WHOLE_NUMBERS
 
 Layers = tuple[torch.Tensor, ...]
 
@@ -51,7 +51,7 @@ def something_new(own: torch.Tensor, copies: torch.Tensor) -> torch.Tensor:
         own: unit tokens (L, d) of an image.
         copies: unit tokens (M, d) of its copies.
     """
-    own, copies = full_precision(own), full_precision(copies)
-    among = (own @ own.T).fill_diagonal_(-1).amax(1)
-    similarity, order = (copies @ own.T).amax(1).sort()
+    own, copies = (full_precision(tokens).mul(WHOLE_NUMBERS).round_() for tokens in (own, copies))
+    among = (own @ own.T).fill_diagonal_(-(WHOLE_NUMBERS**2)).amax(1)
+    similarity, order = (copies @ own.T).amax(1).sort(stable=True)
     return order[similarity < among.median()][: len(own)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.augments import ROTATIONS
+from ..engine.augments import ROTATIONS, WHOLE_NUMBERS
 from .numpy_tokens import mean_tokens, unit, unit_patch_tokens
 from .numpy_variation import NumpyComparison, NumpyVariation, unknown_variation
 
@@ -92,8 +92,9 @@ class NumpyArrays:
         return float((nearer / np.maximum(without, 1e-6)).mean()) if (without > 1e-6).all() else 1.0
 
     def something_new(self, own: np.ndarray, copies: np.ndarray) -> np.ndarray:
+        own, copies = (np.rint(tokens * np.float32(WHOLE_NUMBERS)) for tokens in (own, copies))
         among = own @ own.T
-        np.fill_diagonal(among, -1)
+        np.fill_diagonal(among, -(WHOLE_NUMBERS**2))
         similarity = (copies @ own.T).max(1)
         order = np.argsort(similarity, kind="stable")
         nearest = np.sort(among.max(1))

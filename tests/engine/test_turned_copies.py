@@ -14,6 +14,7 @@ from adaptclip_hf.engine import AnomalyScorer
 from adaptclip_hf.engine.torch_copies import distance_ratio, something_new, turned
 from adaptclip_hf.engine.turned_copies import DECIDING
 from adaptclip_hf.modeling.vision_encoder import ImageFeatures
+from adaptclip_hf.runtimes.numpy_arrays import NumpyArrays
 
 
 def part(index: int, quarters: int, size: tuple[int, int] = (84, 84), mark: int = 0) -> Image.Image:
@@ -115,6 +116,16 @@ def test_only_what_is_new_is_kept():
     assert len(something_new(own, own)) == 0
     many = F.normalize(torch.randn(40, 32), dim=-1)
     assert len(something_new(many[:5], many)) <= 5
+
+
+def test_which_tokens_are_kept_does_not_hang_on_the_order_of_sums():
+    """A bank that is made without torch has the digest of one that is made with it."""
+    rng = torch.Generator().manual_seed(0)
+    own, copies = (F.normalize(torch.randn(n, 768, generator=rng) + 2, dim=-1) for n in (400, 1200))
+    there = something_new(own, copies)
+    other_way = torch.randperm(768, generator=rng)
+    assert 0 < len(there) <= 400 and torch.equal(there, something_new(own[:, other_way], copies[:, other_way]))
+    assert there.tolist() == NumpyArrays().something_new(own.numpy(), copies.numpy()).tolist()
 
 
 def test_ratio_of_images_that_are_one_and_the_same():
