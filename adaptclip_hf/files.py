@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, SoftFileLock, Timeout
@@ -280,3 +280,15 @@ def as_json(value):
     if isinstance(value, dict):
         return {str(key): as_json(each) for key, each in value.items()}
     return [as_json(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def array_of(opened: Any, name: str) -> np.ndarray:
+    """A tensor of a safetensors file that was opened for NumPy.
+
+    Raises:
+        ValueError: it is of a dtype that NumPy has not.
+    """
+    try:
+        return opened.get_tensor(name)
+    except (AttributeError, TypeError) as error:  # what safetensors raises then
+        raise ValueError(f"{name} is stored as {opened.get_slice(name).get_dtype()}, which nothing here is") from error

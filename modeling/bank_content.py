@@ -25,6 +25,7 @@ SMALLEST_SPREAD, SMALLEST_WHOLE = 0.005, 1e-4  # of distances of patches and of 
 UNKNOWN_SPREAD = 0.1  # of the distances of one normal image, whose variation is not known
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 STORAGES = ("float32", "float16", "int8")
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # that features may have; NumPy knows none of 8 bits
 # how a large bank is searched
 LARGE = 16384  # tokens; a smaller pool is searched through, which takes less than the encoder
 TOKENS_A_GROUP = 512  # on average
@@ -132,7 +133,7 @@ def dtype_name(array: Array) -> str:
 
 
 def is_floats(array: Array) -> bool:
-    return dtype_name(array).lstrip("b").startswith("float")
+    return dtype_name(array) in FLOATS
 
 
 def is_added(name: str) -> bool:
@@ -148,7 +149,7 @@ def names_of_layers(kind: str, content: Mapping[str, Array]) -> list[str]:
 def require_layers(features: Sequence[Array]):
     """Refuses features that are not (k, L, d) floats of the same images for each layer."""
     if not features or any(layer.ndim != 3 or not is_floats(layer) or 0 in layer.shape for layer in features):
-        raise ValueError("expected for each layer features (k, L, d)")
+        raise ValueError(f"expected for each layer features (k, L, d) in {', '.join(FLOATS)} or int8 with its scales")
     if len({tuple(layer.shape) for layer in features}) > 1:
         raise ValueError("its layers have different shapes")
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..files import write_whole
+from ..files import array_of, write_whole
 from .metrics import PixelMetrics
 from .protocol import EvaluatedCategory, Setting
 from .scoring import ScoredBatch
@@ -114,7 +114,7 @@ class CategoryCounts:
                 rest = json.loads((tensors.metadata() or {})[METADATA])
                 if [Setting(*each) for each in rest["settings"]] != settings:
                     return None
-                arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}
+                arrays = {name: array_of(tensors, name) for name in tensors.keys()}
             counts.done = set(arrays["done"].tolist())
             counts.scores = dict(zip(arrays["rows"].tolist(), arrays["scores"], strict=True))
             for index, setting in enumerate(settings):

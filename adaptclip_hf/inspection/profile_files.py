@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..files import NoLocksError, as_json, inside, locked, parse_json, whole_file, write_json, write_whole
+from ..files import NoLocksError, array_of, as_json, inside, locked, parse_json, whole_file, write_json, write_whole
 from ..hub_access import near_names, reaching, require_hub_id
 from ..model_files import PROFILE_FILE
 from ..modeling.checksums import sha256_of
@@ -206,8 +206,8 @@ def read_features(file: Path, content: ProfileContent) -> dict[str, np.ndarray]:
         raise ValueError(f"{file} is damaged or was changed: its SHA-256 is not the one that was written with it")
     try:
         with safe_open(file, framework="np") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-    except SafetensorError as error:
+            tensors = {name: array_of(opened, name) for name in opened.keys()}
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{file} holds no features ({error})") from error
     check_features(file, content, tensors, IGNORE)
     return tensors

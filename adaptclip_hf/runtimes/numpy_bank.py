@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..files import array_of
 from ..modeling.bank_content import (
     ADDED,
     ADDED_OF,
@@ -161,7 +162,7 @@ def read_stored(file: Path) -> tuple[dict[str, tuple[np.ndarray, str]], dict[str
         halves = [name for name in opened.keys() if opened.get_slice(name).get_dtype() == "BF16"]
         for name in opened.keys():
             if name not in halves:
-                array = opened.get_tensor(name)
+                array = array_of(opened, name)
                 stored[name] = array, array.dtype.name
         metadata = opened.metadata() or {}
     if halves:
