@@ -27,9 +27,11 @@ from .runtimes.formats import BFLOAT16, EXPORT_FORMATS, FLOAT32, INT8
 TORCH, SHOWN = "torch", {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 NORMALS = 2  # images in the bank that the others are compared with
 FEWEST_FOR_INT8 = 8
+MOST_EXPORTS = 5
 ROUNDS = (3, 30)  # at least, at most
 OF_BUDGET = 0.2  # the share of the time that is kept for the rounds and for comparing scores
 TO_COMPARE = 0.05
+AS_FAST = 1.1  # times as long as the fastest at most: a busy machine tells such choices no better apart
 # of an export, seconds for each layer of the encoder and for the rest; the gate encodes five images twice
 A_LAYER, THE_REST, ENCODED = 2.0, 8.0, 10
 
@@ -93,11 +95,13 @@ def find_fastest(
     on = choose_device(device)
     pictures = sample_images(images)
     left_out: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as aside, tqdm(unit="choice", disable=not progress) as bar:
+    fast = choose_dtype(on)
+    count = 1 + (fast is not None) + (MOST_EXPORTS if on.type == "cpu" else 0)
+    with tempfile.TemporaryDirectory() as aside, tqdm(total=count, unit="choice", disable=not progress) as bar:
         bar.set_description(f"{SHOWN[TORCH]} {FLOAT32}")
         exact = AnomalyDetector.from_pretrained(model, device=on, dtype=FLOAT32)
         opened = [(Choice(TORCH, FLOAT32, [detect_command(model, dtype=FLOAT32)]), exact)]
-        if (fast := choose_dtype(on)) is not None:
+        if fast is not None:
             detector = AnomalyDetector.from_pretrained(model, device=on, dtype=fast)
             opened.append((Choice(TORCH, name_of(fast), [detect_command(model, dtype=name_of(fast))]), detector))
         default = opened[-1][0]
@@ -117,16 +121,22 @@ def find_fastest(
                 opened.append((choice, detector))
                 calls.append(Scoring(detector, pictures))
                 bar.update()
+            bar.total = len(opened)  # without what was left out
         bar.set_description("timing in turn")
         measure(calls, [choice for choice, _ in opened], on, begun + (1 - TO_COMPARE) * budget - time.monotonic())
     choices = [choice for choice, _ in opened]
     compare(calls, choices, default)
     choices.sort(key=lambda choice: choice.milliseconds)
+    given, ours = len(images), len(pictures) - len(images)
+    report(
+        f"timed in turn, one photo at a time; scores compared with those of torch in float32 on {given} photos of "
+        f"--images and {ours} of the package's own, less {NORMALS} in the bank"
+    )
     for choice in choices:
         report(line_of(choice))
     for name, reason in left_out.items():
         report(f"not tried: {name}: {reason}")
-    verdict = words(choices[0], default)
+    verdict = words(choices, default)
     for line in (verdict, *(f"  {command}" for command in choices[0].commands)):
         report(line)
     return {
@@ -180,7 +190,6 @@ def exported(
     for name, precision in (("openvino", FLOAT32), ("onnx", FLOAT32), ("openvino", INT8), ("onnx", INT8)):
         export_format, folder = EXPORT_FORMATS[name], aside / f"{name}-{precision}"
         choice = Choice(name, precision, export_commands(model, name, precision))
-        bar.set_description(f"exporting for {choice.name}")
         if precision == INT8 and len(images) < FEWEST_FOR_INT8:
             left_out[choice.name] = f"it is calibrated with {FEWEST_FOR_INT8} photos (--images)"
             continue
@@ -189,6 +198,7 @@ def exported(
             if estimate > left():
                 left_out[choice.name] = f"its export takes about {estimate:.0f} s, more than the time that is left"
                 continue
+            bar.set_description(f"exporting for {choice.name}")
             begun = time.monotonic()
             export_model(detector, folder, name, precision, images=images if precision == INT8 else ())
             estimate = max(estimate, time.monotonic() - begun)  # a busy machine takes longer
@@ -250,7 +260,10 @@ def export_commands(model: str | Path, name: str, precision: str) -> list[str]:
     folder = f"{Path(model).name}-{name}-{precision}/"
     calibrated = " --images PHOTOS" if precision == INT8 else ""
     export = f"adaptclip export --model {model} --format {name} --precision {precision}{calibrated} --output {folder}"
-    return [export, detect_command(folder)]
+    # profiles of the model itself are refused by an export in a lower precision
+    fit = [] if precision == FLOAT32 else [f"adaptclip fit --normal GOOD --model {folder} --output PROFILE"]
+    profile = {"profile": "PROFILE"} if fit else {}
+    return [export, *fit, detect_command(folder, **profile)]
 
 
 def line_of(choice: Choice) -> str:
@@ -267,14 +280,17 @@ def changes(choice: Choice) -> str:
     )
 
 
-def words(fastest: Choice, default: Choice) -> str:
-    """The verdict, in one line."""
+def words(choices: Sequence[Choice], default: Choice) -> str:
+    """The verdict, in one line.
+
+    Args:
+        choices: the fastest first.
+    """
+    fastest, *others = choices
+    near = [each.name for each in others if each.milliseconds <= AS_FAST * fastest.milliseconds]
+    about_equal = f"; about as fast: {', '.join(near)}" if near else ""
+    rate = f"on this machine: {fastest.name}, {fastest.photos_per_second:.1f} photos/s"
     if fastest is default:
-        return (
-            f"on this machine: {default.name}, {default.photos_per_second:.1f} photos/s, as `adaptclip detect` does by "
-            "itself; nothing that was tried is faster; command:"
-        )
-    return (
-        f"on this machine: {fastest.name}, {fastest.photos_per_second:.1f} photos/s, {fastest.times_default:.1f} times "
-        f"the default ({default.name}); {changes(fastest)}; commands:"
-    )
+        return f"{rate}, as `adaptclip detect` does by itself; nothing that was tried is faster{about_equal}; command:"
+    times = f"{fastest.times_default:.1f} times the default ({default.name})"
+    return f"{rate}, {times}; {changes(fastest)}{about_equal}; commands:"

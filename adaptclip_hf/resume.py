@@ -4,6 +4,8 @@ from pathlib import Path
 
 from .files import as_json, parse_json, write_json
 
+DTYPE, NORMAL_IMAGES = "dtype", "normal_images"  # settings of a run
+
 
 def keep_or_match(file: Path, settings: dict, advice: str):
     """Writes the settings of a new run, or checks that the run that is there has the same.
@@ -41,6 +43,8 @@ def require_same(found: dict, settings: dict, folder: str, advice: str):
     """Raises what [`keep_or_match`] does, where the settings that were found in a folder are others."""
     wanted = as_json(settings)
     differing = [name for name in wanted if identity(wanted[name]) != identity(found.get(name))]
+    if DTYPE in differing:  # the features of the same normal images differ with it
+        differing = [name for name in differing if name != NORMAL_IMAGES]
     if differing:
         there, now = (str(identity(each.get(differing[0])))[:80] for each in (found, wanted))
         difference = f"{', '.join(differing)} ({differing[0]}: {there} there, {now} now)"

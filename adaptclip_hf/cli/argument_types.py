@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from ..model_files import DEFAULT_NAME, is_exported
-from .dtype_choice import add_dtype, chosen_dtype, tell_dtype
+from .dtype_choice import add_dtype, chosen_dtype, tell_dtype, why_of_export
 
 PROFILES_MODEL = f"the profile's, or {DEFAULT_NAME}, the small embedded one"
 
@@ -240,7 +240,7 @@ def load_detector(
     detector = AnomalyDetector.from_pretrained(
         name, backend, device, dtype, trust_remote_code=trusts_code(args), **config
     )
-    tell_dtype(args, detector.dtype, why)
+    tell_dtype(args, detector.dtype, why_of_export(profile, detector.dtype) if detector.is_export else why)
     return detector
 
 

@@ -22,14 +22,14 @@ def add_command(commands) -> argparse.ArgumentParser:
         "matrices.",
         epilog="""examples:
   adaptclip benchmark                                      the embedded model: what is fastest here, within two minutes
-  adaptclip benchmark --images parts/good                  on your photos; with eight of them int8 is tried too
+  adaptclip benchmark --images parts/good                  on your photos; with eight, int8 too, if there is time
   adaptclip benchmark --model vitl/ --budget 600           time enough to export a large model
   adaptclip benchmark --table --batches 1 --runtimes torch onnx      a table: the time for one image
   adaptclip benchmark --table --model vitl/ --seconds 10 --output results/
 
-For the verdict one photo at a time is compared with two normal images. An export is written to a temporary folder; one
-that does not fit into the time is left out and named, and so is a runtime that is not installed. The default is what
-`adaptclip detect` does by itself.
+For the verdict one photo at a time is compared with two normal images; the package has photos of its own, which are
+compared beside yours. An export is written to a temporary folder; one that does not fit into the time is left out and
+named, and so is a runtime that is not installed. The default is what `adaptclip detect` does by itself.
 
 In the table times are medians of whole calls that start from pixel values; reading and resizing files is not included.
 "compiled" means torch.compile, whose minutes of warm-up are not counted. Peak memory is that of this process or of the
@@ -38,7 +38,9 @@ GPU. On a shared machine compare only rows of the same run.""",
     parser.add_argument("--model", default=DEFAULT_NAME, help="folder or Hub id (%(default)s)")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU where there is one")
     parser.add_argument("--images", nargs="+", metavar="PATH", default=(), help="photos to compare scores on")
-    parser.add_argument("--budget", type=float, default=120.0, help="seconds until the verdict (%(default)g)")
+    parser.add_argument(
+        "--budget", type=float, default=120.0, help="about so many seconds until the verdict (%(default)g)"
+    )
     parser.add_argument("--json", action="store_true", help="print the verdict and all that was tried as JSON")
     parser.add_argument("--table", action="store_true", help="measure a table of computations; the rest is for it")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, help="(all that are installed)")

@@ -11,7 +11,7 @@ from ..runs.formats import FORMATS, LABEL_STUDIO
 from . import argument_types as shared
 from . import given_names
 from .delivery_arguments import add_delivery_arguments, add_live, check_delivery, targets_of
-from .dtype_choice import DTYPES
+from .dtype_choice import DTYPES, tell_dtype, why_of_export
 from .light import is_light as is_light  # asked before `run`
 from .light import light_scorer
 
@@ -234,6 +234,7 @@ def what_to_score_with(args: argparse.Namespace, passed_over):
     profile = read_profile(args.profile, args.light) if args.profile else None
     if args.light:
         detector = light_scorer(shared.model_name(args, profile), args.device)
+        tell_dtype(args, detector.dtype, why_of_export(profile, detector.dtype))
     else:
         earlier = None if args.overwrite else earlier_dtype(args)
         detector = shared.load_detector(args, profile, earlier_dtype=earlier)

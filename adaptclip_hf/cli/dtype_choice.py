@@ -7,12 +7,13 @@ from ..passed_over import print_error
 
 if TYPE_CHECKING:
     from ..inspection import InspectionProfile
+    from ..inspection.deciding import DecidingProfile
 
 DTYPES = (AUTO, FLOAT32, BFLOAT16, FLOAT16) = ("auto", "float32", "bfloat16", "float16")
 CHOSEN = (
-    "of the weights. auto takes that of the profile, or of the run that goes on, and otherwise bfloat16 where this "
-    "machine multiplies it clearly faster than float32 (AMX, AVX512-BF16, a GPU), which is measured once and kept; "
-    "scores then differ by about 0.001 (auto)"
+    "of the weights. auto takes that of the profile, and otherwise bfloat16 where this machine multiplies it clearly "
+    "faster than float32 (AMX, AVX512-BF16, a GPU), which is measured once and kept; scores then differ by about "
+    "0.001. An export has its own (auto)"
 )
 ASKED = "of the weights; by default as they were saved, with a profile its own. auto: bfloat16 where it is faster here"
 
@@ -51,6 +52,12 @@ def tell_dtype(args: argparse.Namespace, dtype: str, why: str | None):
     """Says in a line on standard error what was chosen, and why."""
     if why is not None and args.dtype == AUTO and not getattr(args, "quiet", False):
         print_error(f"computing in {dtype}, {why}")
+
+
+def why_of_export(profile: "DecidingProfile | None", dtype: str) -> str:
+    """The reason for the dtype of an export, and that of the profile where it is another one."""
+    there = dtype if profile is None else profile.made_by["dtype"]
+    return "as it was exported" if there == dtype else f"as it was exported; the profile was made in {there}"
 
 
 def profiles_dtype(profile: "InspectionProfile", device: str) -> tuple[str, str]:

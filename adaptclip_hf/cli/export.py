@@ -111,5 +111,9 @@ def tell(description, output: Path):
     )
     for name, figures in description.accuracy.items():
         print(f"{name}: " + ", ".join(f"{kind} {100 * value:.1f}" for kind, value in figures.items()))
+    if description.is_lowered:
+        print(
+            f"it takes profiles that are made with it: adaptclip fit --normal PHOTOS --model {output} --output PROFILE"
+        )
     size = sum(file.stat().st_size for file in output.iterdir() if file.is_file())
     print(f"written: {output} ({size / 2**20:.1f} MiB)")

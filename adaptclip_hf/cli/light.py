@@ -7,7 +7,7 @@ from typing import Any
 from ..files import parse_json
 from ..model_files import EXPORT_FILE, PROFILE_FILE
 from ..runtimes.formats import EXPORT_FORMATS
-from .dtype_choice import AUTO
+from .dtype_choice import AUTO, FLOAT32
 
 
 def is_light(args: argparse.Namespace) -> bool:
@@ -15,7 +15,7 @@ def is_light(args: argparse.Namespace) -> bool:
     it names lies here, and it asks for nothing that takes torch."""
     from importlib.util import find_spec
 
-    if args.dtype not in (None, AUTO) or args.device not in (None, "cpu"):
+    if args.dtype not in (None, AUTO, FLOAT32) or args.device not in (None, "cpu"):
         return False
     if args.engine != "local" or args.save_prompt_bank:
         return False
@@ -24,7 +24,9 @@ def is_light(args: argparse.Namespace) -> bool:
     if args.prompt_bank and not Path(args.prompt_bank).exists():
         return False
     model = args.model or field(Path(args.profile or "", PROFILE_FILE), "model")
-    exported = EXPORT_FORMATS.get(field(Path(model, EXPORT_FILE), "format")) if model else None
+    if not model or (args.dtype == FLOAT32 and field(Path(model, EXPORT_FILE), "precision") != FLOAT32):
+        return False
+    exported = EXPORT_FORMATS.get(field(Path(model, EXPORT_FILE), "format"))
     return exported is not None and exported.runtime is not None and find_spec(exported.runtime) is not None
 
 

@@ -150,5 +150,5 @@ def backend_of(model: ScoringModel) -> str:
 
 
 def dtype_of(model: ScoringModel) -> str:
-    """What it computes in, such as "float32"; of an exported model the precision that it was exported in."""
-    return getattr(model, "precision", None) or dtype_name(model)
+    """What it computes in: "float32", "bfloat16", ...; or "int8" of an export."""
+    return getattr(model, "computes_in", None) or dtype_name(model)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..modeling.bank_content import dtype_name
 from .appearance import appearance_of
 from .augments import AUTO, ignored
 from .contract import Array, ScoringModel, arrays_of, backend_of, dtype_of
@@ -68,8 +67,13 @@ class AnomalyScorer:
 
     @property
     def dtype(self) -> str:
-        """What it computes in: "float32", "bfloat16", ...; of an exported model the precision that it has."""
+        """What it computes in: "float32", "bfloat16", ...; or "int8" of an export."""
         return dtype_of(self.model)
+
+    @property
+    def is_export(self) -> bool:
+        """Whether the model was exported, and so computes in one precision."""
+        return hasattr(self.model, "computes_in")
 
     def in_another_dtype(self) -> "AnomalyScorer | None":
         """The same model in the dtype in which what it makes is likely to be used too; `None` where none is at hand."""
@@ -90,7 +94,7 @@ class AnomalyScorer:
         untrained = self.model.untrained_adapters()
         return {
             "weights": self.model.weights_digest(),
-            "dtype": dtype_name(self.model),
+            "dtype": self.dtype,
             "device": self.device.type,
             "object_name": object_name or config.object_name,
             **{name: getattr(config, name) for name in SCORE_FIELDS},

@@ -1,5 +1,6 @@
 """Writes a model as graphs for another runtime, and checks that they agree with torch."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -17,13 +18,15 @@ from ..engine import AnomalyScorer
 from ..engine.colour_scale import FIXED
 from ..engine.tiles import WHOLE
 from ..inspection import InspectionProfile
+from ..inspection.description import computed_in
+from ..inspection.photos import pixel_digest
 from ..model_files import EXPORT_FILE
 from ..modeling.checksums import CHECKSUMS_FILE, read_checksums, write_checksums
 from ..modeling.modeling_adaptclip import AdaptCLIPModel
 from ..processing import image_opening, image_structure
 from ..processing.image_loading import load_image
 from ..reporting import Report, print_nothing
-from ..runtimes.description import BakedProfile, Description, MadeBy, Preprocessing
+from ..runtimes.description import OF, BakedProfile, Description, MadeBy, Preprocessing
 from ..runtimes.exported_model import ExportedAdaptCLIP, ExportedAdaptCLIPConfig
 from ..runtimes.formats import BFLOAT16, ENCODE, EXPORT_FORMATS, FEW_SHOT, FLOAT16, FLOAT32, INT8, ZERO_SHOT, Format
 from ..runtimes.quiet import quiet
@@ -74,8 +77,9 @@ def export_model(
     about = detector.describe(object_name)
     exact = keeps_weights(model, chosen, precision)
     if not exact:  # banks and profiles of the float32 model are refused
-        about["fingerprint"] = about["fingerprint"] | {"weights": f"{precision} of {about['fingerprint']['weights']}"}
-        about["weights"] = f"{precision} of {about['weights']}"
+        lowered = lowered_name(chosen, precision, images)
+        about["fingerprint"] = about["fingerprint"] | {"weights": lowered + OF + about["fingerprint"]["weights"]}
+        about["weights"] = lowered + OF + about["weights"]
     processor = detector.processor.image_processor
     preprocessing = {
         "size": model.config.image_size,
@@ -85,6 +89,8 @@ def export_model(
         "image_std": list(processor.image_std),
     }
     baked = None
+    if profile is not None and profile.made_by["dtype"] != about["dtype"]:
+        report(f"the graphs compute in {about['dtype']}; the profile was {computed_in(profile)}")
     if profile is not None:  # what turns a score of the graph with its bank into a decision
         baked = BakedProfile(
             threshold=float(profile.calibration.threshold),
@@ -199,9 +205,19 @@ def check(
             f"{len(images)} (--images)."
         )
     if profile is not None:
+        if not keeps_weights(model, chosen, precision):
+            raise ValueError(
+                f"In {precision} scores differ from those that this profile was calibrated with: export without "
+                "--profile, and fit one with the export (`adaptclip fit --normal PHOTOS --model EXPORT`)."
+            )
         if chosen.name != "onnx":
-            raise ValueError("A profile's bank is baked into an ONNX graph alone: any export takes --profile later.")
-        profile.require_match(detector)
+            raise ValueError(
+                "A profile's bank is baked into ONNX graphs alone: export without --profile, and give the profile to "
+                "`adaptclip detect --model EXPORT --profile PROFILE`."
+            )
+        profile.require_match(
+            detector, "Graphs compute in float32: fit one in it (`adaptclip fit --normal PHOTOS --dtype float32`)."
+        )
         view = profile.view
         if profile.acceptance is not None:
             raise ValueError(
@@ -225,6 +241,14 @@ def keeps_weights(model: AdaptCLIPModel, chosen: Format, precision: str) -> bool
         weights = model.clip.vision_model.state_dict().values()
         return all(torch.equal(each, each.half().to(each.dtype)) for each in weights)
     return precision == FLOAT32
+
+
+def lowered_name(chosen: Format, precision: str, images: Sequence) -> str:
+    """A precision; of int8 the format and the images that calibrate too, since scores hang on both."""
+    if precision != INT8:
+        return precision
+    calibration = hashlib.sha256("".join(pixel_digest(load_image(each)) for each in images).encode())
+    return f"{precision} {chosen.name} {calibration.hexdigest()[:8]}"
 
 
 def write_graphs(

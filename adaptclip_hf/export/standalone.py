@@ -29,6 +29,7 @@ def refuse(number: str):
 REACH = 0.7  # of the threshold: how far a region reaches, as in adaptclip
 MOST_REGIONS = 200
 ABOUT = json.loads((FOLDER / "adaptclip_export.json").read_text(encoding="utf-8"), parse_constant=refuse)
+COMPUTES_IN = "int8" if ABOUT["precision"] == "int8" else "float32"  # in float16 weights are stored, and widened again
 
 
 def require_undamaged(name: str):
@@ -103,7 +104,7 @@ def score(detect, path: str, bank: dict[str, np.ndarray], profile: dict | None) 
     scores, maps = detect.run(["anomaly_scores", "anomaly_maps"], {"pixel_values": pixel_values(image), **bank})
     if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
         raise ValueError(f"{path}: the score is not finite, so that it says nothing. Are the graphs damaged?")
-    line = {"path": path, "score": float(scores[0])}
+    line = {"path": path, "score": float(scores[0]), "dtype": COMPUTES_IN}
     if profile:
         line["label"] = "anomalous" if scores[0] > profile["threshold"] else "normal"
         line["margin"] = line["score"] / profile["threshold"] if profile["threshold"] > 0 else None

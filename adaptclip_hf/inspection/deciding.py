@@ -18,7 +18,6 @@ from ..engine.reference import Reference, times_the_threshold
 from ..engine.result import DetectionResult, Result
 from ..engine.tiles import View
 from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
-from ..modeling.bank_content import differences
 from ..processing.thresholds import label_of, margin_of
 from ..runtimes.numpy_variation import NumpyVariation
 from . import description, place_variations, stored_profile
@@ -28,11 +27,12 @@ from .calibration import PARTS, PHOTOS, Calibration
 from .fit_settings import FitSettings
 from .history import History
 from .inspectable import Inspectable, mean_tokens_of
-from .moved_scores import DTYPE, Moved, dtype_error
+from .model_match import require_same_model
+from .moved_scores import DTYPE, Moved
 from .numpy_features import NumpyFeatures
 from .parts import PartDecision, UsualPart, highest, label_of_part
 from .pasted_defects import PastedDefects
-from .photos import CALIBRATING, DEFECT, IN_BANK, ProfilePhoto, made_by, pixel_digest
+from .photos import CALIBRATING, DEFECT, IN_BANK, ProfilePhoto, pixel_digest
 from .profile_content import ProfileContent
 from .profile_files import read_profile
 from .regions import find_regions
@@ -237,42 +237,22 @@ class DecidingProfile(Reference):
         row = self.bank_rows[place]
         return next(photo.name for photo in self.features.photos if photo.rows[0] <= row < photo.rows[1])
 
-    def require_match(self, scorer: "AnomalyScorer"):
+    def require_match(self, scorer: "AnomalyScorer", remedy: str | None = None):
         """Refuses another model than the one that it was made with: its scores mean something else.
 
         Another dtype is good enough where scores of the profile's own photos hardly move in it, see [`suits`].
 
+        Args:
+            remedy: what to do where the dtype alone differs, of a caller that knows more.
+
         Raises:
-            ValueError: names what differs.
+            ValueError: names what differs, and what to do.
         """
-        self._require(scorer)
+        require_same_model(self, scorer, remedy=remedy)
 
     def suits(self, dtype: str) -> bool:
         """Whether it decides in a dtype as it does in its own, but for photos that lie near the threshold."""
         return dtype == self.made_by[DTYPE] or (dtype in self.moved and self.moved[dtype].is_small(self.calibration))
-
-    def _require(self, scorer: "AnomalyScorer", exactly: bool = False):
-        """
-        Args:
-            exactly: another dtype is refused however little it does.
-        """
-        here = made_by(scorer, self.object_name)
-        differing = [name for name in self.made_by | here if self.made_by.get(name) != here.get(name)]
-        if differing == [DTYPE]:
-            if exactly or not self.suits(here[DTYPE]):
-                raise ValueError(dtype_error(self.made_by[DTYPE], here[DTYPE], self.moved.get(here[DTYPE]), exactly))
-        elif differing:
-            phrases = []
-            for name in differing:
-                there, now = self.made_by.get(name), here.get(name)
-                if isinstance(there, dict) and isinstance(now, dict):
-                    phrases += differences(there, now)
-                else:
-                    phrases.append(f"{name} is {str(there)[:16]}, this one's is {str(now)[:16]}")
-            raise ValueError(
-                f"This profile was made with another model or preprocessing ({self.model}): {'; '.join(phrases)}. Load "
-                "that model, or fit a new profile with this one."
-            )
 
     @property
     def good_photos(self) -> list[ProfilePhoto]:

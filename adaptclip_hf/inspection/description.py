@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..engine.augments import ROTATIONS
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS
+from .model_match import maker
 from .parts import UsualPart, groups_of, named
 from .photos import DEFECT, IN_BANK
 from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
@@ -52,7 +53,21 @@ def describe(profile: "DecidingProfile") -> str:
             f"escapes: {escapes['missed']} of {escapes['defects']} known defects stay unseen "
             f"({percent(escapes['rate'])}; 95 % interval {percent(escapes['low'])} to {percent(escapes['high'])})"
         )
+    lines.append(computed_in(profile))
     return "\n".join(filter(None, lines))
+
+
+def computed_in(profile: "DecidingProfile") -> str:
+    """A line for people: the dtype that it was made in, and those that it may or may not be used in."""
+    told = [f"made by {maker(profile.made_by)}"]
+    for dtype, moved in profile.moved.items():
+        may = "may be used" if profile.suits(dtype) else "is refused"
+        labels = {0: "no label changes", 1: "1 label changes"}.get(moved.labels, f"{moved.labels} labels change")
+        told.append(
+            f"it {may} in {dtype}, where scores of {moved.photos} of its photos move by up to {moved.largest:.1g} "
+            f"and {labels}"
+        )
+    return "; ".join(told)
 
 
 def warning(profile: "DecidingProfile") -> str | None:

@@ -30,25 +30,3 @@ class Moved:
         """Whether scores move far less than good photos differ."""
         deviation = float(calibration.scores.std())
         return abs(self.mean) <= TOGETHER * deviation and self.largest <= ALONE * deviation
-
-
-def dtype_error(there: str, here: str, moved: Moved | None, exactly: bool) -> str:
-    """Why a profile is not used with a model in another dtype, and what to do.
-
-    Args:
-        exactly: its photos are to be compared with others.
-    """
-    if exactly:
-        why = "its photos and those that are added must be alike"
-    elif moved is None:
-        why = "how far its scores move then was not measured when it was made"
-    else:
-        why = (
-            f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, and by {moved.mean:.2g} "
-            "on average, which is too much"
-        )
-    return (
-        f"This profile was made in {there}, and the model computes in {here}: {why}. Say --dtype {there} "
-        f"(dtype={there!r} in Python), or fit a new profile in {here}; for an export, which has one precision, with "
-        "`adaptclip fit --model EXPORT`."
-    )

@@ -20,6 +20,7 @@ from .added_tokens import AddedTokens
 from .deciding import DecidingProfile
 from .fit_settings import FitSettings
 from .history import FITTED, UPDATED, WENT_BACK, Change, ChangedPhoto, changed_photos, now
+from .model_match import require_same_model
 from .nearest import ComparedBank
 from .other_dtypes import other_dtypes
 from .parts import Parts
@@ -150,7 +151,7 @@ class InspectionProfile(DecidingProfile):
         Raises:
             ValueError: another model; a name to drop that is not there; or as [`~InspectionProfile.fit`].
         """
-        self._require(detector, exactly=True)
+        require_same_model(self, detector, exactly=True)
         feedback = Feedback(**{each.name: options.pop(each.name) for each in fields(Feedback) if each.name in options})
         acceptance = options.pop("acceptance", self.acceptance)
         by, reviews = options.pop("by", None), options.pop("reviews", {})

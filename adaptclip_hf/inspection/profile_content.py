@@ -29,7 +29,7 @@ from .photos import BANK, BOTH, CALIBRATING, CALIBRATION, CONFIRMED, DEFECT, IN_
 from .place_variations import PLACES
 from .split import CROSS, LEAVE_ONE_OUT, SPLIT
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")  # that a model computes in
+DTYPES = ("float64", "float32", "bfloat16", "float16", "int8")  # that a model computes in; int8 is of exports
 LONGEST_SIDE = 1_000_000  # pixels
 CLOSE = 1e-6  # of rates that are computed again by another version of a library
 BESIDE = (VARIATION, PLACES, ADDED, ADDED_OF)  # tensors of the bank, beside those of the photos

@@ -11,6 +11,7 @@ from ..validation import FileContent
 
 Stop = Annotated[list[float], Field(min_length=5, max_length=5)]
 ANEW = "Export the model anew."
+OF = " of "  # "bfloat16 of 71b4...", the weights of an export in a lower precision
 
 
 class MadeBy(FileContent):
@@ -65,6 +66,16 @@ class Description(FileContent):
     accuracy: dict[str, dict[str, float]] = {}
     profile: BakedProfile | None = None
     colours: list[Stop] = []
+
+    @property
+    def computes_in(self) -> str:
+        """What the image encoder's products are computed in. In float16 weights are stored, and widened again."""
+        return "float32" if self.precision == "float16" else self.precision
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether its weights are not the model's own, so that it refuses the model's profiles and banks."""
+        return OF in self.made_by.weights
 
     def save(self, folder: Path):
         (folder / EXPORT_FILE).write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")

@@ -51,7 +51,7 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
             folder: a local one.
             device: "cpu", "cuda:0", or what the format's runtime knows.
             trust_remote_code: open a `torch` export, whose loading runs code that lies in it.
-            options: accepted because torch models take them; a `dtype` other than "auto" is refused.
+            options: accepted because torch models take them; a `dtype` other than "auto" and its own is refused.
 
         Raises:
             ImportError: the runtime is not installed.
@@ -62,8 +62,12 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         description = Description.load(folder)
         export_format = EXPORT_FORMATS[description.format]
         export_format.require(*export_format.to_run)
-        if options.get("dtype", "auto") not in ("auto", None):
-            raise ValueError(f"{folder} computes in the precision that it was exported in: leave dtype out.")
+        asked = str(options.get("dtype") or "auto").removeprefix("torch.")
+        if asked not in ("auto", description.computes_in):
+            raise ValueError(
+                f"{folder} computes in {description.computes_in}, as it was exported, not {asked}: leave out --dtype "
+                "(dtype= in Python)."
+            )
         if description.format == "torch" and not trust_remote_code:
             raise ValueError(
                 f"{folder} holds torch.export programs, and to load them runs code that lies in them: if you trust "
@@ -81,9 +85,9 @@ class ExportedAdaptCLIP(AdaptCLIPPreTrainedModel):
         return self.runners[ENCODE].device
 
     @property
-    def precision(self) -> str:
-        """That it was exported in."""
-        return self.description.precision
+    def computes_in(self) -> str:
+        """A dtype's name, or "int8"."""
+        return self.description.computes_in
 
     @property
     def dtype(self) -> torch.dtype:

@@ -115,9 +115,9 @@ class LightModel:
         self._one_at_a_time = Lock() if description.format == "openvino" else nullcontext()
 
     @property
-    def precision(self) -> str:
-        """That it was exported in."""
-        return self.description.precision
+    def computes_in(self) -> str:
+        """A dtype's name, or "int8"."""
+        return self.description.computes_in
 
     @property
     def backend(self) -> str:

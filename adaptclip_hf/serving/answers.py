@@ -61,6 +61,7 @@ class Inspection(BaseModel):
                     "width": 518,
                     "height": 518,
                     "among_normals": False,
+                    "dtype": "float32",
                     "map": None,
                     "overlay": None,
                 }
@@ -84,12 +85,19 @@ class Inspection(BaseModel):
     width: int
     height: int
     among_normals: bool = Field(description="it is itself one of the product's photos: its score says nothing")
+    dtype: str = Field(description="what the score was computed in: float32, bfloat16, ..., or int8 of an export")
     map: str | None = Field(None, description="where asked for: a 16-bit grey PNG in base64, 65535 is 1")
     overlay: str | None = Field(None, description="where asked for: the map over the image, a PNG in base64")
 
 
-def inspected(product: Product | None, photo: Photo, result: DetectionResult, include: tuple[str, ...]) -> Inspection:
-    """A result, not decided yet, as an answer."""
+def inspected(
+    product: Product | None, photo: Photo, result: DetectionResult, include: tuple[str, ...], dtype: str
+) -> Inspection:
+    """A result, not decided yet, as an answer.
+
+    Args:
+        dtype: of [`AnomalyScorer.dtype`].
+    """
     if product is not None:
         result = product.profile.decide(replace(result, image=None))
     height, width = result.size
@@ -105,6 +113,7 @@ def inspected(product: Product | None, photo: Photo, result: DetectionResult, in
         width=width,
         height=height,
         among_normals=result.among_normals or photo.own,
+        dtype=dtype,
         map=image_base64(map_image(result.anomaly_map), **QUICK_PNG) if MAP in include else None,
         overlay=image_base64(result.heatmap(photo.shown), **QUICK_PNG) if OVERLAY in include else None,
     )
@@ -116,6 +125,7 @@ class Health(BaseModel):
     status: Literal["ok"]
     version: str
     backend: str = Field(description="the runtime: torch, onnx or openvino")
+    dtype: str = Field(description="what all images are scored in: float32, bfloat16, ..., or int8 of an export")
     products: int
     skipped: int = Field(description="products that cannot be opened, and what is none in their folder")
 
@@ -126,6 +136,7 @@ class ProductContent(BaseModel):
     name: str
     digest: str = Field(description="of all that its decisions depend on")
     model: str
+    dtype: str = Field(description="what its profile was made in; images are scored in that of /health")
     object_name: str | None
     good_photos: int
     threshold: float

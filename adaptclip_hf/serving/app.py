@@ -185,7 +185,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
         return upload, product, memory_for(upload, product is not None, limits.pixels)
 
     def answered(product: Product | None, photo: Photo, result: DetectionResult, include: tuple[str, ...]) -> bytes:
-        inspection = inspected(product, photo, result, include)
+        inspection = inspected(product, photo, result, include, detector.dtype)
         monitor.images.labels(inspection.product or "", inspection.label or "").inc()
         return inspection.model_dump_json().encode()
 
@@ -205,7 +205,7 @@ def make_app(detector: AnomalyDetector, products: Products, settings: ServiceSet
     @app.get("/health", response_model=Health)
     async def health() -> dict:
         """Whether the service answers, its version and its runtime."""
-        about = {"version": __version__, "backend": detector.backend}
+        about = {"version": __version__, "backend": detector.backend, "dtype": detector.dtype}
         return {"status": "ok", **about, "products": len(products), "skipped": len(products.skipped)}
 
     @app.get("/metrics", dependencies=[bearer], response_class=PlainTextResponse, responses=refusals(401))

@@ -86,7 +86,7 @@ def test_another_model_is_refused_as_before(made, make_model, tokenizer, tmp_pat
 
     make_model(seed=1).save_pretrained(tmp_path)
     AdaptCLIPProcessor.for_model(make_model().config, tokenizer).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"another model or preprocessing .*: weights is .*; dtype is bfloat16, this"):
+    with pytest.raises(ValueError, match=r"by the model in bfloat16 .*, and this is the model in float32, whose w"):
         made.require_match(AnomalyDetector.from_pretrained(tmp_path, device="cpu"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -335,8 +336,9 @@ def test_what_does_not_fit_is_refused(exported, of_torch, photos, make_model, fo
         opened(folder, backend="onnx")
     with pytest.raises(ValueError, match="is for the backend 'onnx', not 'openvino'"):
         opened(exported, backend="openvino")
-    with pytest.raises(ValueError, match="leave dtype out"):
+    with pytest.raises(ValueError, match="computes in float32, as it was exported, not bfloat16: leave out --dtype"):
         opened(exported, dtype="bfloat16")
+    opened(exported, dtype="float32")
     with pytest.raises(ValueError, match="is an export already"):
         export_model(detector, tmp_path / "again")
     with pytest.raises(ValueError, match="int8 is calibrated with images"):
@@ -505,7 +507,8 @@ def test_int8_is_another_model(of_torch, photos, tmp_path, name):
     images = [*photos["normal"], *photos["good"], *photos["bad"]]
     export_model(of_torch, tmp_path / "int8", name, "int8", images=images)
     detector = opened(tmp_path / "int8")
-    assert detector.describe()["weights"].startswith("int8 of ")
+    assert re.match(f"int8 {name} [0-9a-f]{{8}} of ", detector.describe()["weights"])
+    assert detector.dtype == detector.describe()["dtype"] == "int8"
     with pytest.raises(ValueError, match="made by another model"):
         detector.detect(photos["bad"], prompt_bank=of_torch.remember(photos["normal"]))
     found, expected = (scores(each.detect(images)) for each in (detector, of_torch))
@@ -524,6 +527,7 @@ def test_float16_of_float16_weights_loses_nothing(make_model, of_torch, photos, 
     assert about["object_name"] == "ring" and about["parity"]["scores"] <= TOLERANCE
     detector = opened(tmp_path / "half")
     assert detector.describe() == halved.describe("ring")  # banks and profiles of torch fit
+    assert detector.dtype == "float32"  # which its products are in
     expected = halved.detect(photos["bad"], object_name="ring")
     np.testing.assert_allclose(scores(detector.detect(photos["bad"])), scores(expected), atol=1e-5)
 
@@ -554,6 +558,8 @@ def test_bfloat16_is_another_model_on_either_way(of_torch, photos, tmp_path, mon
     assert np.abs(np.subtract(found, expected)).max() < 0.05
     lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
     np.testing.assert_allclose([line["score"] for line in lines], found, atol=1e-3)
+    settings = json.loads((tmp_path / "run" / "detect.json").read_text())
+    assert settings["dtype"] == lines[0]["dtype"] == "bfloat16"
     with pytest.raises(ValueError, match="made by another model"):
         detector.detect(photos["bad"], prompt_bank=of_torch.remember(photos["normal"]))
 

@@ -1,0 +1,110 @@
+"""The check that a model is the one that a profile was made with; what to do where it is not."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..modeling.bank_content import differences
+from ..runtimes.description import OF
+from .moved_scores import DTYPE, Moved
+from .photos import made_by
+
+if TYPE_CHECKING:
+    from ..engine import AnomalyScorer
+    from .deciding import DecidingProfile
+
+WEIGHTS, FINGERPRINT = "weights", "fingerprint"
+
+
+def require_same_model(
+    profile: "DecidingProfile", scorer: "AnomalyScorer", exactly: bool = False, remedy: str | None = None
+):
+    """Refuses another model than the one that a profile was made with: its scores mean something else.
+
+    Args:
+        exactly: its photos are to be compared with others: another dtype is refused however little it does.
+        remedy: what to do where the dtype alone differs, of a caller that knows more.
+
+    Raises:
+        ValueError: names what differs, and what to do.
+    """
+    there, here = profile.made_by, made_by(scorer, profile.object_name)
+    differing = [name for name in there | here if there.get(name) != here.get(name)]
+    if differing == [DTYPE]:
+        # versions before 0.3 wrote float32 for an export in a lower precision, whose weights say it
+        if lowered(here) or (not exactly and profile.suits(here[DTYPE])):
+            return
+        why = why_not(profile.moved.get(here[DTYPE]), exactly)
+        raise ValueError(
+            f"This profile was made in {there[DTYPE]}, and the model computes in {here[DTYPE]}: {why}. "
+            f"{remedy or what_to_do(scorer, there[DTYPE], here[DTYPE])}"
+        )
+    if differing and without_precision(there) == without_precision(here):
+        raise ValueError(
+            f"This profile was made by {maker(there)}, and this is {maker(here)}: their scores differ. "
+            + (f"Fit a profile with it ({fit_with(scorer)})" if lowered(here) else "Fit a new profile with it")
+            + f", or decide with what made this one (--model {profile.model})."
+        )
+    if DTYPE in differing and not {*differing} - {DTYPE, WEIGHTS, FINGERPRINT}:
+        raise ValueError(
+            f"This profile was made by {maker(there)} ({profile.model}), and this is {maker(here)}, whose weights "
+            f"differ too, as they do once they are rounded. Say --dtype {there[DTYPE]}; if that is not all, name that "
+            "model (--model), or fit a new profile with this one."
+        )
+    if differing:
+        raise ValueError(
+            f"This profile was made with another model or preprocessing ({profile.model}): "
+            f"{'; '.join(phrases(there, here, differing))}. Name that model (--model), or fit a new profile with this "
+            "one."
+        )
+
+
+def why_not(moved: Moved | None, exactly: bool) -> str:
+    if exactly:
+        return "its photos and those that are added must be alike"
+    if moved is None:
+        return "how far its scores move then was not measured when it was made"
+    return (
+        f"on {moved.photos} of its photos scores move by up to {moved.largest:.2g} then, and by {moved.mean:.2g} "
+        "on average, which is too much"
+    )
+
+
+def what_to_do(scorer: "AnomalyScorer", there: str, here: str) -> str:
+    if scorer.is_export:
+        return f"An export computes in one precision: fit a profile with it ({fit_with(scorer)})."
+    return (
+        f"Say --dtype {there} (dtype={there!r} in Python), or fit a new profile in {here} (`adaptclip fit --normal "
+        f"PHOTOS --dtype {here}`)."
+    )
+
+
+def fit_with(scorer: "AnomalyScorer") -> str:
+    return f"`adaptclip fit --normal PHOTOS --model {scorer.model.name_or_path}`"
+
+
+def lowered(about: dict[str, Any]) -> str:
+    """The precision of an export whose weights are not the model's own; empty of others."""
+    return about[WEIGHTS].rpartition(OF)[0]
+
+
+def maker(about: dict[str, Any]) -> str:
+    """Who scores, in words."""
+    precision = lowered(about)
+    return f"an export in {precision}" if precision else f"the model in {about[DTYPE]}"
+
+
+def without_precision(about: dict[str, Any]) -> dict[str, Any]:
+    fingerprint = about[FINGERPRINT] | {WEIGHTS: ""}
+    return about | {DTYPE: "", WEIGHTS: about[WEIGHTS].rpartition(OF)[2], FINGERPRINT: fingerprint}
+
+
+def phrases(there: dict[str, Any], here: dict[str, Any], differing: list[str]) -> list[str]:
+    """For each setting that differs its two values; those within a group one by one."""
+    told = []
+    once = {WEIGHTS: ""} if WEIGHTS in differing else {}  # the fingerprint's are the same ones
+    for name in differing:
+        was, now = there.get(name), here.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            told += differences(was | once, now | once)
+        else:
+            told.append(f"{name} is {str(was)[:16]}, this one's is {str(now)[:16]}")
+    return told
