@@ -8,6 +8,7 @@ from scipy import stats
 
 SEED = 0
 LEVEL = 0.95
+AT_ONCE = 1_000_000  # scores that are ranked together
 
 
 class AurocDifference(NamedTuple):
@@ -46,29 +47,38 @@ def difference_of(pairs: Sequence[Sequence[np.ndarray]], labels: np.ndarray, res
     positive, negative = (np.mean([one[side] - other[side] for one, other in components], axis=0) for side in (0, 1))
     variance = sum(part.var(ddof=1) / len(part) if len(part) > 1 else 0.0 for part in (positive, negative))
     rng = np.random.default_rng(SEED)
-    drawn = [
-        np.concatenate([rng.choice(np.flatnonzero(labels == label), (labels == label).sum()) for label in (0, 1)])
-        for _ in range(resamples)
-    ]
+    drawn = np.array(
+        [
+            np.concatenate([rng.choice(np.flatnonzero(labels == label), (labels == label).sum()) for label in (0, 1)])
+            for _ in range(resamples)
+        ]
+    )
+    sorted_labels = np.sort(labels)  # of each draw
     resampled = [
-        np.mean([auroc(one[rows], labels[rows]) - auroc(other[rows], labels[rows]) for one, other in pairs])
-        for rows in drawn
+        np.mean([auroc(one[rows], sorted_labels) - auroc(other[rows], sorted_labels) for one, other in pairs], axis=0)
+        for rows in np.array_split(drawn, 1 + drawn.size // AT_ONCE)
     ]
-    return AurocDifference(float(positive.mean()), float(variance), np.array(resampled))
+    return AurocDifference(float(positive.mean()), float(variance), np.concatenate(resampled))
 
 
-def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    return float(placements(scores, labels)[0].mean())
+def auroc(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of scores (R, N): (R,)."""
+    return placements(scores, labels)[0].mean(-1)
 
 
 def placements(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each positive the share of negatives below it, for each negative the share of positives above it; ties count
-    half. Both means are the AUROC (DeLong et al. 1988, by the midranks of Sun and Xu 2014)."""
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    ranks = stats.rankdata(np.concatenate([positive, negative]))
-    of_positive, of_negative = ranks[: len(positive)], ranks[len(positive) :]
-    above = (of_positive - stats.rankdata(positive)) / len(negative)
-    below = 1 - (of_negative - stats.rankdata(negative)) / len(positive)
+    half. Both means are the AUROC (DeLong et al. 1988, by the midranks of Sun and Xu 2014).
+
+    Args:
+        scores: (..., N).
+        labels: (N,) 0 or 1.
+    """
+    positive, negative = scores[..., labels == 1], scores[..., labels == 0]
+    count = positive.shape[-1]
+    ranks = stats.rankdata(np.concatenate([positive, negative], axis=-1), axis=-1)
+    above = (ranks[..., :count] - stats.rankdata(positive, axis=-1)) / negative.shape[-1]
+    below = 1 - (ranks[..., count:] - stats.rankdata(negative, axis=-1)) / count
     return above, below
 
 
