@@ -14,7 +14,7 @@ from ..stopping import STOPPED_BY, Stopped
 
 INSPECTING = ("detect", "capture", "fit", "check", "report", "demo", "serve")
 MEASURING = ("evaluate", "compare", "verify", "export", "benchmark")
-WITHOUT_MODEL = ("capture", "report")
+WITHOUT_MODEL = ("capture", "report", "compare", "data")
 SHARING = ("detect", "fit", "check", "demo", "serve")  # share the machine with what else runs on it
 MAKING = ("train", "data", "convert", "card", "push")
 

@@ -3,14 +3,17 @@
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..engine.heatmap import DRAWN
 from ..files import whole_file
 from ..reporting import printable
-from .category_counts import CategoryCounts
 from .ranking import Ranking
+
+if TYPE_CHECKING:
+    from .category_counts import CategoryCounts
 
 MOST_POINTS = 2000
 LONGEST_TITLE = 60
@@ -26,7 +29,7 @@ def drawable(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def draw_curves(record: dict, counts: CategoryCounts, file: Path) -> bool:
+def draw_curves(record: dict, counts: "CategoryCounts", file: Path) -> bool:
     """Draws ROC and precision-recall curves of images and pixels, and histograms of the scores.
 
     Each number of shots is drawn with its first seed.
