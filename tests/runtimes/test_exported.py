@@ -461,8 +461,10 @@ def test_the_program_in_the_folder_computes_what_the_model_does(varied, count):
 
 
 @pytest.mark.slow(15)
-@pytest.mark.parametrize("name", ["openvino", "torch"])
-@pytest.mark.parametrize("fields", [{"few_shot_adapters": False}, {}, {"score_fusion": "mean"}])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("openvino", {"few_shot_adapters": False}), ("openvino", {"score_fusion": "mean"}), ("torch", {})],
+)
 def test_normal_variation_in_other_runtimes_and_beside_adapters(make_model, of_torch, photos, tmp_path, name, fields):
     model = make_model(clip={"layers": 2}, normal_variation=True, **fields)
     known = AnomalyDetector(model, of_torch.processor)
@@ -474,9 +476,9 @@ def test_normal_variation_in_other_runtimes_and_beside_adapters(make_model, of_t
 
 
 @pytest.mark.slow(15)
-@pytest.mark.parametrize("fields", [{}, {"score_fusion": "mean"}])
-def test_normal_variation_beside_adapters_in_onnx(make_model, of_torch, photos, tmp_path, fields):
-    known = AnomalyDetector(make_model(clip={"layers": 2}, normal_variation=True, **fields), of_torch.processor)
+def test_normal_variation_beside_adapters_in_onnx(make_model, of_torch, photos, tmp_path):
+    model = make_model(clip={"layers": 2}, normal_variation=True, score_fusion="mean")
+    known = AnomalyDetector(model, of_torch.processor)
     export_model(known, tmp_path / "export", profile=fitted(known, photos))
     assert_the_same(opened(tmp_path / "export"), known, photos)
     expected = scores(known.detect(photos["bad"], prompt_bank=known.remember(photos["normal"], augment="none")))
@@ -485,34 +487,29 @@ def test_normal_variation_beside_adapters_in_onnx(make_model, of_torch, photos, 
 
 
 @pytest.mark.slow(15)
-@pytest.mark.parametrize(("name", "precision"), [("onnx", "int8"), ("onnx", "float16"), ("openvino", "float16")])
-def test_normal_variation_in_lower_precision(varied_torch, photos, tmp_path, name, precision):
+@pytest.mark.parametrize(
+    ("name", "precision"), [("onnx", "int8"), ("onnx", "float16"), ("openvino", "int8"), ("openvino", "float16")]
+)
+def test_a_lower_precision_is_another_model(varied_torch, photos, tmp_path, name, precision):
+    if (name, precision) == ("openvino", "int8"):
+        pytest.importorskip("nncf")
     images = [*photos["normal"], *photos["good"], *photos["bad"]]
     export_model(varied_torch, tmp_path / "less", name, precision, images=images)
     detector = opened(tmp_path / "less")
-    found, expected = (
-        scores(each.detect(photos["bad"], prompt_bank=each.remember(photos["normal"])))
-        for each in (detector, varied_torch)
-    )
-    assert np.isfinite(found).all() and np.abs(np.subtract(found, expected)).max() < 0.2
+    calibrated = f"int8 {name} [0-9a-f]{{8}}" if precision == "int8" else precision
+    assert re.match(f"{calibrated} of ", detector.describe()["weights"])
+    assert detector.dtype == detector.describe()["dtype"] == ("int8" if precision == "int8" else "float32")
+    bank = varied_torch.remember(photos["normal"])
+    with pytest.raises(ValueError, match="made by another model"):
+        detector.detect(photos["bad"], prompt_bank=bank)
+    for banks in ((None, None), (detector.remember(photos["normal"]), bank)):
+        found, expected = (
+            scores(each.detect(images, prompt_bank=one))
+            for each, one in zip((detector, varied_torch), banks, strict=True)
+        )
+        assert np.isfinite(found).all() and np.abs(np.subtract(found, expected)).max() < 0.2
     theirs = fitted(detector, photos)
     assert theirs.variation is not None and detector.detect(photos["bad"], profile=theirs)[0].label is not None
-
-
-@pytest.mark.slow(15)
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_int8_is_another_model(of_torch, photos, tmp_path, name):
-    if name == "openvino":
-        pytest.importorskip("nncf")
-    images = [*photos["normal"], *photos["good"], *photos["bad"]]
-    export_model(of_torch, tmp_path / "int8", name, "int8", images=images)
-    detector = opened(tmp_path / "int8")
-    assert re.match(f"int8 {name} [0-9a-f]{{8}} of ", detector.describe()["weights"])
-    assert detector.dtype == detector.describe()["dtype"] == "int8"
-    with pytest.raises(ValueError, match="made by another model"):
-        detector.detect(photos["bad"], prompt_bank=of_torch.remember(photos["normal"]))
-    found, expected = (scores(each.detect(images)) for each in (detector, of_torch))
-    assert np.isfinite(found).all() and np.abs(np.subtract(found, expected)).max() < 0.2
 
 
 @pytest.mark.slow(15)
