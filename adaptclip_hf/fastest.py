@@ -136,8 +136,10 @@ def find_fastest(
         report(line_of(choice))
     for name, reason in left_out.items():
         report(f"not tried: {name}: {reason}")
-    verdict = words(choices, default)
-    for line in (verdict, *(f"  {command}" for command in choices[0].commands)):
+    near = [each for each in choices if each.milliseconds <= AS_FAST * choices[0].milliseconds]
+    best = default if default in near else choices[0]
+    verdict = words(best, default, [each.name for each in near if each is not best])
+    for line in (verdict, *(f"  {command}" for command in best.commands)):
         report(line)
     return {
         "machine": describe_machine(on),
@@ -146,7 +148,7 @@ def find_fastest(
         "choices": [{"name": choice.name, **asdict(choice)} for choice in choices],
         "left_out": left_out,
         "verdict": verdict,
-        "commands": choices[0].commands,
+        "commands": best.commands,
     }
 
 
@@ -196,7 +198,7 @@ def exported(
         try:
             export_format.require(*export_format.to_write, *export_format.to_run)
             if estimate > left():
-                left_out[choice.name] = f"its export takes about {estimate:.0f} s, more than the time that is left"
+                left_out[choice.name] = f"its export takes about {estimate:.0f} s, more than is left (--budget)"
                 continue
             bar.set_description(f"exporting for {choice.name}")
             begun = time.monotonic()
@@ -280,17 +282,17 @@ def changes(choice: Choice) -> str:
     )
 
 
-def words(choices: Sequence[Choice], default: Choice) -> str:
+def words(best: Choice, default: Choice, as_fast: Sequence[str]) -> str:
     """The verdict, in one line.
 
     Args:
-        choices: the fastest first.
+        as_fast: others that take about as long.
     """
-    fastest, *others = choices
-    near = [each.name for each in others if each.milliseconds <= AS_FAST * fastest.milliseconds]
-    about_equal = f"; about as fast: {', '.join(near)}" if near else ""
-    rate = f"on this machine: {fastest.name}, {fastest.photos_per_second:.1f} photos/s"
-    if fastest is default:
-        return f"{rate}, as `adaptclip detect` does by itself; nothing that was tried is faster{about_equal}; command:"
-    times = f"{fastest.times_default:.1f} times the default ({default.name})"
-    return f"{rate}, {times}; {changes(fastest)}{about_equal}; commands:"
+    others = f"; about as fast: {', '.join(as_fast)}" if as_fast else ""
+    rate = f"on this machine: {best.name}, {best.photos_per_second:.1f} photos/s"
+    if best is default:
+        return f"{rate}, as `adaptclip detect` does by itself; nothing tried is clearly faster{others}; command:"
+    lowered = best.runtime != TORCH and best.dtype != FLOAT32
+    own = "; it refuses profiles of the model itself and has its own" if lowered else ""
+    times = f"{best.times_default:.1f} times the default ({default.name})"
+    return f"{rate}, {times}; {changes(best)}{others}{own}; commands:"

@@ -291,4 +291,6 @@ def array_of(opened: Any, name: str) -> np.ndarray:
     try:
         return opened.get_tensor(name)
     except (AttributeError, TypeError) as error:  # what safetensors raises then
-        raise ValueError(f"{name} is stored as {opened.get_slice(name).get_dtype()}, which nothing here is") from error
+        raise ValueError(
+            f"{name} is stored as {opened.get_slice(name).get_dtype()}, a dtype that is not known here"
+        ) from error

@@ -72,7 +72,7 @@ class Detect:
             if isinstance(profile, str):
                 profile = InspectionProfile.from_pretrained(profile)
             name = model or (DEFAULT_NAME if profile is None else profile.model)
-            dtype = None if profile is None or is_exported(name) else profile.made_by["dtype"]
+            dtype = None if profile is None or is_exported(name) else profile.torch_dtype
             spec = RunSpec(name, profile or PlainReference(), dtype=dtype, batch_size=batch_size)
         if threads is not None:
             torch.set_num_threads(threads)

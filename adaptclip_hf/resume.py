@@ -1,10 +1,13 @@
 """The check by which a run goes on from results that are there: only with the settings of the run that wrote them."""
 
+import re
 from pathlib import Path
 
 from .files import as_json, parse_json, write_json
 
-DTYPE, NORMAL_IMAGES = "dtype", "normal_images"  # settings of a run
+# settings of a run that differ wherever another one does, of which the reader is told alone
+FOLLOWING = {"weights": ("fingerprint", "normal_images"), "dtype": ("normal_images",)}
+DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24,}\b")
 
 
 def keep_or_match(file: Path, settings: dict, advice: str):
@@ -43,12 +46,18 @@ def require_same(found: dict, settings: dict, folder: str, advice: str):
     """Raises what [`keep_or_match`] does, where the settings that were found in a folder are others."""
     wanted = as_json(settings)
     differing = [name for name in wanted if identity(wanted[name]) != identity(found.get(name))]
-    if DTYPE in differing:  # the features of the same normal images differ with it
-        differing = [name for name in differing if name != NORMAL_IMAGES]
+    for cause, effects in FOLLOWING.items():
+        if cause in differing:
+            differing = [name for name in differing if name not in effects]
     if differing:
-        there, now = (str(identity(each.get(differing[0])))[:80] for each in (found, wanted))
+        there, now = (shown(identity(each.get(differing[0]))) for each in (found, wanted))
         difference = f"{', '.join(differing)} ({differing[0]}: {there} there, {now} now)"
         raise ValueError(f"{folder} holds another run, which differs in {difference}: {advice}.")
+
+
+def shown(value) -> str:
+    """A setting for people: of digests the beginning."""
+    return DIGEST.sub(r"\1...", str(value))[:80]
 
 
 def identity(value):

@@ -211,8 +211,19 @@ def add_model_arguments(
 
 
 def model_name(args: argparse.Namespace, profile=None) -> str:
-    """The model that `--model` names, or the profile's, or the embedded one."""
-    return args.model or (DEFAULT_NAME if profile is None else profile.model)
+    """The model that `--model` names, or the profile's, or the embedded one.
+
+    Raises:
+        FileNotFoundError: the profile names a folder that is not there.
+    """
+    if args.model or profile is None:
+        return args.model or DEFAULT_NAME
+    if Path(profile.model).is_absolute() and not Path(profile.model).exists():
+        raise FileNotFoundError(
+            f"The profile was made with the model in {profile.model}, which is not there: say where it lies now "
+            "(--model FOLDER)."
+        )
+    return profile.model
 
 
 def load_detector(

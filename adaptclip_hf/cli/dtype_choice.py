@@ -60,11 +60,11 @@ def why_of_export(profile: "DecidingProfile | None", dtype: str) -> str:
     return "as it was exported" if there == dtype else f"as it was exported; the profile was made in {there}"
 
 
-def profiles_dtype(profile: "InspectionProfile", device: str) -> tuple[str, str]:
+def profiles_dtype(profile: "InspectionProfile", device: str) -> tuple[str | None, str]:
     """The profile's dtype and the reason; or float32 where bfloat16 is slow, if that is measured to be as good."""
     from ..product_rates import bfloat16_gain
 
-    dtype = profile.made_by["dtype"]
+    dtype = profile.torch_dtype
     if dtype == BFLOAT16 and device == "cpu" and profile.suits(FLOAT32) and bfloat16_gain() < 1:
         return FLOAT32, "because the profile's bfloat16 is slow here"
     return dtype, "as the profile was made"

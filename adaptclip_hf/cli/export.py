@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ..model_files import DEFAULT_NAME
+from ..model_files import DEFAULT_NAME, is_exported
+from . import argument_types as shared
 from .argument_types import add_object_name
 
 FORMATS = ("onnx", "openvino", "torch")
@@ -63,7 +64,12 @@ def run(args: argparse.Namespace) -> int:
     if args.data and args.precision == "float32":
         args.parser.error("--data measures what a lower --precision costs; float32 costs nothing")
     profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
-    model = args.model or (profile.model if profile else DEFAULT_NAME)
+    model = shared.model_name(args, profile)
+    if args.model is None and is_exported(model):
+        raise ValueError(
+            f"{model}, with which this profile was made, is an export already, and a profile is baked into graphs of "
+            "the model itself: give it to `adaptclip detect --profile PROFILE`."
+        )
     images = [str(path) for path in find_images(args.images)] if args.images else []
     report = print_nothing if args.quiet else print
     try:
@@ -112,8 +118,8 @@ def tell(description, output: Path):
     for name, figures in description.accuracy.items():
         print(f"{name}: " + ", ".join(f"{kind} {100 * value:.1f}" for kind, value in figures.items()))
     if description.is_lowered:
-        print(
-            f"it takes profiles that are made with it: adaptclip fit --normal PHOTOS --model {output} --output PROFILE"
-        )
+        cost = "" if description.accuracy else "; --data measures what it costs"
+        print(f"another model than the one that was exported: it refuses that one's profiles{cost}")
+        print(f"its own profiles: adaptclip fit --normal PHOTOS --model {output} --output PROFILE")
     size = sum(file.stat().st_size for file in output.iterdir() if file.is_file())
     print(f"written: {output} ({size / 2**20:.1f} MiB)")

@@ -187,7 +187,11 @@ def check(
         raise ValueError(f"There is no format {export_format!r}; there are {', '.join(EXPORT_FORMATS)}.")
     chosen = EXPORT_FORMATS[export_format]
     if precision not in chosen.precisions:
-        raise ValueError(f"The format {chosen.name} is written in {', '.join(chosen.precisions)}, not {precision!r}.")
+        others = [f"--format {each.name}" for each in EXPORT_FORMATS.values() if precision in each.precisions]
+        raise ValueError(
+            f"The format {chosen.name} is written in {', '.join(chosen.precisions)}, not {precision!r}"
+            + (f", which {' or '.join(others)} is." if others else ".")
+        )
     chosen.require(*chosen.to_write, *chosen.to_run)
     model = detector.model
     if not isinstance(model, AdaptCLIPModel):

@@ -250,6 +250,11 @@ class DecidingProfile(Reference):
         """
         require_same_model(self, scorer, remedy=remedy)
 
+    @property
+    def torch_dtype(self) -> str | None:
+        """The dtype in which a model of torch decides as it does; `None` for that of the weights, of an int8 export."""
+        return None if self.made_by[DTYPE] == "int8" else self.made_by[DTYPE]
+
     def suits(self, dtype: str) -> bool:
         """Whether it decides in a dtype as it does in its own, but for photos that lie near the threshold."""
         return dtype == self.made_by[DTYPE] or (dtype in self.moved and self.moved[dtype].is_small(self.calibration))

@@ -21,43 +21,39 @@ def require_same_model(
 
     Args:
         exactly: its photos are to be compared with others: another dtype is refused however little it does.
-        remedy: what to do where the dtype alone differs, of a caller that knows more.
+        remedy: what to do where the dtype or precision differs, of a caller that knows more.
 
     Raises:
         ValueError: names what differs, and what to do.
     """
     there, here = profile.made_by, made_by(scorer, profile.object_name)
     differing = [name for name in there | here if there.get(name) != here.get(name)]
-    if differing == [DTYPE]:
-        # versions before 0.3 wrote float32 for an export in a lower precision, whose weights say it
-        if lowered(here) or (not exactly and profile.suits(here[DTYPE])):
-            return
-        why = why_not(profile.moved.get(here[DTYPE]), exactly)
+    if not differing:
+        return
+    # versions before 0.3 wrote float32 for an export in a lower precision, whose weights say it
+    if differing == [DTYPE] and (lowered(here) or (not exactly and profile.suits(here[DTYPE]))):
+        return
+    if is_other_precision(there, here, differing):
+        why = why_not(there, here, profile.moved.get(here[DTYPE]), exactly)
         raise ValueError(
-            f"This profile was made in {there[DTYPE]}, and the model computes in {here[DTYPE]}: {why}. "
-            f"{remedy or what_to_do(scorer, there[DTYPE], here[DTYPE])}"
+            f"This profile was made by {maker(there)} ({profile.model}), and this is {maker(here, scorer.is_export)}: "
+            f"{why}. {remedy or what_to_do(profile, scorer, WEIGHTS in differing)}"
         )
-    if differing and without_precision(there) == without_precision(here):
-        raise ValueError(
-            f"This profile was made by {maker(there)}, and this is {maker(here)}: their scores differ. "
-            + (f"Fit a profile with it ({fit_with(scorer)})" if lowered(here) else "Fit a new profile with it")
-            + f", or decide with what made this one (--model {profile.model})."
-        )
-    if DTYPE in differing and not {*differing} - {DTYPE, WEIGHTS, FINGERPRINT}:
-        raise ValueError(
-            f"This profile was made by {maker(there)} ({profile.model}), and this is {maker(here)}, whose weights "
-            f"differ too, as they do once they are rounded. Say --dtype {there[DTYPE]}; if that is not all, name that "
-            "model (--model), or fit a new profile with this one."
-        )
-    if differing:
-        raise ValueError(
-            f"This profile was made with another model or preprocessing ({profile.model}): "
-            f"{'; '.join(phrases(there, here, differing))}. Name that model (--model), or fit a new profile with this "
-            "one."
-        )
+    raise ValueError(
+        f"This profile was made with another model or preprocessing ({profile.model}): "
+        f"{'; '.join(phrases(there, here, differing))}. Name that model (--model), or fit a new profile with this one."
+    )
 
 
-def why_not(moved: Moved | None, exactly: bool) -> str:
+def is_other_precision(there: dict[str, Any], here: dict[str, Any], differing: list[str]) -> bool:
+    """Whether it may be the same model in another dtype, which may round its weights, or exported in another way."""
+    in_dtype = DTYPE in differing and {*differing} <= {DTYPE, WEIGHTS, FINGERPRINT}
+    return in_dtype or without_precision(there) == without_precision(here)
+
+
+def why_not(there: dict[str, Any], here: dict[str, Any], moved: Moved | None, exactly: bool) -> str:
+    if there[WEIGHTS] != here[WEIGHTS]:
+        return "their weights differ, as weights of one model do that are rounded"
     if exactly:
         return "its photos and those that are added must be alike"
     if moved is None:
@@ -68,17 +64,19 @@ def why_not(moved: Moved | None, exactly: bool) -> str:
     )
 
 
-def what_to_do(scorer: "AnomalyScorer", there: str, here: str) -> str:
-    if scorer.is_export:
-        return f"An export computes in one precision: fit a profile with it ({fit_with(scorer)})."
+def what_to_do(profile: "DecidingProfile", scorer: "AnomalyScorer", weights_differ: bool) -> str:
+    there, here = profile.made_by[DTYPE], scorer.dtype
+    if not scorer.is_export and not weights_differ:
+        return (
+            f"Say --dtype {there} (dtype={there!r} in Python), or fit a new profile in {here} (`adaptclip fit "
+            f"--normal PHOTOS --dtype {here}`)."
+        )
+    fit = f"--model {scorer.model.name_or_path}" + ("" if scorer.is_export else f" --dtype {here}")
+    way_back = f"--model {profile.model}" + ("" if lowered(profile.made_by) else f" --dtype {there}")
     return (
-        f"Say --dtype {there} (dtype={there!r} in Python), or fit a new profile in {here} (`adaptclip fit --normal "
-        f"PHOTOS --dtype {here}`)."
+        f"Fit a profile with it (`adaptclip fit --normal PHOTOS {fit}`), or decide by what made this one ({way_back}; "
+        "in Python from_pretrained)."
     )
-
-
-def fit_with(scorer: "AnomalyScorer") -> str:
-    return f"`adaptclip fit --normal PHOTOS --model {scorer.model.name_or_path}`"
 
 
 def lowered(about: dict[str, Any]) -> str:
@@ -86,10 +84,11 @@ def lowered(about: dict[str, Any]) -> str:
     return about[WEIGHTS].rpartition(OF)[0]
 
 
-def maker(about: dict[str, Any]) -> str:
+def maker(about: dict[str, Any], is_export: bool = False) -> str:
     """Who scores, in words."""
-    precision = lowered(about)
-    return f"an export in {precision}" if precision else f"the model in {about[DTYPE]}"
+    if precision := lowered(about):
+        return f"an export in {precision}"
+    return f"an export in {about[DTYPE]}" if is_export else f"the model in {about[DTYPE]}"
 
 
 def without_precision(about: dict[str, Any]) -> dict[str, Any]:

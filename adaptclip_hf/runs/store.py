@@ -17,7 +17,7 @@ from .label_studio import ImageAddresses
 
 WRITTEN = "formats"  # in the settings: the formats that are written beside the rows
 ADDRESSES = "label_studio"  # in the settings: where Label Studio finds the images
-ADVICE = "name another --output, or replace it with --overwrite"
+ADVICE = "go on as it was begun, name another --output, or replace it with --overwrite"
 
 
 class Store(ABC):

@@ -25,8 +25,9 @@ from .product_folder import ProductFolder
 
 NAME = re.compile(r"\w[\w .+-]{0,63}")
 ONE_DTYPE = (
-    "A service scores all products in one dtype, that of the first --profile or of --dtype: fit this one in it, or "
-    "start the service in a dtype that all of them allow (`adaptclip fit --show PROFILE` tells which)."
+    "A service scores all products by one model in one dtype, those of the first --profile or of --model and --dtype: "
+    "fit this one with it, start the service in a dtype that all of them allow (`adaptclip fit --show PROFILE` tells "
+    "which), or start a second service."
 )
 TRIAL_SIDE = 64  # pixels of the image that a product is tried with
 
@@ -183,7 +184,7 @@ class Products(Mapping[str, Product]):
         check_name(name)
         try:
             profile = InspectionProfile.from_pretrained(folder)
-            profile.require_match(self._detector, remedy=None if self._detector.is_export else ONE_DTYPE)
+            profile.require_match(self._detector, remedy=ONE_DTYPE)
             reference = self._detector.prepare(profile)
             text_embeds = self._texts.setdefault(profile.object_name, reference.text_embeds)
             product = Product(name, profile, replace(reference, text_embeds=text_embeds), profile.digest())

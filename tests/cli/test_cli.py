@@ -348,8 +348,8 @@ def test_benchmark_leaves_out_what_takes_longer_than_its_budget(small_folder, ca
     assert main([*words, "--budget", "1"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {each["runtime"] for each in found["choices"]} == {"torch"}
-    assert "more than the time that is left" in found["left_out"]["OpenVINO float32"]
-    assert "more than the time that is left" in found["left_out"]["ONNX Runtime float32"]
+    assert "more than is left (--budget)" in found["left_out"]["OpenVINO float32"]
+    assert "more than is left (--budget)" in found["left_out"]["ONNX Runtime float32"]
 
 
 def test_benchmark_refuses_an_export(tmp_path, capsys):

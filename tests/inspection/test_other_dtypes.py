@@ -72,7 +72,9 @@ def test_the_profile_is_used_where_scores_hardly_move(made, detector, good, tmp_
     ],
 )
 def test_otherwise_it_is_refused_with_the_option(made, detector, good, moved, why):
-    with pytest.raises(ValueError, match=rf"made in bfloat16, .* float32: .*{why}.* Say --dtype bfloat16 \(dtype='bf"):
+    with pytest.raises(
+        ValueError, match=rf"made by the model in bfloat16 .* float32: .*{why}.* Say --dtype bfloat16 \(dtype='bf"
+    ):
         detector.detect(good[25], profile=replace(made, moved=moved))
 
 
@@ -86,7 +88,7 @@ def test_another_model_is_refused_as_before(made, make_model, tokenizer, tmp_pat
 
     make_model(seed=1).save_pretrained(tmp_path)
     AdaptCLIPProcessor.for_model(make_model().config, tokenizer).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"by the model in bfloat16 .*, and this is the model in float32, whose w"):
+    with pytest.raises(ValueError, match=r"by the model in bfloat16 .*, and this is the model in float32: their we"):
         made.require_match(AnomalyDetector.from_pretrained(tmp_path, device="cpu"))
 
 
