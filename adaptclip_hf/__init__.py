@@ -43,11 +43,14 @@ def __dir__() -> list[str]:
 
 
 if is_command():
-    # read when torch is imported: threads that wait leave the processor to others, after half a millisecond in which
-    # the next piece of work mostly comes, since to sleep and be woken for each takes a third of the time
+    # Read when torch is imported: a thread that waits looks for work for half a millisecond, in which the next piece
+    # mostly comes, and then leaves the processor to others: to sleep and be woken for each piece takes a third of the
+    # time. By "passive" GCC's library lets threads of a service, which are more than cores, sleep at once. The two
+    # bounds, of GCC's library and of LLVM's, are what makes it polite.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ["OMP_WAIT_POLICY"] = "active"
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        os.environ.setdefault("KMP_BLOCKTIME", "1")  # milliseconds
 else:
     register()
 

@@ -191,15 +191,14 @@ import os, sys
 sys.argv = ["adaptclip"]
 import adaptclip_hf.cli
 assert "torch" not in sys.modules  # which reads it
-print(os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT"))
+print(*(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")))
 """
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    }
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     for given, expected in (
-        ({}, "passive 10000"),
-        ({"OMP_WAIT_POLICY": "active"}, "active None"),
-        ({"GOMP_SPINCOUNT": "7"}, "passive 7"),
+        ({}, "active 10000 1"),
+        ({"OMP_WAIT_POLICY": "passive"}, "passive None None"),
+        ({"GOMP_SPINCOUNT": "7"}, "active 7 1"),
     ):
         call = [sys.executable, "-c", code]
         assert subprocess.check_output(call, text=True, env=environment | given).strip() == expected
