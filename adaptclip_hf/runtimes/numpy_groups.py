@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -10,17 +11,19 @@ from ..modeling.bank_content import GROUPS_SEARCHED, ROUNDS, SAMPLED, TOKENS_A_G
 
 @dataclass(frozen=True, eq=False)
 class NumpyGroups:
-    """As [`TokenGroups`]: `centres` (C, d), and the tokens (N, d) of each of the C groups; float32."""
+    """As [`TokenGroups`]: `centres` (C, d), the pools' `tokens` (N, d), and those of each of the C groups; float32."""
 
     centres: np.ndarray
+    tokens: tuple[np.ndarray, ...]
     groups: tuple[np.ndarray, ...]
 
     @classmethod
     def joined(cls, pools: "Sequence[NumpyGroups]") -> "NumpyGroups":
         """The groups of several pools, without a copy of their tokens."""
-        return cls(
-            np.concatenate([each.centres for each in pools]), tuple(group for each in pools for group in each.groups)
+        tokens, groups = (
+            tuple(chain.from_iterable(getattr(each, name) for each in pools)) for name in ("tokens", "groups")
         )
+        return cls(np.concatenate([each.centres for each in pools]), tokens, groups)
 
     def nearest(self, query: np.ndarray) -> np.ndarray:
         """(T, d) unit tokens -> (T, d), of each the nearest token of the groups most like it."""
@@ -28,16 +31,28 @@ class NumpyGroups:
         numbers = nearest_centres(query, self.centres, searched).ravel()
         order = numbers.argsort(kind="stable")
         ends = np.bincount(numbers, minlength=len(self.groups)).cumsum()[:-1]
-        similarities, tokens = [], []
+        greatest, places, start = [], [], 0
         for some, group in zip(np.split(query[order // searched], ends), self.groups, strict=True):
             if len(some):
                 among = some @ group.T
                 place = among.argmax(1)
-                similarities.append(among[np.arange(len(some)), place])
-                tokens.append(group[place])
+                greatest.append(among[np.arange(len(some)), place])
+                places.append(place + start)
+            start += len(group)
         back = order.argsort().reshape(-1, searched)
-        best = np.concatenate(similarities)[back].argmax(1)
-        return np.concatenate(tokens)[back[np.arange(len(back)), best]]
+        best = np.concatenate(greatest)[back].argmax(1)
+        return self._at(np.concatenate(places)[back[np.arange(len(back)), best]])
+
+    def _at(self, places: np.ndarray) -> np.ndarray:
+        """(T,) places in all tokens -> (T, d)."""
+        if len(self.tokens) == 1:
+            return self.tokens[0][places]
+        found, start = np.empty((len(places), self.tokens[0].shape[1]), self.tokens[0].dtype), 0
+        for tokens in self.tokens:
+            here = (places >= start) & (places < start + len(tokens))
+            found[here] = tokens[places[here] - start]
+            start += len(tokens)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +76,7 @@ def arranged(tokens: np.ndarray) -> tuple[np.ndarray, NumpyGroups]:
     numbers = np.concatenate([nearest_centres(part, centres, 1)[:, 0] for part in parts])
     sizes, in_order = np.bincount(numbers, minlength=len(centres)), tokens[numbers.argsort(kind="stable")]
     there = sizes > 0
-    return in_order, NumpyGroups(centres[there], tuple(np.split(in_order, sizes[there].cumsum()[:-1])))
+    return in_order, NumpyGroups(centres[there], (in_order,), tuple(np.split(in_order, sizes[there].cumsum()[:-1])))
 
 
 def nearest_centres(tokens: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
