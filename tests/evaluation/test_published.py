@@ -10,7 +10,7 @@ from layouts import mvtec
 from scipy import stats
 
 from adaptclip_hf.cli import main
-from adaptclip_hf.evaluation import published
+from adaptclip_hf.evaluation import published, significance
 from adaptclip_hf.evaluation.comparison import Run, compare, read_run
 from adaptclip_hf.evaluation.published import differs, published_categories, published_figure, published_name
 from adaptclip_hf.evaluation.significance import difference_of, placements
@@ -140,6 +140,15 @@ def test_delong_and_bootstrap_against_a_reference():
         value, variance, _ = difference_of([[a, b]], labels, 1)
         rejected += abs(value) > 1.96 * math.sqrt(variance)
     assert 3 <= rejected <= 30
+
+
+def test_draws_are_ranked_together_as_one_by_one(monkeypatch):
+    rng = np.random.default_rng(1)
+    labels = (np.arange(30) % 3 == 0).astype(int)
+    pairs = [np.round(rng.random((2, 30)), 1) for _ in range(2)]
+    together = difference_of(pairs, labels, 40).resampled
+    monkeypatch.setattr(significance, "AT_ONCE", 1)  # each by itself
+    assert np.array_equal(difference_of(pairs, labels, 40).resampled, together) and together.std() > 0
 
 
 def test_the_mean_over_data_sets_counts_each_once():
