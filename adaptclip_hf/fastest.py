@@ -27,7 +27,7 @@ from .runtimes.formats import BFLOAT16, EXPORT_FORMATS, FLOAT32, INT8
 TORCH, SHOWN = "torch", {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 NORMALS = 2  # images in the bank that the others are compared with
 FEWEST_FOR_INT8 = 8
-MOST_EXPORTS = 5
+EXPORTS = (("openvino", FLOAT32), ("onnx", FLOAT32), ("openvino", INT8), ("onnx", INT8))
 ROUNDS = (3, 30)  # at least, at most
 OF_BUDGET = 0.2  # the share of the time that is kept for the rounds and for comparing scores
 TO_COMPARE = 0.05
@@ -96,7 +96,7 @@ def find_fastest(
     pictures = sample_images(images)
     left_out: dict[str, str] = {}
     fast = choose_dtype(on)
-    count = 1 + (fast is not None) + (MOST_EXPORTS if on.type == "cpu" else 0)
+    count = 1 + (fast is not None) + (len(EXPORTS) + 1 if on.type == "cpu" else 0)  # OpenVINO computes one twice
     with tempfile.TemporaryDirectory() as aside, tqdm(total=count, unit="choice", disable=not progress) as bar:
         bar.set_description(f"{SHOWN[TORCH]} {FLOAT32}")
         exact = AnomalyDetector.from_pretrained(model, device=on, dtype=FLOAT32)
@@ -189,7 +189,7 @@ def exported(
         estimate: the seconds that the first takes; those after it are expected to take as long as the slowest did.
         left_out: gets what is not tried, and why.
     """
-    for name, precision in (("openvino", FLOAT32), ("onnx", FLOAT32), ("openvino", INT8), ("onnx", INT8)):
+    for name, precision in EXPORTS:
         export_format, folder = EXPORT_FORMATS[name], aside / f"{name}-{precision}"
         choice = Choice(name, precision, export_commands(model, name, precision))
         if precision == INT8 and len(images) < FEWEST_FOR_INT8:

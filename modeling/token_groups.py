@@ -33,10 +33,11 @@ class TokenGroups:
     @classmethod
     def joined(cls, pools: "Sequence[TokenGroups]") -> "TokenGroups":
         """The groups of several pools, without a copy of their tokens."""
-        tokens, groups = (
-            tuple(chain.from_iterable(getattr(each, name) for each in pools)) for name in ("tokens", "groups")
+        return cls(
+            torch.cat([pool.centres for pool in pools]),
+            tuple(chain(*(pool.tokens for pool in pools))),
+            tuple(chain(*(pool.groups for pool in pools))),
         )
-        return cls(torch.cat([each.centres for each in pools]), tokens, groups)
 
     @torch.no_grad()
     def nearest(self, query: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from ..passed_over import print_error
 
 if TYPE_CHECKING:
-    from ..inspection import InspectionProfile
     from ..inspection.deciding import DecidingProfile
 
 DTYPES = (AUTO, FLOAT32, BFLOAT16, FLOAT16) = ("auto", "float32", "bfloat16", "float16")
@@ -28,7 +27,7 @@ def add_dtype(parser: argparse.ArgumentParser, chooses: bool):
 
 
 def chosen_dtype(
-    args: argparse.Namespace, device: str | None, profile: "InspectionProfile | None", earlier: str | None
+    args: argparse.Namespace, device: str | None, profile: "DecidingProfile | None", earlier: str | None
 ) -> tuple[str | None, str | None]:
     """The dtype that a call names, or else that of an earlier run, the profile's, or what suits the machine; `None` for
     that of the weights. And why, where it was chosen.
@@ -60,7 +59,7 @@ def why_of_export(profile: "DecidingProfile | None", dtype: str) -> str:
     return "as it was exported" if there == dtype else f"as it was exported; the profile was made in {there}"
 
 
-def profiles_dtype(profile: "InspectionProfile", device: str) -> tuple[str | None, str]:
+def profiles_dtype(profile: "DecidingProfile", device: str) -> tuple[str | None, str]:
     """The profile's dtype and the reason; or float32 where bfloat16 is slow, if that is measured to be as good."""
     from ..product_rates import bfloat16_gain
 

@@ -65,11 +65,9 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--data measures what a lower --precision costs; float32 costs nothing")
     profile = InspectionProfile.from_pretrained(args.profile) if args.profile else None
     model = shared.model_name(args, profile)
-    if args.model is None and is_exported(model):
-        raise ValueError(
-            f"{model}, with which this profile was made, is an export already, and a profile is baked into graphs of "
-            "the model itself: give it to `adaptclip detect --profile PROFILE`."
-        )
+    if is_exported(model):  # before it is loaded in another precision than its own
+        made = "; the profile that it made is for `adaptclip detect --profile PROFILE`" if args.model is None else ""
+        raise ValueError(f"{model} is an export already: export the model that it came from{made}.")
     images = [str(path) for path in find_images(args.images)] if args.images else []
     report = print_nothing if args.quiet else print
     try:

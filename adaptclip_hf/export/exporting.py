@@ -72,10 +72,9 @@ def export_model(
         ValueError: the format has no such precision; too few images for int8; scores or maps are not torch's.
     """
     output = Path(os.path.realpath(output))
-    model, chosen = check(export_format, precision, detector, profile, images)
+    model, chosen, exact = check(export_format, precision, detector, profile, images)
     require_replaceable(output)
     about = detector.describe(object_name)
-    exact = keeps_weights(model, chosen, precision)
     if not exact:  # banks and profiles of the float32 model are refused
         lowered = lowered_name(chosen, precision, images)
         about["fingerprint"] = about["fingerprint"] | {"weights": lowered + OF + about["fingerprint"]["weights"]}
@@ -89,9 +88,9 @@ def export_model(
         "image_std": list(processor.image_std),
     }
     baked = None
-    if profile is not None and profile.made_by["dtype"] != about["dtype"]:
-        report(f"the graphs compute in {about['dtype']}; the profile was {computed_in(profile)}")
     if profile is not None:  # what turns a score of the graph with its bank into a decision
+        if profile.made_by["dtype"] != about["dtype"]:
+            report(f"the graphs compute in {about['dtype']}; the profile was {computed_in(profile)}")
         baked = BakedProfile(
             threshold=float(profile.calibration.threshold),
             pixel_threshold=profile.pixel_threshold,
@@ -181,8 +180,8 @@ def require_replaceable(output: Path):
 
 def check(
     export_format: str, precision: str, detector: AnomalyScorer, profile: InspectionProfile | None, images: Sequence
-) -> tuple[AdaptCLIPModel, Format]:
-    """The model and the format, if everything that the export needs is there."""
+) -> tuple[AdaptCLIPModel, Format, bool]:
+    """The model, the format, and whether its precision loses nothing, if everything that the export needs is there."""
     if export_format not in EXPORT_FORMATS:
         raise ValueError(f"There is no format {export_format!r}; there are {', '.join(EXPORT_FORMATS)}.")
     chosen = EXPORT_FORMATS[export_format]
@@ -208,8 +207,9 @@ def check(
             f"int8 is calibrated with images of what will be inspected: at least {FEWEST_TO_CALIBRATE} are needed, got "
             f"{len(images)} (--images)."
         )
+    exact = keeps_weights(model, chosen, precision)
     if profile is not None:
-        if not keeps_weights(model, chosen, precision):
+        if not exact:
             raise ValueError(
                 f"In {precision} scores differ from those that this profile was calibrated with: export without "
                 "--profile, and fit one with the export (`adaptclip fit --normal PHOTOS --model EXPORT`)."
@@ -233,7 +233,7 @@ def check(
                 "This profile looks at parts of a photo (tiles, a region or a mask) or has a bit depth, and a graph "
                 "takes the whole: export without it, and give the profile to `adaptclip detect`."
             )
-    return model, chosen
+    return model, chosen, exact
 
 
 def keeps_weights(model: AdaptCLIPModel, chosen: Format, precision: str) -> bool:

@@ -19,6 +19,7 @@ from ..engine.result import DetectionResult, Result
 from ..engine.tiles import View
 from ..labels import ANOMALOUS, NOT_INSPECTABLE, SCORE
 from ..processing.thresholds import label_of, margin_of
+from ..runtimes.formats import INT8
 from ..runtimes.numpy_variation import NumpyVariation
 from . import description, place_variations, stored_profile
 from .acceptance import Acceptance
@@ -253,7 +254,7 @@ class DecidingProfile(Reference):
     @property
     def torch_dtype(self) -> str | None:
         """The dtype in which a model of torch decides as it does; `None` for that of the weights, of an int8 export."""
-        return None if self.made_by[DTYPE] == "int8" else self.made_by[DTYPE]
+        return None if self.made_by[DTYPE] == INT8 else self.made_by[DTYPE]
 
     def suits(self, dtype: str) -> bool:
         """Whether it decides in a dtype as it does in its own, but for photos that lie near the threshold."""

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from ..engine.augments import ROTATIONS
+from ..runtimes.description import lowered
 from .calibration import Calibration, percent
 from .fit_settings import ESCAPES, F1, FALSE_ALARMS
-from .model_match import lowered, maker
+from .model_match import WEIGHTS, maker
 from .parts import UsualPart, groups_of, named
 from .photos import DEFECT, IN_BANK
 from .split import HOW, PROMISES, SPLIT, asked_and_given, rates
@@ -60,7 +61,7 @@ def describe(profile: "DecidingProfile") -> str:
 def computed_in(profile: "DecidingProfile") -> str:
     """A line for people: the dtype that it was made in, and those that it may or may not be used in."""
     told = [f"made by {maker(profile.made_by)}"]
-    if lowered(profile.made_by):
+    if lowered(profile.made_by[WEIGHTS]):
         told.append("it decides with that export alone")
     elif not profile.moved:
         told.append("it decides in that dtype alone")

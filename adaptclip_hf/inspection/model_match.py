@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..modeling.bank_content import differences
-from ..runtimes.description import OF
+from ..runtimes.description import OF, lowered
 from .moved_scores import DTYPE, Moved
 from .photos import made_by
 
@@ -31,7 +31,7 @@ def require_same_model(
     if not differing:
         return
     # versions before 0.3 wrote float32 for an export in a lower precision, whose weights say it
-    if differing == [DTYPE] and (lowered(here) or (not exactly and profile.suits(here[DTYPE]))):
+    if differing == [DTYPE] and (lowered(here[WEIGHTS]) or (not exactly and profile.suits(here[DTYPE]))):
         return
     if is_other_precision(there, here, differing):
         why = why_not(there, here, profile.moved.get(here[DTYPE]), exactly)
@@ -72,21 +72,16 @@ def what_to_do(profile: "DecidingProfile", scorer: "AnomalyScorer", weights_diff
             f"--normal PHOTOS --dtype {here}`)."
         )
     fit = f"--model {scorer.model.name_or_path}" + ("" if scorer.is_export else f" --dtype {here}")
-    way_back = f"--model {profile.model}" + ("" if lowered(profile.made_by) else f" --dtype {there}")
+    way_back = f"--model {profile.model}" + ("" if lowered(profile.made_by[WEIGHTS]) else f" --dtype {there}")
     return (
         f"Fit a profile with it (`adaptclip fit --normal PHOTOS {fit}`), or decide by what made this one ({way_back}; "
         "in Python from_pretrained)."
     )
 
 
-def lowered(about: dict[str, Any]) -> str:
-    """The precision of an export whose weights are not the model's own; empty of others."""
-    return about[WEIGHTS].rpartition(OF)[0]
-
-
 def maker(about: dict[str, Any], is_export: bool = False) -> str:
     """Who scores, in words."""
-    if precision := lowered(about):
+    if precision := lowered(about[WEIGHTS]):
         return f"an export in {precision}"
     return f"an export in {about[DTYPE]}" if is_export else f"the model in {about[DTYPE]}"
 

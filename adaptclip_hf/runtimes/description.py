@@ -14,6 +14,11 @@ ANEW = "Export the model anew."
 OF = " of "  # "bfloat16 of 71b4...", the weights of an export in a lower precision
 
 
+def lowered(weights: str) -> str:
+    """The precision in the name of weights that are not the model's own; empty for others."""
+    return weights.rpartition(OF)[0]
+
+
 class MadeBy(FileContent):
     """[`AnomalyDetector.describe`] of the model that was exported, with what the engine asks for by name."""
 
@@ -75,7 +80,7 @@ class Description(FileContent):
     @property
     def is_lowered(self) -> bool:
         """Whether its weights are not the model's own, so that it refuses the model's profiles and banks."""
-        return OF in self.made_by.weights
+        return bool(lowered(self.made_by.weights))
 
     def save(self, folder: Path):
         (folder / EXPORT_FILE).write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")

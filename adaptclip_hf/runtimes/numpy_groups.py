@@ -20,10 +20,11 @@ class NumpyGroups:
     @classmethod
     def joined(cls, pools: "Sequence[NumpyGroups]") -> "NumpyGroups":
         """The groups of several pools, without a copy of their tokens."""
-        tokens, groups = (
-            tuple(chain.from_iterable(getattr(each, name) for each in pools)) for name in ("tokens", "groups")
+        return cls(
+            np.concatenate([pool.centres for pool in pools]),
+            tuple(chain(*(pool.tokens for pool in pools))),
+            tuple(chain(*(pool.groups for pool in pools))),
         )
-        return cls(np.concatenate([each.centres for each in pools]), tokens, groups)
 
     def nearest(self, query: np.ndarray) -> np.ndarray:
         """(T, d) unit tokens -> (T, d), of each the nearest token of the groups most like it."""
